@@ -1,0 +1,223 @@
+//! `adtally aggregate`: files in, reports out.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
+
+use clap::{Args, value_parser};
+use encoding_rs::Encoding;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use super::Stop;
+use super::output::OutputDirectory;
+use super::progress::Progress;
+use crate::engine::report::{Stats, campaign_header, campaign_table, rejects_table};
+use crate::engine::{Aggregate, Delimiter, Kernel, Limits, Metric, TallyOptions};
+use crate::ingest::{Input, LocalError, LocalOptions, aggregate_local, encoding_for_label};
+
+/// Adds up CSV files of ad data per campaign and ranks the campaigns.
+///
+/// The files have the columns campaign_id,date,impressions,clicks,spend,conversions in any order; others are ignored.
+/// Gzip and Zstandard are recognised by their first bytes, UTF-8 and UTF-16 by their byte-order mark. Rows that do not
+/// make sense are skipped, counted by reason, and the first 100 of them reported.
+///
+/// Writes top10_ctr.csv, top10_cpa.csv and stats.json, rejects.csv when rows were skipped, and campaigns.csv on request.
+/// Either all of them appear or none; those of an earlier run in the same directory are replaced.
+///
+/// Exit codes: 0 done, 1 the data or the system refused, 2 wrong usage.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// CSV files to read as one data set, each with its own header; - is standard input
+    #[arg(long, short, value_name = "FILE", num_args = 1.., required = true, value_parser = parse_input)]
+    input: Vec<Input>,
+
+    /// Directory for the results; made if it is not there
+    #[arg(long, short, value_name = "DIR")]
+    output: PathBuf,
+
+    /// How many campaigns each list has, 1 to 1000; the files are named after it (top25_ctr.csv)
+    #[arg(long, value_name = "K", default_value_t = 10, value_parser = value_parser!(u16).range(1..=1000))]
+    top: u16,
+
+    /// Also write campaigns.csv with the totals of every campaign
+    #[arg(long)]
+    all_campaigns: bool,
+
+    /// The character between two fields, or the word tab
+    #[arg(long, value_name = "C|tab", default_value_t = Delimiter::COMMA, help_heading = "Format")]
+    delimiter: Delimiter,
+
+    /// Encoding of files without a byte-order mark: a label of the WHATWG Encoding Standard
+    #[arg(long, value_name = "LABEL", default_value = "utf-8", value_parser = encoding_for_label, help_heading = "Format")]
+    encoding: &'static Encoding,
+
+    /// Whether the first row names the columns
+    #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Format")]
+    has_header: bool,
+
+    /// Longest record in bytes; longer ones are skipped
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_record_bytes, value_parser = parse_max_record_bytes, help_heading = "Limits")]
+    max_record_bytes: usize,
+
+    /// Threads that read a file; as many as there are cores if not given
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    threads: Option<NonZeroUsize>,
+
+    /// Print a line to standard error whenever so many more rows have been read, instead of a progress bar
+    #[arg(long, value_name = "ROWS", value_parser = value_parser!(u64).range(1..))]
+    progress_every: Option<u64>,
+}
+
+fn parse_input(text: &str) -> Result<Input, std::convert::Infallible> {
+    Ok(if text == "-" { Input::Stdin } else { Input::File(text.into()) })
+}
+
+fn parse_max_record_bytes(text: &str) -> Result<usize, String> {
+    const LARGEST: usize = 1 << 30;
+    match text.parse() {
+        Ok(bytes @ 1..=LARGEST) => Ok(bytes),
+        _ => Err(format!("expected a number of bytes from 1 to {LARGEST}")),
+    }
+}
+
+/// What the main thread waits for.
+enum Event {
+    Read(Result<Aggregate, LocalError>),
+    Signal(i32),
+}
+
+pub(super) fn run(arguments: Arguments) -> Result<(), Stop> {
+    if arguments.input.iter().filter(|input| **input == Input::Stdin).count() > 1 {
+        return Err(Stop::Usage("standard input (-) can be given only once".into()));
+    }
+    let started = Instant::now();
+    let mut output = OutputDirectory::open(&arguments.output).map_err(Stop::Refused)?;
+    let (events_sender, events) = mpsc::channel();
+    watch_signals(events_sender.clone())
+        .map_err(|error| Stop::Refused(format!("signals cannot be handled: {error}")))?;
+    let progress = Arc::new(Progress::new(expected_bytes(&arguments.input), arguments.progress_every));
+    let options = LocalOptions {
+        tally: TallyOptions {
+            delimiter: arguments.delimiter,
+            has_header: arguments.has_header,
+            limits: Limits { max_record_bytes: arguments.max_record_bytes, ..Limits::default() },
+            kernel: Kernel::Detect,
+        },
+        encoding: arguments.encoding,
+        threads: arguments.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN),
+    };
+    let (inputs, observer) = (arguments.input.clone(), Arc::clone(&progress));
+    // On a signal the main thread leaves, and this one ends with the process: it holds nothing but memory.
+    thread::spawn(move || {
+        let read = aggregate_local(&inputs, &options, &*observer);
+        // The main thread waits.
+        let _ = events_sender.send(Event::Read(read));
+    });
+    let event = events.recv();
+    progress.finish();
+    let aggregate = match event {
+        Ok(Event::Read(read)) => read.map_err(|error| Stop::Refused(error.to_string()))?,
+        Ok(Event::Signal(number)) => return Err(Stop::Signal(number)),
+        Err(mpsc::RecvError) => return Err(Stop::Refused("the reading thread has failed".into())),
+    };
+    let stats = Stats::new(aggregate.counters(), aggregate.unique_campaigns(), started.elapsed().as_secs_f64());
+    stage_results(&mut output, &arguments, &aggregate, &stats).map_err(Stop::Refused)?;
+    if let Ok(Event::Signal(number)) = events.try_recv() {
+        return Err(Stop::Signal(number));
+    }
+    let mut obsolete = Vec::new();
+    if aggregate.rejects().is_empty() {
+        obsolete.push("rejects.csv");
+    }
+    if !arguments.all_campaigns {
+        obsolete.push("campaigns.csv");
+    }
+    output.publish(&obsolete).map_err(Stop::Refused)?;
+    report(&stats, started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn watch_signals(events: mpsc::Sender<Event>) -> io::Result<()> {
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    thread::spawn(move || {
+        for number in signals.forever() {
+            if events.send(Event::Signal(number)).is_err() {
+                break;
+            }
+        }
+    });
+    Ok(())
+}
+
+/// The size of all inputs, if all of them have one.
+fn expected_bytes(inputs: &[Input]) -> Option<u64> {
+    inputs
+        .iter()
+        .map(|input| match input {
+            Input::Stdin => None,
+            Input::File(path) => fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|metadata| metadata.len()),
+        })
+        .sum()
+}
+
+fn stage_results(
+    output: &mut OutputDirectory,
+    arguments: &Arguments,
+    aggregate: &Aggregate,
+    stats: &Stats,
+) -> Result<(), String> {
+    for (metric, name) in [(Metric::Ctr, "ctr"), (Metric::Cpa, "cpa")] {
+        let table = campaign_table(&aggregate.leaders(metric, arguments.top.into()));
+        output.stage(&format!("top{}_{name}.csv", arguments.top), |file| file.write_all(table.as_bytes()))?;
+    }
+    output.stage("stats.json", |file| {
+        serde_json::to_writer_pretty(&mut *file, stats)?;
+        file.write_all(b"\n")
+    })?;
+    if !aggregate.rejects().is_empty() {
+        let table = rejects_table(aggregate.rejects(), arguments.input.len() > 1);
+        output.stage("rejects.csv", |file| file.write_all(table.as_bytes()))?;
+    }
+    if arguments.all_campaigns {
+        output.stage("campaigns.csv", |file| {
+            let mut line = campaign_header();
+            for campaign in aggregate.campaigns() {
+                file.write_all(line.as_bytes())?;
+                line.clear();
+                campaign.write_line(&mut line);
+            }
+            file.write_all(line.as_bytes())
+        })?;
+    }
+    Ok(())
+}
+
+/// The statistics on standard error.
+#[expect(clippy::cast_precision_loss, reason = "rates are approximations")]
+fn report(stats: &Stats, elapsed_seconds: f64) {
+    let mut lines =
+        vec![format!("rows_read         {}", stats.rows_read), format!("rows_skipped      {}", stats.rows_skipped)];
+    lines.extend(stats.skipped.iter().map(|(reason, count)| format!("  {:<15} {count}", reason.name())));
+    lines.push(format!("parse_errors      {}", stats.parse_errors));
+    lines.push(format!("unique_campaigns  {}", stats.unique_campaigns));
+    lines.push(format!("elapsed_seconds   {elapsed_seconds:.3}"));
+    lines.push(format!("rows/s            {:.0}", stats.rows_read as f64 / elapsed_seconds));
+    lines.push(format!("MB/s              {:.1}", stats.bytes_read as f64 / 1e6 / elapsed_seconds));
+    if let Some(peak) = peak_memory_bytes() {
+        lines.push(format!("peak memory       {:.1} MB", peak as f64 / 1e6));
+    }
+    let _ = writeln!(io::stderr(), "{}", lines.join("\n"));
+}
+
+/// The most memory this process has had at once, where the system tells (Linux: proc(5)).
+fn peak_memory_bytes() -> Option<u64> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let kilobytes = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?.trim().strip_suffix("kB")?;
+    Some(kilobytes.trim().parse::<u64>().ok()? * 1024)
+}

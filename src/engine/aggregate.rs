@@ -1,0 +1,184 @@
+//! What has been counted: totals, counters, and the first rows that did not count.
+
+use serde::{Deserialize, Serialize};
+
+use super::dialect::Columns;
+use super::error::Fatal;
+use super::rank::{Metric, leaders};
+use super::report::SHOWN_RECORD_BYTES;
+use super::row::{Row, SkipReason, is_blank, read_row};
+use super::totals::{CampaignTotals, Totals};
+
+/// Skipped rows that are kept for the report.
+pub const MAX_REJECTS: usize = 100;
+
+/// Counts of rows and bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Data records: neither blank lines nor headers.
+    pub rows_read: u64,
+    /// Bytes of text.
+    pub bytes_read: u64,
+    skipped: [u64; SkipReason::ALL.len()],
+}
+
+impl Counters {
+    /// Data records that did not count.
+    #[must_use]
+    pub fn rows_skipped(&self) -> u64 {
+        self.skipped.iter().sum()
+    }
+
+    /// Skipped rows less those skipped for their campaign id.
+    #[must_use]
+    pub fn parse_errors(&self) -> u64 {
+        self.rows_skipped() - self.skipped[SkipReason::CampaignId as usize]
+    }
+
+    /// Skipped rows by reason; reasons without rows are left out.
+    pub fn skipped(&self) -> impl Iterator<Item = (SkipReason, u64)> {
+        SkipReason::ALL
+            .into_iter()
+            .map(|reason| (reason, self.skipped[reason as usize]))
+            .filter(|(_, count)| *count > 0)
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.rows_read += other.rows_read;
+        self.bytes_read += other.bytes_read;
+        for (mine, theirs) in self.skipped.iter_mut().zip(other.skipped) {
+            *mine += theirs;
+        }
+    }
+}
+
+/// A row that did not count.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reject {
+    /// The physical line on which the record starts, from 1.
+    pub line: u64,
+    /// Where the record starts in the text.
+    pub byte_offset: u64,
+    /// The first reason that applies.
+    pub reason: SkipReason,
+    /// The record's first bytes, at most [`SHOWN_RECORD_BYTES`].
+    pub record: Vec<u8>,
+    /// The file's name; empty until it is set for a data set of several files.
+    pub file: String,
+}
+
+/// Where a record starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// Physical line, from 1.
+    pub(crate) line: u64,
+    pub(crate) byte_offset: u64,
+}
+
+/// The result of reading one file, or of several merged.
+#[derive(Clone, Debug)]
+pub struct Aggregate {
+    pub(crate) totals: Totals,
+    pub(crate) counters: Counters,
+    pub(crate) rejects: Vec<Reject>,
+}
+
+impl Aggregate {
+    /// Nothing counted yet, for at most so many campaigns.
+    #[must_use]
+    pub fn new(max_campaigns: usize) -> Self {
+        Self { totals: Totals::new(max_campaigns), counters: Counters::default(), rejects: Vec::new() }
+    }
+
+    /// Counts of rows and bytes.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The first skipped rows, at most [`MAX_REJECTS`].
+    #[must_use]
+    pub fn rejects(&self) -> &[Reject] {
+        &self.rejects
+    }
+
+    /// Campaigns with at least one row that counted.
+    #[must_use]
+    pub fn unique_campaigns(&self) -> usize {
+        self.totals.len()
+    }
+
+    /// The first `top` campaigns by a metric, in exact order.
+    #[must_use]
+    pub fn leaders(&self, metric: Metric, top: usize) -> Vec<CampaignTotals<'_>> {
+        leaders(&self.totals, metric, top)
+    }
+
+    /// Every campaign by campaign id in ascending byte order.
+    pub fn campaigns(&self) -> impl Iterator<Item = CampaignTotals<'_>> {
+        self.totals.sorted_by_id().into_iter().map(|index| self.totals.campaign(index as usize))
+    }
+
+    /// Names the file in every reject that has no name yet.
+    pub fn name_file(&mut self, file: &str) {
+        for reject in self.rejects.iter_mut().filter(|reject| reject.file.is_empty()) {
+            file.clone_into(&mut reject.file);
+        }
+    }
+
+    /// Adds everything that `next`, which comes after it, has counted.
+    ///
+    /// # Errors
+    /// When there are more campaigns than allowed, or a total grows beyond what can be reported.
+    pub fn merge(&mut self, next: Self) -> Result<(), Fatal> {
+        self.counters.merge(&next.counters);
+        self.rejects.extend(next.rejects.into_iter().take(MAX_REJECTS - self.rejects.len()));
+        // The smaller table is the cheaper one to take apart.
+        let mut totals = next.totals;
+        if totals.len() > self.totals.len() {
+            std::mem::swap(&mut totals, &mut self.totals);
+        }
+        let max_campaigns = totals.max_campaigns().max(self.totals.max_campaigns());
+        self.totals.merge(totals).map_err(|_| Fatal::TooManyCampaigns { max_campaigns })?;
+        self.check_totals()
+    }
+
+    pub(crate) fn check_totals(&self) -> Result<(), Fatal> {
+        if self.totals.overflowed() { Err(Fatal::TotalsOverflow) } else { Ok(()) }
+    }
+
+    /// Judges a whole record and counts it, or says why not. Blank lines are passed over.
+    pub(crate) fn take_record<'a>(
+        &mut self,
+        columns: &Columns,
+        field_count: usize,
+        field: impl Fn(usize) -> &'a [u8],
+        record: &[u8],
+        start: Position,
+    ) -> Result<(), Fatal> {
+        if is_blank(field_count, field(0)) {
+            return Ok(());
+        }
+        match read_row(columns, field_count, field) {
+            Ok(row) => self.count(&row)?,
+            Err(reason) => self.skip(reason, record, start),
+        }
+        Ok(())
+    }
+
+    fn count(&mut self, row: &Row<'_>) -> Result<(), Fatal> {
+        self.counters.rows_read += 1;
+        let max_campaigns = self.totals.max_campaigns();
+        self.totals.add_row(row).map_err(|_| Fatal::TooManyCampaigns { max_campaigns })
+    }
+
+    /// Notes a row that does not count.
+    pub(crate) fn skip(&mut self, reason: SkipReason, record: &[u8], Position { line, byte_offset }: Position) {
+        self.counters.rows_read += 1;
+        self.counters.skipped[reason as usize] += 1;
+        if self.rejects.len() < MAX_REJECTS {
+            let record = record[..record.len().min(SHOWN_RECORD_BYTES)].to_vec();
+            self.rejects.push(Reject { line, byte_offset, reason, record, file: String::new() });
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Bytes in, totals and reports out: synchronous and pure.
+//!
+//! A [`Tally`] reads one file's text, pushed in pieces of any size, and ends as an [`Aggregate`]: exact totals, counters and
+//! the first rejects. Aggregates merge, and give the reports of [`report`].
+
+mod aggregate;
+mod dialect;
+mod error;
+mod number;
+mod rank;
+mod record;
+pub mod report;
+mod row;
+mod saved;
+mod scan;
+mod tally;
+mod totals;
+
+pub use aggregate::{Aggregate, Counters, MAX_REJECTS, Reject};
+pub use dialect::{DEFAULT_COLUMNS, Delimiter, HeaderHint, InvalidDelimiter, REQUIRED_COLUMNS};
+pub use error::Fatal;
+pub use number::{MAX_COUNT, Money};
+pub use rank::Metric;
+pub use row::{MAX_CAMPAIGN_ID_BYTES, SkipReason};
+pub use saved::RestoreError;
+pub use scan::Kernel;
+pub use tally::{Limits, Tally, TallyOptions};
+pub use totals::CampaignTotals;

@@ -1,0 +1,195 @@
+//! The documents: CSV tables and the statistics.
+
+use std::fmt::{self, Write as _};
+
+use serde::{Deserialize, Serialize};
+
+use super::aggregate::{Counters, Reject};
+use super::number::Money;
+use super::totals::CampaignTotals;
+
+/// The columns of every table of campaigns.
+pub const CAMPAIGN_COLUMNS: [&str; 7] =
+    ["campaign_id", "total_impressions", "total_clicks", "total_spend", "total_conversions", "CTR", "CPA"];
+
+/// Bytes of a skipped record that a report shows.
+pub const SHOWN_RECORD_BYTES: usize = 200;
+
+/// Clicks per impression with 4 decimals, rounded half up from the exact value; 0 without impressions.
+pub struct Ctr {
+    clicks: u128,
+    impressions: u128,
+}
+
+impl fmt::Display for Ctr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.impressions == 0 {
+            return f.write_str("0.0000");
+        }
+        // Digit by digit: totals stay far enough below 2^128 that a remainder times ten fits.
+        let mut ten_thousandths = self.clicks / self.impressions;
+        let mut rest = self.clicks % self.impressions;
+        for _ in 0..4 {
+            ten_thousandths = ten_thousandths * 10 + rest * 10 / self.impressions;
+            rest = rest * 10 % self.impressions;
+        }
+        ten_thousandths += u128::from(rest >= self.impressions - rest);
+        write!(f, "{}.{:04}", ten_thousandths / 10_000, ten_thousandths % 10_000)
+    }
+}
+
+/// Spend per conversion with 2 decimals, rounded half up from the exact value; empty without conversions.
+pub struct Cpa {
+    spend: Money,
+    conversions: u128,
+}
+
+impl fmt::Display for Cpa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // What the division drops is less than one unit, and half a cent is a whole number of units: rounding cannot
+        // tell the difference.
+        match self.spend.0.checked_div(self.conversions) {
+            Some(units) => Money(units).fmt(f),
+            None => Ok(()),
+        }
+    }
+}
+
+impl CampaignTotals<'_> {
+    /// The click-through rate, to be shown.
+    #[must_use]
+    pub fn ctr(&self) -> Ctr {
+        Ctr { clicks: self.clicks, impressions: self.impressions }
+    }
+
+    /// The cost per acquisition, to be shown.
+    #[must_use]
+    pub fn cpa(&self) -> Cpa {
+        Cpa { spend: self.spend, conversions: self.conversions }
+    }
+
+    /// The id as text.
+    #[must_use]
+    pub fn id_text(&self) -> &str {
+        // Only UTF-8 ids are ever counted.
+        std::str::from_utf8(self.campaign_id).unwrap_or_default()
+    }
+
+    /// Appends the campaign's line of a table in [`CAMPAIGN_COLUMNS`].
+    pub fn write_line(&self, out: &mut String) {
+        push_field(out, self.id_text());
+        let Self { impressions, clicks, spend, conversions, .. } = self;
+        push_display(
+            out,
+            format_args!(",{impressions},{clicks},{spend},{conversions},{},{}\n", self.ctr(), self.cpa()),
+        );
+    }
+}
+
+/// Writing to a string cannot fail.
+fn push_display(out: &mut String, arguments: fmt::Arguments<'_>) {
+    let _ = out.write_fmt(arguments);
+}
+
+/// Appends a field, in quotes only where RFC 4180 needs them.
+fn push_field(out: &mut String, field: &str) {
+    if field.contains([',', '"', '\r', '\n']) {
+        push_display(out, format_args!("\"{}\"", field.replace('"', "\"\"")));
+    } else {
+        out.push_str(field);
+    }
+}
+
+/// The header line of every table of campaigns.
+#[must_use]
+pub fn campaign_header() -> String {
+    CAMPAIGN_COLUMNS.join(",") + "\n"
+}
+
+/// A table of campaigns, header included.
+#[must_use]
+pub fn campaign_table(campaigns: &[CampaignTotals<'_>]) -> String {
+    let mut table = campaign_header();
+    for campaign in campaigns {
+        campaign.write_line(&mut table);
+    }
+    table
+}
+
+/// The table of skipped rows: `line,byte_offset,reason,record`, and `file` when the rows of several files are in it.
+#[must_use]
+pub fn rejects_table(rejects: &[Reject], with_files: bool) -> String {
+    let mut table = String::from(if with_files {
+        "line,byte_offset,reason,record,file\n"
+    } else {
+        "line,byte_offset,reason,record\n"
+    });
+    for reject in rejects {
+        push_display(&mut table, format_args!("{},{},{},", reject.line, reject.byte_offset, reject.reason));
+        push_field(&mut table, &shown_text(&reject.record));
+        if with_files {
+            table.push(',');
+            push_field(&mut table, &reject.file);
+        }
+        table.push('\n');
+    }
+    table
+}
+
+/// Bytes as text. A character that the cut at [`SHOWN_RECORD_BYTES`] broke is left out, other bytes that are no UTF-8 show
+/// as U+FFFD.
+fn shown_text(record: &[u8]) -> String {
+    let mut text = String::with_capacity(record.len());
+    let mut chunks = record.utf8_chunks().peekable();
+    while let Some(chunk) = chunks.next() {
+        text.push_str(chunk.valid());
+        let is_cut = chunks.peek().is_none()
+            && record.len() == SHOWN_RECORD_BYTES
+            && std::str::from_utf8(chunk.invalid()).is_err_and(|error| error.error_len().is_none());
+        if !chunk.invalid().is_empty() && !is_cut {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    text
+}
+
+/// The statistics of a finished run: the contents of `stats.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Data records: neither blank lines nor headers.
+    pub rows_read: u64,
+    /// Data records that did not count.
+    pub rows_skipped: u64,
+    /// Those of them that were skipped for another reason than their campaign id.
+    pub parse_errors: u64,
+    /// Campaigns with at least one row that counted.
+    pub unique_campaigns: u64,
+    /// Skipped rows by reason; reasons without rows are left out.
+    pub skipped: std::collections::BTreeMap<super::row::SkipReason, u64>,
+    /// Bytes of text: after decompression, decoded to UTF-8, byte-order marks not included.
+    pub bytes_read: u64,
+    /// From the first byte to the last result.
+    pub elapsed_seconds: f64,
+    /// `rows_read` per second.
+    pub rows_per_second: f64,
+}
+
+impl Stats {
+    /// The statistics of what was counted in so many seconds.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "a rate is an approximation")]
+    pub fn new(counters: &Counters, unique_campaigns: usize, elapsed_seconds: f64) -> Self {
+        let rate = if elapsed_seconds > 0.0 { counters.rows_read as f64 / elapsed_seconds } else { 0.0 };
+        Self {
+            rows_read: counters.rows_read,
+            rows_skipped: counters.rows_skipped(),
+            parse_errors: counters.parse_errors(),
+            unique_campaigns: unique_campaigns as u64,
+            skipped: counters.skipped().collect(),
+            bytes_read: counters.bytes_read,
+            // Microseconds and tenths are as much as a clock can honestly tell.
+            elapsed_seconds: (elapsed_seconds * 1e6).round() / 1e6,
+            rows_per_second: (rate * 10.0).round() / 10.0,
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! The campaign table: ids to exact totals.
+//!
+//! A campaign is one dense entry of 48 bytes, found through an open table of 32-bit slots; both together take about 55
+//! bytes a campaign. Ids of up to 15 bytes are part of the entry, longer ones lie in one shared buffer.
+//!
+//! Sums are kept twice: small addends, which nearly all are, go to four 64-bit lanes that a vector addition serves;
+//! what does not fit there goes to 128-bit sums that exist only once they are needed. A campaign's totals are both
+//! together, so nothing is ever rounded or lost.
+
+use std::hash::{BuildHasher, Hasher, RandomState};
+
+use super::number::{Money, Spend};
+use super::row::Row;
+
+/// The longest id that fits into a [`Key`].
+pub(crate) const MAX_SHORT_ID_BYTES: usize = 15;
+
+/// The last byte of a [`Key`] whose id lies in the shared buffer.
+const LONG_ID: u64 = 0xff;
+
+/// Addends below 2^32 go to the lanes. After so many of them the lanes are emptied, long before they could overflow.
+const MAX_LANE_ADDENDS: u64 = 1 << 31;
+
+/// Totals beyond these are refused. They leave room for the arithmetic of reports and are out of reach of real data:
+/// rows of the greatest spend would have to fill terabytes.
+const MAX_COUNT_TOTAL: u128 = 1 << 120;
+const MAX_SPEND_TOTAL: u128 = 1 << 127;
+
+/// The smallest table.
+const MIN_SLOTS: usize = 1024;
+
+/// Up to this size a table stays so empty that the first look nearly always decides: a wrong guess of the processor costs
+/// more than a few cache lines. Larger tables are bound by memory and kept dense.
+const MAX_SPARSE_SLOTS: usize = 1 << 16;
+
+/// The identity of a campaign as two words: an id's bytes, zeros, and its length in the last byte; or, for an id longer
+/// than [`MAX_SHORT_ID_BYTES`], its hash and where it lies. The length makes `"A"` and `"A\0"` two keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(16))]
+pub(crate) struct Key([u8; 16]);
+
+impl Key {
+    /// Nobody's key.
+    pub(crate) const NONE: Self = Self([0; 16]);
+    const LONG_OFFSET_BITS: u32 = 44;
+
+    /// The key of a short id from its bytes, padded with zeros, and its length.
+    #[inline(always)]
+    pub(crate) fn short(padded_id: u128, len: u8) -> Self {
+        Self((padded_id | u128::from(len) << 120).to_le_bytes())
+    }
+
+    fn of_short_id(id: &[u8]) -> Self {
+        let mut bytes = [0; 16];
+        bytes[..id.len()].copy_from_slice(id);
+        #[expect(clippy::cast_possible_truncation, reason = "a short id has at most 15 bytes")]
+        Self::short(u128::from_le_bytes(bytes), id.len() as u8)
+    }
+
+    fn long(hash: u64, offset: usize, len: usize) -> Self {
+        let place = LONG_ID << 56 | (len as u64) << Self::LONG_OFFSET_BITS | offset as u64;
+        Self((u128::from(place) << 64 | u128::from(hash)).to_le_bytes())
+    }
+
+    #[inline(always)]
+    fn low(self) -> u64 {
+        low_half(u128::from_le_bytes(self.0))
+    }
+
+    #[inline(always)]
+    fn high(self) -> u64 {
+        low_half(u128::from_le_bytes(self.0) >> 64)
+    }
+
+    fn is_long(self) -> bool {
+        self.high() >> 56 == LONG_ID
+    }
+
+    /// Where a long id lies in the shared buffer.
+    fn long_range(self) -> std::ops::Range<usize> {
+        let offset = word_to_index(self.high() & ((1 << Self::LONG_OFFSET_BITS) - 1));
+        let len = word_to_index(self.high() >> Self::LONG_OFFSET_BITS & 0x1ff);
+        offset..offset + len
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
+#[inline(always)]
+fn low_half(word: u128) -> u64 {
+    word as u64
+}
+
+/// Words used as indices come from indices, or are masked to a table's size at once.
+#[expect(clippy::cast_possible_truncation, reason = "see above")]
+#[inline(always)]
+fn word_to_index(word: u64) -> usize {
+    word as usize
+}
+
+/// Multiplies to 128 bits and folds the halves together, as wyhash and foldhash do.
+#[inline(always)]
+fn folded_multiply(left: u64, right: u64) -> u64 {
+    let product = u128::from(left) * u128::from(right);
+    low_half(product) ^ low_half(product >> 64)
+}
+
+/// Sums that small addends go to: impressions, clicks, cents, conversions. Each stays below 2^63.
+pub(crate) type Lanes = [u64; 4];
+
+#[repr(C, align(16))]
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    key: Key,
+    lanes: Lanes,
+}
+
+/// Sums of what did not fit the lanes: impressions, clicks, spend in units of 10^-12, conversions.
+type Wide = [u128; 4];
+
+/// One campaign's exact totals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CampaignTotals<'a> {
+    /// The id's bytes, which are UTF-8.
+    pub campaign_id: &'a [u8],
+    /// Sum of the impressions.
+    pub impressions: u128,
+    /// Sum of the clicks.
+    pub clicks: u128,
+    /// Sum of the spends.
+    pub spend: Money,
+    /// Sum of the conversions.
+    pub conversions: u128,
+}
+
+/// The table is full: it holds as many campaigns as allowed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TableFull;
+
+/// All campaigns with their totals.
+#[derive(Clone, Debug)]
+pub(crate) struct Totals {
+    /// A power of two of slots: 0, or an index into `entries` in the low bits, which `slots.len() - 1` masks, and the
+    /// same campaign's upper hash bits above. At most three quarters are taken, of a small table one.
+    slots: Vec<u32>,
+    /// Entry 0 belongs to nobody.
+    entries: Vec<Entry>,
+    long_ids: Vec<u8>,
+    /// Empty, or as long as `entries`.
+    wide: Vec<Wide>,
+    /// Secret to this table, so that no input can be made to collide.
+    seed: [u64; 2],
+    /// Additions to lanes since they were last empty. No lane exceeds this number times 2^32.
+    lane_addends: u64,
+    max_campaigns: usize,
+    overflowed: bool,
+}
+
+impl Totals {
+    pub(crate) fn new(max_campaigns: usize) -> Self {
+        let random = RandomState::new();
+        let seed = [1, 2].map(|salt| {
+            let mut hasher = random.build_hasher();
+            hasher.write_u64(salt);
+            hasher.finish()
+        });
+        Self {
+            slots: vec![0; MIN_SLOTS],
+            entries: vec![Entry { key: Key::NONE, lanes: [0; 4] }],
+            long_ids: Vec::new(),
+            wide: Vec::new(),
+            seed,
+            lane_addends: 0,
+            // An index has to fit a slot.
+            max_campaigns: max_campaigns.min(1 << 30),
+            overflowed: false,
+        }
+    }
+
+    /// Campaigns in the table.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len() - 1
+    }
+
+    /// The most campaigns the table may hold.
+    pub(crate) fn max_campaigns(&self) -> usize {
+        self.max_campaigns
+    }
+
+    /// True when a total has grown beyond what reports can compute with.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.overflowed
+    }
+
+    /// The hash of a short id's key.
+    #[inline(always)]
+    pub(crate) fn hash(&self, key: Key) -> u64 {
+        folded_multiply(key.low() ^ self.seed[0], key.high() ^ self.seed[1])
+    }
+
+    fn hash_long(&self, id: &[u8]) -> u64 {
+        let mut hash = id.len() as u64 ^ self.seed[1];
+        for chunk in id.chunks(16) {
+            let mut bytes = [0; 16];
+            bytes[..chunk.len()].copy_from_slice(chunk);
+            let word = u128::from_le_bytes(bytes);
+            hash = folded_multiply(low_half(word) ^ self.seed[0], low_half(word >> 64) ^ hash);
+        }
+        hash
+    }
+
+    /// The entry of a short id, if it is in the table.
+    #[inline(always)]
+    pub(crate) fn find_short(&self, key: Key, hash: u64) -> Option<usize> {
+        self.find(hash, |found, _| found == key)
+    }
+
+    /// The entries of short ids, given with their hashes, as far as they are where they are looked for first; else 0.
+    ///
+    /// Nothing depends on what is loaded before it, so the processor loads many slots, then many entries at once.
+    pub(crate) fn find_many(&self, wanted: &[(Key, u64)], found: &mut [usize]) {
+        let mask = self.slots.len() - 1;
+        for (index, (_, hash)) in found.iter_mut().zip(wanted) {
+            let slot = self.slots[word_to_index(*hash) & mask] as usize;
+            *index = if slot & !mask == Self::tag(*hash, mask) { slot & mask } else { 0 };
+        }
+        for (index, (key, _)) in found.iter_mut().zip(wanted) {
+            let entry = &self.entries[*index];
+            // The lanes may lie in another cache line: ask for it as well.
+            let is_same = (entry.key == *key) & (entry.lanes[3] < u64::MAX);
+            *index = if is_same { *index } else { 0 };
+        }
+    }
+
+    /// The entry of an id of any length, if it is in the table.
+    pub(crate) fn find_id(&self, id: &[u8]) -> Option<usize> {
+        if id.len() <= MAX_SHORT_ID_BYTES {
+            let key = Key::of_short_id(id);
+            self.find_short(key, self.hash(key))
+        } else {
+            self.find_long(id, self.hash_long(id))
+        }
+    }
+
+    fn find_long(&self, id: &[u8], hash: u64) -> Option<usize> {
+        self.find(hash, |key, long_ids| key.is_long() && key.low() == hash && &long_ids[key.long_range()] == id)
+    }
+
+    #[inline(always)]
+    fn find(&self, hash: u64, is_wanted: impl Fn(Key, &[u8]) -> bool) -> Option<usize> {
+        let mask = self.slots.len() - 1;
+        let tag = Self::tag(hash, mask);
+        let mut place = word_to_index(hash) & mask;
+        loop {
+            let slot = self.slots[place] as usize;
+            if slot & !mask == tag && is_wanted(self.entries[slot & mask].key, &self.long_ids) {
+                return Some(slot & mask);
+            }
+            if slot == 0 {
+                return None;
+            }
+            place = (place + 1) & mask;
+        }
+    }
+
+    /// The hash bits a slot holds above its index.
+    #[inline(always)]
+    fn tag(hash: u64, mask: usize) -> usize {
+        word_to_index(hash >> 32) & 0xffff_ffff & !mask
+    }
+
+    /// The entry of an id, new if need be. The id has at most [`super::row::MAX_CAMPAIGN_ID_BYTES`].
+    pub(crate) fn intern(&mut self, id: &[u8]) -> Result<usize, TableFull> {
+        let (key, hash) = if id.len() <= MAX_SHORT_ID_BYTES {
+            let key = Key::of_short_id(id);
+            let hash = self.hash(key);
+            if let Some(index) = self.find_short(key, hash) {
+                return Ok(index);
+            }
+            (key, hash)
+        } else {
+            let hash = self.hash_long(id);
+            if let Some(index) = self.find_long(id, hash) {
+                return Ok(index);
+            }
+            (Key::long(hash, self.long_ids.len(), id.len()), hash)
+        };
+        if self.len() >= self.max_campaigns {
+            return Err(TableFull);
+        }
+        if key.is_long() {
+            self.long_ids.extend_from_slice(id);
+        }
+        let index = self.entries.len();
+        self.entries.push(Entry { key, lanes: [0; 4] });
+        if !self.wide.is_empty() {
+            self.wide.push([0; 4]);
+        }
+        let quarters = if self.slots.len() < MAX_SPARSE_SLOTS { 1 } else { 3 };
+        if self.entries.len() > self.slots.len() / 4 * quarters {
+            self.grow();
+        } else {
+            self.place(index, hash);
+        }
+        Ok(index)
+    }
+
+    fn place(&mut self, index: usize, hash: u64) {
+        let mask = self.slots.len() - 1;
+        let mut place = word_to_index(hash) & mask;
+        while self.slots[place] != 0 {
+            place = (place + 1) & mask;
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "a tag has 32 bits and an index at most 30")]
+        let slot = (Self::tag(hash, mask) | index) as u32;
+        self.slots[place] = slot;
+    }
+
+    fn grow(&mut self) {
+        let doubled = self.slots.len() * 2;
+        // Freed first: at the peak there is one table, not two.
+        self.slots = Vec::new();
+        self.slots = vec![0; doubled];
+        for index in 1..self.entries.len() {
+            let key = self.entries[index].key;
+            let hash = if key.is_long() { key.low() } else { self.hash(key) };
+            self.place(index, hash);
+        }
+    }
+
+    /// Makes sure that so many [`Self::add_lanes`] can follow.
+    pub(crate) fn reserve_lane_addends(&mut self, count: u64) {
+        if self.lane_addends + count > MAX_LANE_ADDENDS {
+            self.empty_lanes();
+        }
+        self.lane_addends += count;
+    }
+
+    /// Adds to a campaign's lanes. Each addend is below 2^32 and was announced to [`Self::reserve_lane_addends`].
+    #[inline(always)]
+    pub(crate) fn add_lanes(&mut self, index: usize, addends: Lanes) {
+        let lanes = &mut self.entries[index].lanes;
+        for (lane, addend) in lanes.iter_mut().zip(addends) {
+            *lane += addend;
+        }
+    }
+
+    /// Adds a row to its campaign.
+    pub(crate) fn add_row(&mut self, row: &Row<'_>) -> Result<(), TableFull> {
+        let index = self.intern(row.campaign_id)?;
+        let (cents, exact) = match row.spend {
+            Spend::Cents(cents) => (cents, 0),
+            Spend::Exact(money) => (0, money.0),
+        };
+        let lanes = [row.impressions, row.clicks, cents, row.conversions];
+        if lanes.iter().all(|lane| *lane <= u64::from(u32::MAX)) {
+            self.reserve_lane_addends(1);
+            self.add_lanes(index, lanes);
+            if exact > 0 {
+                self.add_wide(index, [0, 0, exact, 0]);
+            }
+        } else {
+            let [impressions, clicks, _, conversions] = lanes.map(u128::from);
+            self.add_wide(index, [impressions, clicks, exact + Money::from_cents(cents).0, conversions]);
+        }
+        Ok(())
+    }
+
+    fn add_wide(&mut self, index: usize, addends: Wide) {
+        if self.wide.is_empty() {
+            self.wide.resize(self.entries.len(), [0; 4]);
+        }
+        let limits = [MAX_COUNT_TOTAL, MAX_COUNT_TOTAL, MAX_SPEND_TOTAL, MAX_COUNT_TOTAL];
+        for ((sum, addend), limit) in self.wide[index].iter_mut().zip(addends).zip(limits) {
+            *sum = sum.saturating_add(addend);
+            if *sum > limit {
+                *sum = limit;
+                self.overflowed = true;
+            }
+        }
+    }
+
+    fn empty_lanes(&mut self) {
+        for index in 1..self.entries.len() {
+            let [impressions, clicks, cents, conversions] = std::mem::take(&mut self.entries[index].lanes);
+            let wide = [impressions.into(), clicks.into(), Money::from_cents(cents).0, conversions.into()];
+            self.add_wide(index, wide);
+        }
+        self.lane_addends = 0;
+    }
+
+    /// Adds all of another table's totals.
+    pub(crate) fn merge(&mut self, mut other: Self) -> Result<(), TableFull> {
+        if self.lane_addends + other.lane_addends > MAX_LANE_ADDENDS {
+            self.empty_lanes();
+            other.empty_lanes();
+        }
+        self.overflowed |= other.overflowed;
+        self.lane_addends += other.lane_addends;
+        for index in 1..other.entries.len() {
+            let mine = self.intern(other.id(index))?;
+            self.add_lanes(mine, other.entries[index].lanes);
+            if let Some(wide) = other.wide.get(index)
+                && *wide != [0; 4]
+            {
+                self.add_wide(mine, *wide);
+            }
+        }
+        Ok(())
+    }
+
+    /// True when lanes can have come from so many addends.
+    pub(crate) fn are_possible(lanes: Lanes, addends: u64) -> bool {
+        addends <= MAX_LANE_ADDENDS && lanes.iter().all(|lane| *lane <= addends << 32)
+    }
+
+    /// Puts a campaign back as [`Self::raw`] gave it.
+    pub(crate) fn restore_raw(&mut self, id: &[u8], lanes: Lanes, wide: Wide) -> Result<(), TableFull> {
+        let index = self.intern(id)?;
+        self.entries[index].lanes = lanes;
+        if wide != [0; 4] {
+            self.add_wide(index, wide);
+        }
+        Ok(())
+    }
+
+    /// Every campaign as it is kept: id, lanes, wide sums.
+    pub(crate) fn raw(&self) -> impl ExactSizeIterator<Item = (&[u8], Lanes, Wide)> {
+        (1..self.entries.len())
+            .map(|index| (self.id(index), self.entries[index].lanes, self.wide.get(index).copied().unwrap_or_default()))
+    }
+
+    /// How many additions the lanes hold, to be given back to [`Self::reserve_lane_addends`].
+    pub(crate) fn lane_addends(&self) -> u64 {
+        self.lane_addends
+    }
+
+    fn id(&self, index: usize) -> &[u8] {
+        let key = &self.entries[index].key;
+        if key.is_long() { &self.long_ids[key.long_range()] } else { &key.0[..usize::from(key.0[15])] }
+    }
+
+    /// The totals of the campaign at an index from 1 to [`Self::len`].
+    pub(crate) fn campaign(&self, index: usize) -> CampaignTotals<'_> {
+        let [impressions, clicks, cents, conversions] = self.entries[index].lanes;
+        let wide = self.wide.get(index).copied().unwrap_or_default();
+        CampaignTotals {
+            campaign_id: self.id(index),
+            impressions: wide[0] + u128::from(impressions),
+            clicks: wide[1] + u128::from(clicks),
+            spend: Money(wide[2] + Money::from_cents(cents).0),
+            conversions: wide[3] + u128::from(conversions),
+        }
+    }
+
+    /// Every campaign, in the order in which they were first seen.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = CampaignTotals<'_>> {
+        (1..self.entries.len()).map(|index| self.campaign(index))
+    }
+
+    /// The indices of all campaigns by campaign id.
+    pub(crate) fn sorted_by_id(&self) -> Vec<u32> {
+        #[expect(clippy::cast_possible_truncation, reason = "an index has at most 30 bits")]
+        let mut indices: Vec<u32> = (1..self.entries.len() as u32).collect();
+        indices.sort_unstable_by(|left, right| self.id(*left as usize).cmp(self.id(*right as usize)));
+        indices
+    }
+}

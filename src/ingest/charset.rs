@@ -1,0 +1,172 @@
+//! From the bytes of a file to UTF-8 text.
+//!
+//! A byte-order mark decides the encoding and is dropped; without one the declared encoding holds. UTF-8 passes through
+//! as it is, valid or not; other encodings are decoded as the WHATWG Encoding Standard says, with U+FFFD for what cannot
+//! be.
+
+use encoding_rs::{CoderResult, Encoding, UTF_8};
+use thiserror::Error;
+
+/// The longest byte-order mark.
+const MAX_MARK_BYTES: usize = 3;
+
+/// Decoded text is handed on in pieces of this size.
+const PIECE_BYTES: usize = 32 * 1024;
+
+/// A label that names no encoding.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(
+    "unknown encoding {0:?}: expected a label of the WHATWG Encoding Standard, such as utf-8, windows-1252 or utf-16le"
+)]
+pub struct UnknownEncoding(pub String);
+
+/// The encoding a label means.
+///
+/// # Errors
+/// When the label is not one of the Encoding Standard, or stands for an encoding that must not be decoded.
+pub fn encoding_for_label(label: &str) -> Result<&'static Encoding, UnknownEncoding> {
+    Encoding::for_label_no_replacement(label.as_bytes()).ok_or_else(|| UnknownEncoding(label.into()))
+}
+
+/// Decodes one file, given in pieces of any size.
+pub struct TextDecoder {
+    declared: &'static Encoding,
+    state: State,
+}
+
+enum State {
+    /// Fewer bytes have been seen than a mark may have.
+    Start {
+        held: Vec<u8>,
+    },
+    /// The text is UTF-8.
+    Passing,
+    Decoding {
+        decoder: Box<encoding_rs::Decoder>,
+        piece: Vec<u8>,
+    },
+}
+
+impl TextDecoder {
+    /// A decoder for a file of the declared encoding.
+    #[must_use]
+    pub fn new(declared: &'static Encoding) -> Self {
+        Self { declared, state: State::Start { held: Vec::with_capacity(MAX_MARK_BYTES) } }
+    }
+
+    /// The encoding, and how long the mark is, of a file that starts with `start`: all of it, or at least three bytes.
+    #[must_use]
+    pub fn sniff(declared: &'static Encoding, start: &[u8]) -> (&'static Encoding, usize) {
+        Encoding::for_bom(start).unwrap_or((declared, 0))
+    }
+
+    /// Hands the text of the next bytes to `sink`.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub fn push<E>(&mut self, bytes: &[u8], mut sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let State::Start { held } = &mut self.state else {
+            return self.decode(bytes, false, &mut sink);
+        };
+        let missing = MAX_MARK_BYTES - held.len();
+        let (first, rest) = bytes.split_at(bytes.len().min(missing));
+        held.extend_from_slice(first);
+        if held.len() < MAX_MARK_BYTES {
+            return Ok(());
+        }
+        self.start(&mut sink)?;
+        self.decode(rest, false, &mut sink)
+    }
+
+    /// Hands on what the end of the input leaves.
+    ///
+    /// # Errors
+    /// Those of the sink.
+    pub fn finish<E>(mut self, mut sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        if matches!(self.state, State::Start { .. }) {
+            self.start(&mut sink)?;
+        }
+        self.decode(&[], true, &mut sink)
+    }
+
+    fn start<E>(&mut self, sink: &mut impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+        let State::Start { held } = std::mem::replace(&mut self.state, State::Passing) else {
+            return Ok(());
+        };
+        let (encoding, mark_bytes) = Self::sniff(self.declared, &held);
+        if encoding != UTF_8 {
+            let decoder = Box::new(encoding.new_decoder_without_bom_handling());
+            self.state = State::Decoding { decoder, piece: vec![0; PIECE_BYTES] };
+        }
+        self.decode(&held[mark_bytes..], false, sink)
+    }
+
+    fn decode<E>(
+        &mut self,
+        mut bytes: &[u8],
+        is_last: bool,
+        sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let State::Decoding { decoder, piece } = &mut self.state else {
+            return if bytes.is_empty() { Ok(()) } else { sink(bytes) };
+        };
+        loop {
+            let (result, read, written, _) = decoder.decode_to_utf8(bytes, piece, is_last);
+            bytes = &bytes[read..];
+            if written > 0 {
+                sink(&piece[..written])?;
+            }
+            if result == CoderResult::InputEmpty {
+                return Ok(());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use super::*;
+
+    fn decode(label: &str, bytes: &[u8], step: usize) -> Vec<u8> {
+        let mut text = Vec::new();
+        let mut sink = |piece: &[u8]| {
+            text.extend_from_slice(piece);
+            Ok::<_, Infallible>(())
+        };
+        let mut decoder = TextDecoder::new(encoding_for_label(label).unwrap());
+        for piece in bytes.chunks(step) {
+            decoder.push(piece, &mut sink).unwrap();
+        }
+        decoder.finish(&mut sink).unwrap();
+        text
+    }
+
+    #[test]
+    fn a_mark_decides_and_is_dropped_however_the_bytes_are_cut() {
+        for (label, bytes, text) in [
+            ("utf-8", &b"\xef\xbb\xbfa\xff"[..], &b"a\xff"[..]),
+            ("latin1", b"\xef\xbb\xbf\xc3\xa9", "\u{e9}".as_bytes()),
+            ("latin1", b"caf\xe9", "caf\u{e9}".as_bytes()),
+            ("utf-8", b"\xff\xfea\0\xe9\0", "a\u{e9}".as_bytes()),
+            ("utf-8", b"\xfe\xff\0a\xd8\x3d\xde\0", "a\u{1f600}".as_bytes()),
+            ("utf-16le", b"a\0b", "a\u{fffd}".as_bytes()),
+            ("shift_jis", b"\x82\xa0\x82", "\u{3042}\u{fffd}".as_bytes()),
+            ("utf-8", b"\xef\xbb", b"\xef\xbb"),
+            ("utf-8", b"\xff\xfe", b""),
+            ("utf-8", b"", b""),
+        ] {
+            for step in 1..=bytes.len().max(1) {
+                assert_eq!(decode(label, bytes, step), text, "{bytes:?} as {label} in pieces of {step}");
+            }
+        }
+    }
+
+    #[test]
+    fn labels_are_those_of_the_standard() {
+        assert_eq!(encoding_for_label("Latin1").unwrap(), encoding_rs::WINDOWS_1252);
+        assert!(encoding_for_label("klingon").is_err());
+        assert!(encoding_for_label("iso-2022-kr").is_err());
+    }
+}

@@ -1,0 +1,265 @@
+//! Decompression, step by step, of data in pieces of any size.
+
+use flate2::{Decompress, FlushDecompress, Status};
+use thiserror::Error;
+use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
+
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+
+/// How data is compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// Not at all.
+    Identity,
+    /// RFC 1952, also many members.
+    Gzip,
+    /// RFC 8878, also many frames.
+    Zstd,
+}
+
+impl Coding {
+    /// Bytes that [`Self::sniff`] wants to see.
+    pub const SNIFF_BYTES: usize = 4;
+
+    /// Recognises data by its first bytes.
+    #[must_use]
+    pub fn sniff(start: &[u8]) -> Self {
+        // RFC 8878, 3.1.2: a file may start with a frame that is to be skipped.
+        let is_skippable = matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
+        if start.starts_with(&GZIP_MAGIC) {
+            Self::Gzip
+        } else if start.starts_with(&ZSTD_MAGIC) || is_skippable {
+            Self::Zstd
+        } else {
+            Self::Identity
+        }
+    }
+
+    /// The name in messages and headers.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// Compressed data that cannot be read to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum DecompressError {
+    /// It stops before its end.
+    #[error("the {} data is cut off: its end is missing", .0.name())]
+    Truncated(Coding),
+    /// It is damaged, or something else follows it.
+    #[error("the {} data is damaged: {reason}", .coding.name())]
+    Damaged {
+        /// What it should be.
+        coding: Coding,
+        /// What the decompressor says.
+        reason: String,
+    },
+}
+
+/// What one step did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Step {
+    /// Bytes taken from the input.
+    pub consumed: usize,
+    /// Bytes written to the output.
+    pub produced: usize,
+}
+
+/// Decompresses members and frames one behind the other.
+pub struct Decompressor {
+    stream: Stream,
+    /// Within a member or frame, or before the first.
+    is_unfinished: bool,
+}
+
+enum Stream {
+    Identity,
+    Gzip {
+        member: Decompress,
+        /// Bytes of the magic number of a further member that have been seen.
+        magic_seen: usize,
+    },
+    Zstd(Decoder<'static>),
+}
+
+impl Decompressor {
+    /// A decompressor for data from its first byte.
+    ///
+    /// # Errors
+    /// When the decompressor's memory cannot be had.
+    pub fn new(coding: Coding) -> Result<Self, DecompressError> {
+        let stream = match coding {
+            Coding::Identity => Stream::Identity,
+            Coding::Gzip => Stream::Gzip { member: new_gzip_member(), magic_seen: 0 },
+            Coding::Zstd => Stream::Zstd(Decoder::new().map_err(|error| damaged(coding, &error))?),
+        };
+        Ok(Self { stream, is_unfinished: coding != Coding::Identity })
+    }
+
+    /// Takes from the input and writes to the output as much as goes. It has written all there is when the input is
+    /// used up and room is left in the output.
+    ///
+    /// # Errors
+    /// When the data is damaged.
+    pub fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, DecompressError> {
+        match &mut self.stream {
+            Stream::Identity => {
+                let count = input.len().min(output.len());
+                output[..count].copy_from_slice(&input[..count]);
+                Ok(Step { consumed: count, produced: count })
+            }
+            Stream::Gzip { .. } => self.step_gzip(input, output),
+            Stream::Zstd(decoder) => {
+                let (mut input, mut output) = (InBuffer::around(input), OutBuffer::around(output));
+                let wanted = decoder.run(&mut input, &mut output).map_err(|error| damaged(Coding::Zstd, &error))?;
+                let step = Step { consumed: input.pos(), produced: output.pos() };
+                // Nothing wanted: a frame has ended. A call that did nothing tells nothing.
+                if step != Step::default() {
+                    self.is_unfinished = wanted != 0;
+                }
+                Ok(step)
+            }
+        }
+    }
+
+    fn step_gzip(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, DecompressError> {
+        let Stream::Gzip { member, magic_seen } = &mut self.stream else {
+            return Ok(Step::default());
+        };
+        let mut consumed = 0;
+        if !self.is_unfinished {
+            // Behind a member comes another, or padding with zeros.
+            while *magic_seen < GZIP_MAGIC.len()
+                && let Some(byte) = input.get(consumed)
+            {
+                consumed += 1;
+                if *byte == GZIP_MAGIC[*magic_seen] {
+                    *magic_seen += 1;
+                } else if *byte != 0 || *magic_seen > 0 {
+                    return Err(damaged(Coding::Gzip, &"something else follows its last member"));
+                }
+            }
+            if *magic_seen < GZIP_MAGIC.len() {
+                return Ok(Step { consumed, produced: 0 });
+            }
+            *member = new_gzip_member();
+            *magic_seen = 0;
+            self.is_unfinished = true;
+            let magic = member.decompress(&GZIP_MAGIC, &mut [], FlushDecompress::None);
+            magic.map_err(|error| damaged(Coding::Gzip, &error))?;
+        }
+        let (in_before, out_before) = (member.total_in(), member.total_out());
+        let status = member
+            .decompress(&input[consumed..], output, FlushDecompress::None)
+            .map_err(|error| damaged(Coding::Gzip, &error))?;
+        self.is_unfinished = status != Status::StreamEnd;
+        // Both differences are lengths within the buffers.
+        let difference = |now: u64, before: u64| usize::try_from(now - before).unwrap_or(0);
+        consumed += difference(member.total_in(), in_before);
+        Ok(Step { consumed, produced: difference(member.total_out(), out_before) })
+    }
+
+    /// Checks that the data is complete.
+    ///
+    /// # Errors
+    /// When its end is missing.
+    pub fn finish(&self) -> Result<(), DecompressError> {
+        match &self.stream {
+            Stream::Gzip { magic_seen, .. } if self.is_unfinished || *magic_seen > 0 => {
+                Err(DecompressError::Truncated(Coding::Gzip))
+            }
+            Stream::Zstd(_) if self.is_unfinished => Err(DecompressError::Truncated(Coding::Zstd)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn new_gzip_member() -> Decompress {
+    // The largest window that deflate has: 2^15 bytes.
+    Decompress::new_gzip(15)
+}
+
+fn damaged(coding: Coding, reason: &dyn std::fmt::Display) -> DecompressError {
+    DecompressError::Damaged { coding, reason: reason.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(text: &[u8]) -> Vec<u8> {
+        zstd::encode_all(text, 1).unwrap()
+    }
+
+    fn decompress(coding: Coding, data: &[u8], in_step: usize, out_step: usize) -> Result<Vec<u8>, DecompressError> {
+        let mut decompressor = Decompressor::new(coding)?;
+        let (mut text, mut output) = (Vec::new(), vec![0; out_step]);
+        for mut piece in data.chunks(in_step) {
+            loop {
+                let step = decompressor.step(piece, &mut output)?;
+                text.extend_from_slice(&output[..step.produced]);
+                piece = &piece[step.consumed..];
+                if piece.is_empty() && step.produced < out_step {
+                    break;
+                }
+            }
+        }
+        decompressor.finish()?;
+        Ok(text)
+    }
+
+    #[test]
+    fn members_and_frames_follow_each_other_however_they_are_cut() {
+        let parts = [&b"first,"[..], b"", b"second"];
+        for (coding, data) in [
+            (Coding::Gzip, parts.map(gzip).concat()),
+            (Coding::Gzip, [parts.map(gzip).concat(), vec![0; 7]].concat()),
+            (Coding::Zstd, parts.map(zstd).concat()),
+            (Coding::Identity, parts.concat()),
+        ] {
+            assert_eq!(Coding::sniff(&data), coding);
+            for in_step in 1..=data.len() {
+                for out_step in [1, 3, 64] {
+                    let text = decompress(coding, &data, in_step, out_step).unwrap();
+                    assert_eq!(text, b"first,second", "{coding:?} in pieces of {in_step}, out {out_step}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_missing_end_is_an_error_at_every_byte() {
+        for (coding, data) in [(Coding::Gzip, gzip(b"text")), (Coding::Zstd, zstd(b"text"))] {
+            for len in 0..data.len() {
+                let result = decompress(coding, &data[..len], 5, 64);
+                assert_eq!(result, Err(DecompressError::Truncated(coding)), "{len} of {} bytes", data.len());
+            }
+        }
+    }
+
+    #[test]
+    fn damage_and_trailing_bytes_are_errors() {
+        for (coding, data) in [(Coding::Gzip, gzip(b"some text")), (Coding::Zstd, zstd(b"some text"))] {
+            let mut damaged = data.clone();
+            damaged[data.len() / 2] ^= 0x55;
+            assert!(decompress(coding, &damaged, 64, 64).is_err(), "{coding:?}");
+            let trailing = [data, b"more".to_vec()].concat();
+            assert!(decompress(coding, &trailing, 64, 64).is_err(), "{coding:?}");
+        }
+    }
+}
