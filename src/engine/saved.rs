@@ -75,7 +75,7 @@ struct Head {
 }
 
 /// Id, lanes, wide sums.
-type Campaign = (Vec<u8>, Lanes, [u128; 4]);
+type Campaign = (Vec<u8>, [u64; 4], [u128; 4]);
 
 fn serialize_totals<S: Serializer>(totals: &&Totals, serializer: S) -> Result<S::Ok, S::Error> {
     let campaigns = totals.raw();
@@ -150,12 +150,12 @@ impl Tally {
         if rejects.len() > MAX_REJECTS {
             return Err("there are more rejects than are kept");
         }
-        if !Totals::are_possible([0; 4], lane_addends) {
+        if !Lanes::default().are_possible(lane_addends) {
             return Err("there are too many addends");
         }
         tally.aggregate.totals.reserve_lane_addends(lane_addends);
         for (id, lanes, wide) in totals {
-            if !Totals::are_possible(lanes, lane_addends) {
+            if !Lanes(lanes).are_possible(lane_addends) {
                 return Err("a campaign has totals beyond its rows");
             }
             if id.is_empty() || id.len() > MAX_CAMPAIGN_ID_BYTES || std::str::from_utf8(&id).is_err() {

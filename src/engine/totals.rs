@@ -1,7 +1,7 @@
 //! The campaign table: ids to exact totals.
 //!
-//! A campaign is one dense entry of 48 bytes, found through an open table of 32-bit slots; both together take about 55
-//! bytes a campaign. Ids of up to 15 bytes are part of the entry, longer ones lie in one shared buffer.
+//! A campaign has a key of 16 bytes and sums of 32, found through an open table of 32-bit slots; both together take about 55
+//! bytes a campaign. Ids of up to 15 bytes are part of the key, longer ones lie in one shared buffer.
 //!
 //! Sums are kept twice: small addends, which nearly all are, go to four 64-bit lanes that a vector addition serves;
 //! what does not fit there goes to 128-bit sums that exist only once they are needed. A campaign's totals are both
@@ -31,7 +31,7 @@ const MIN_SLOTS: usize = 1024;
 
 /// Up to this size a table stays so empty that the first look nearly always decides: a wrong guess of the processor costs
 /// more than a few cache lines. Larger tables are bound by memory and kept dense.
-const MAX_SPARSE_SLOTS: usize = 1 << 16;
+const MAX_SPARSE_SLOTS: usize = 1 << 15;
 
 /// The identity of a campaign as two words: an id's bytes, zeros, and its length in the last byte; or, for an id longer
 /// than [`MAX_SHORT_ID_BYTES`], its hash and where it lies. The length makes `"A"` and `"A\0"` two keys.
@@ -40,8 +40,8 @@ const MAX_SPARSE_SLOTS: usize = 1 << 16;
 pub(crate) struct Key([u8; 16]);
 
 impl Key {
-    /// Nobody's key.
-    pub(crate) const NONE: Self = Self([0; 16]);
+    /// Nobody's key: no id has this length.
+    pub(crate) const NONE: Self = Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfe]);
     const LONG_OFFSET_BITS: u32 = 44;
 
     /// The key of a short id from its bytes, padded with zeros, and its length.
@@ -105,17 +105,122 @@ fn folded_multiply(left: u64, right: u64) -> u64 {
 }
 
 /// Sums that small addends go to: impressions, clicks, cents, conversions. Each stays below 2^63.
-pub(crate) type Lanes = [u64; 4];
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(align(32))]
+pub(crate) struct Lanes(pub(crate) [u64; 4]);
 
-#[repr(C, align(16))]
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    key: Key,
-    lanes: Lanes,
+impl Lanes {
+    /// True when lanes can have come from so many addends.
+    pub(crate) fn are_possible(self, addends: u64) -> bool {
+        addends <= MAX_LANE_ADDENDS && self.0.iter().all(|lane| *lane <= addends << 32)
+    }
+
+    /// Adds to each lane; see [`Totals::reserve_lane_addends`].
+    #[inline(always)]
+    pub(crate) fn add(&mut self, addends: Self) {
+        for (lane, addend) in self.0.iter_mut().zip(addends.0) {
+            *lane += addend;
+        }
+    }
 }
 
 /// Sums of what did not fit the lanes: impressions, clicks, spend in units of 10^-12, conversions.
 type Wide = [u128; 4];
+
+/// The hash bits a slot holds above its index.
+#[inline(always)]
+fn tag(hash: u64, mask: usize) -> usize {
+    word_to_index(hash >> 32) & 0xffff_ffff & !mask
+}
+
+/// Finds campaigns by their ids.
+#[derive(Clone, Copy)]
+pub(crate) struct Lookup<'a> {
+    slots: &'a [u32],
+    keys: &'a [Key],
+    long_ids: &'a [u8],
+    seed: [u64; 2],
+}
+
+impl Lookup<'_> {
+    /// The hash of a short id's key.
+    #[inline(always)]
+    pub(crate) fn hash(&self, key: Key) -> u64 {
+        folded_multiply(key.low() ^ self.seed[0], key.high() ^ self.seed[1])
+    }
+
+    fn hash_long(&self, id: &[u8]) -> u64 {
+        let mut hash = id.len() as u64 ^ self.seed[1];
+        for chunk in id.chunks(16) {
+            let mut bytes = [0; 16];
+            bytes[..chunk.len()].copy_from_slice(chunk);
+            let word = u128::from_le_bytes(bytes);
+            hash = folded_multiply(low_half(word) ^ self.seed[0], low_half(word >> 64) ^ hash);
+        }
+        hash
+    }
+
+    /// The campaign of a short id, if it is in the table.
+    #[inline(always)]
+    pub(crate) fn find_short(&self, key: Key, hash: u64) -> Option<usize> {
+        let mask = self.slots.len() - 1;
+        let index = self.slots[word_to_index(hash) & mask] as usize & mask;
+        // Number 0 is nobody's key.
+        if self.keys[index] == key { Some(index) } else { self.find_short_further(key, hash) }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn find_short_further(&self, key: Key, hash: u64) -> Option<usize> {
+        self.find(hash, |found| found == key)
+    }
+
+    /// The campaigns of short ids, given with their hashes, as far as they are where they are looked for first; else 0.
+    ///
+    /// Nothing depends on what is loaded before it, so the processor loads many slots, then many keys at once.
+    pub(crate) fn find_many(&self, wanted: &[(Key, u64)], found: &mut [usize]) {
+        let mask = self.slots.len() - 1;
+        for (index, (_, hash)) in found.iter_mut().zip(wanted) {
+            let slot = self.slots[word_to_index(*hash) & mask] as usize;
+            *index = if slot & !mask == tag(*hash, mask) { slot & mask } else { 0 };
+        }
+        for (index, (key, _)) in found.iter_mut().zip(wanted) {
+            *index = if self.keys[*index] == *key { *index } else { 0 };
+        }
+    }
+
+    /// The campaign of an id of any length, if it is in the table.
+    #[inline(never)]
+    pub(crate) fn find_id(&self, id: &[u8]) -> Option<usize> {
+        if id.len() <= MAX_SHORT_ID_BYTES {
+            let key = Key::of_short_id(id);
+            self.find_short(key, self.hash(key))
+        } else {
+            self.find_long(id, self.hash_long(id))
+        }
+    }
+
+    fn find_long(&self, id: &[u8], hash: u64) -> Option<usize> {
+        self.find(hash, |key| key.is_long() && key.low() == hash && &self.long_ids[key.long_range()] == id)
+    }
+
+    #[inline]
+    fn find(&self, hash: u64, is_wanted: impl Fn(Key) -> bool) -> Option<usize> {
+        let mask = self.slots.len() - 1;
+        let tag = tag(hash, mask);
+        let mut place = word_to_index(hash) & mask;
+        loop {
+            let slot = self.slots[place] as usize;
+            if slot & !mask == tag && is_wanted(self.keys[slot & mask]) {
+                return Some(slot & mask);
+            }
+            if slot == 0 {
+                return None;
+            }
+            place = (place + 1) & mask;
+        }
+    }
+}
 
 /// One campaign's exact totals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,13 +244,15 @@ pub(crate) struct TableFull;
 /// All campaigns with their totals.
 #[derive(Clone, Debug)]
 pub(crate) struct Totals {
-    /// A power of two of slots: 0, or an index into `entries` in the low bits, which `slots.len() - 1` masks, and the
-    /// same campaign's upper hash bits above. At most three quarters are taken, of a small table one.
+    /// A power of two of slots: 0, or an index into `keys` in the low bits, which `slots.len() - 1` masks, and the
+    /// same campaign's upper hash bits above. At most three quarters are taken, of a small table an eighth.
     slots: Vec<u32>,
-    /// Entry 0 belongs to nobody.
-    entries: Vec<Entry>,
+    /// Number 0 is nobody's.
+    keys: Vec<Key>,
+    /// As long as `keys`.
+    lanes: Vec<Lanes>,
     long_ids: Vec<u8>,
-    /// Empty, or as long as `entries`.
+    /// Empty, or as long as `keys`.
     wide: Vec<Wide>,
     /// Secret to this table, so that no input can be made to collide.
     seed: [u64; 2],
@@ -165,7 +272,8 @@ impl Totals {
         });
         Self {
             slots: vec![0; MIN_SLOTS],
-            entries: vec![Entry { key: Key::NONE, lanes: [0; 4] }],
+            keys: vec![Key::NONE],
+            lanes: vec![Lanes::default()],
             long_ids: Vec::new(),
             wide: Vec::new(),
             seed,
@@ -178,7 +286,7 @@ impl Totals {
 
     /// Campaigns in the table.
     pub(crate) fn len(&self) -> usize {
-        self.entries.len() - 1
+        self.keys.len() - 1
     }
 
     /// The most campaigns the table may hold.
@@ -191,95 +299,28 @@ impl Totals {
         self.overflowed
     }
 
-    /// The hash of a short id's key.
-    #[inline(always)]
-    pub(crate) fn hash(&self, key: Key) -> u64 {
-        folded_multiply(key.low() ^ self.seed[0], key.high() ^ self.seed[1])
+    /// What is needed to find campaigns, and the lanes to add to, side by side.
+    pub(crate) fn lookup_and_lanes(&mut self) -> (Lookup<'_>, &mut [Lanes]) {
+        (Lookup { slots: &self.slots, keys: &self.keys, long_ids: &self.long_ids, seed: self.seed }, &mut self.lanes)
     }
 
-    fn hash_long(&self, id: &[u8]) -> u64 {
-        let mut hash = id.len() as u64 ^ self.seed[1];
-        for chunk in id.chunks(16) {
-            let mut bytes = [0; 16];
-            bytes[..chunk.len()].copy_from_slice(chunk);
-            let word = u128::from_le_bytes(bytes);
-            hash = folded_multiply(low_half(word) ^ self.seed[0], low_half(word >> 64) ^ hash);
-        }
-        hash
+    fn lookup(&self) -> Lookup<'_> {
+        Lookup { slots: &self.slots, keys: &self.keys, long_ids: &self.long_ids, seed: self.seed }
     }
 
-    /// The entry of a short id, if it is in the table.
-    #[inline(always)]
-    pub(crate) fn find_short(&self, key: Key, hash: u64) -> Option<usize> {
-        self.find(hash, |found, _| found == key)
-    }
-
-    /// The entries of short ids, given with their hashes, as far as they are where they are looked for first; else 0.
-    ///
-    /// Nothing depends on what is loaded before it, so the processor loads many slots, then many entries at once.
-    pub(crate) fn find_many(&self, wanted: &[(Key, u64)], found: &mut [usize]) {
-        let mask = self.slots.len() - 1;
-        for (index, (_, hash)) in found.iter_mut().zip(wanted) {
-            let slot = self.slots[word_to_index(*hash) & mask] as usize;
-            *index = if slot & !mask == Self::tag(*hash, mask) { slot & mask } else { 0 };
-        }
-        for (index, (key, _)) in found.iter_mut().zip(wanted) {
-            let entry = &self.entries[*index];
-            // The lanes may lie in another cache line: ask for it as well.
-            let is_same = (entry.key == *key) & (entry.lanes[3] < u64::MAX);
-            *index = if is_same { *index } else { 0 };
-        }
-    }
-
-    /// The entry of an id of any length, if it is in the table.
-    pub(crate) fn find_id(&self, id: &[u8]) -> Option<usize> {
-        if id.len() <= MAX_SHORT_ID_BYTES {
-            let key = Key::of_short_id(id);
-            self.find_short(key, self.hash(key))
-        } else {
-            self.find_long(id, self.hash_long(id))
-        }
-    }
-
-    fn find_long(&self, id: &[u8], hash: u64) -> Option<usize> {
-        self.find(hash, |key, long_ids| key.is_long() && key.low() == hash && &long_ids[key.long_range()] == id)
-    }
-
-    #[inline(always)]
-    fn find(&self, hash: u64, is_wanted: impl Fn(Key, &[u8]) -> bool) -> Option<usize> {
-        let mask = self.slots.len() - 1;
-        let tag = Self::tag(hash, mask);
-        let mut place = word_to_index(hash) & mask;
-        loop {
-            let slot = self.slots[place] as usize;
-            if slot & !mask == tag && is_wanted(self.entries[slot & mask].key, &self.long_ids) {
-                return Some(slot & mask);
-            }
-            if slot == 0 {
-                return None;
-            }
-            place = (place + 1) & mask;
-        }
-    }
-
-    /// The hash bits a slot holds above its index.
-    #[inline(always)]
-    fn tag(hash: u64, mask: usize) -> usize {
-        word_to_index(hash >> 32) & 0xffff_ffff & !mask
-    }
-
-    /// The entry of an id, new if need be. The id has at most [`super::row::MAX_CAMPAIGN_ID_BYTES`].
+    /// The index of an id's campaign, new if need be. The id has at most [`super::row::MAX_CAMPAIGN_ID_BYTES`].
     pub(crate) fn intern(&mut self, id: &[u8]) -> Result<usize, TableFull> {
+        let lookup = self.lookup();
         let (key, hash) = if id.len() <= MAX_SHORT_ID_BYTES {
             let key = Key::of_short_id(id);
-            let hash = self.hash(key);
-            if let Some(index) = self.find_short(key, hash) {
+            let hash = lookup.hash(key);
+            if let Some(index) = lookup.find_short(key, hash) {
                 return Ok(index);
             }
             (key, hash)
         } else {
-            let hash = self.hash_long(id);
-            if let Some(index) = self.find_long(id, hash) {
+            let hash = lookup.hash_long(id);
+            if let Some(index) = lookup.find_long(id, hash) {
                 return Ok(index);
             }
             (Key::long(hash, self.long_ids.len(), id.len()), hash)
@@ -290,13 +331,14 @@ impl Totals {
         if key.is_long() {
             self.long_ids.extend_from_slice(id);
         }
-        let index = self.entries.len();
-        self.entries.push(Entry { key, lanes: [0; 4] });
+        let index = self.keys.len();
+        self.keys.push(key);
+        self.lanes.push(Lanes::default());
         if !self.wide.is_empty() {
             self.wide.push([0; 4]);
         }
-        let quarters = if self.slots.len() < MAX_SPARSE_SLOTS { 1 } else { 3 };
-        if self.entries.len() > self.slots.len() / 4 * quarters {
+        let eighths = if self.slots.len() < MAX_SPARSE_SLOTS { 1 } else { 6 };
+        if self.keys.len() > self.slots.len() / 8 * eighths {
             self.grow();
         } else {
             self.place(index, hash);
@@ -311,7 +353,7 @@ impl Totals {
             place = (place + 1) & mask;
         }
         #[expect(clippy::cast_possible_truncation, reason = "a tag has 32 bits and an index at most 30")]
-        let slot = (Self::tag(hash, mask) | index) as u32;
+        let slot = (tag(hash, mask) | index) as u32;
         self.slots[place] = slot;
     }
 
@@ -320,28 +362,19 @@ impl Totals {
         // Freed first: at the peak there is one table, not two.
         self.slots = Vec::new();
         self.slots = vec![0; doubled];
-        for index in 1..self.entries.len() {
-            let key = self.entries[index].key;
-            let hash = if key.is_long() { key.low() } else { self.hash(key) };
+        for index in 1..self.keys.len() {
+            let key = self.keys[index];
+            let hash = if key.is_long() { key.low() } else { self.lookup().hash(key) };
             self.place(index, hash);
         }
     }
 
-    /// Makes sure that so many [`Self::add_lanes`] can follow.
+    /// Makes sure that so many additions to lanes can follow, of addends below 2^32.
     pub(crate) fn reserve_lane_addends(&mut self, count: u64) {
         if self.lane_addends + count > MAX_LANE_ADDENDS {
             self.empty_lanes();
         }
         self.lane_addends += count;
-    }
-
-    /// Adds to a campaign's lanes. Each addend is below 2^32 and was announced to [`Self::reserve_lane_addends`].
-    #[inline(always)]
-    pub(crate) fn add_lanes(&mut self, index: usize, addends: Lanes) {
-        let lanes = &mut self.entries[index].lanes;
-        for (lane, addend) in lanes.iter_mut().zip(addends) {
-            *lane += addend;
-        }
     }
 
     /// Adds a row to its campaign.
@@ -354,7 +387,7 @@ impl Totals {
         let lanes = [row.impressions, row.clicks, cents, row.conversions];
         if lanes.iter().all(|lane| *lane <= u64::from(u32::MAX)) {
             self.reserve_lane_addends(1);
-            self.add_lanes(index, lanes);
+            self.lanes[index].add(Lanes(lanes));
             if exact > 0 {
                 self.add_wide(index, [0, 0, exact, 0]);
             }
@@ -367,7 +400,7 @@ impl Totals {
 
     fn add_wide(&mut self, index: usize, addends: Wide) {
         if self.wide.is_empty() {
-            self.wide.resize(self.entries.len(), [0; 4]);
+            self.wide.resize(self.keys.len(), [0; 4]);
         }
         let limits = [MAX_COUNT_TOTAL, MAX_COUNT_TOTAL, MAX_SPEND_TOTAL, MAX_COUNT_TOTAL];
         for ((sum, addend), limit) in self.wide[index].iter_mut().zip(addends).zip(limits) {
@@ -380,8 +413,8 @@ impl Totals {
     }
 
     fn empty_lanes(&mut self) {
-        for index in 1..self.entries.len() {
-            let [impressions, clicks, cents, conversions] = std::mem::take(&mut self.entries[index].lanes);
+        for index in 1..self.keys.len() {
+            let [impressions, clicks, cents, conversions] = std::mem::take(&mut self.lanes[index]).0;
             let wide = [impressions.into(), clicks.into(), Money::from_cents(cents).0, conversions.into()];
             self.add_wide(index, wide);
         }
@@ -396,9 +429,9 @@ impl Totals {
         }
         self.overflowed |= other.overflowed;
         self.lane_addends += other.lane_addends;
-        for index in 1..other.entries.len() {
+        for index in 1..other.keys.len() {
             let mine = self.intern(other.id(index))?;
-            self.add_lanes(mine, other.entries[index].lanes);
+            self.lanes[mine].add(other.lanes[index]);
             if let Some(wide) = other.wide.get(index)
                 && *wide != [0; 4]
             {
@@ -408,15 +441,10 @@ impl Totals {
         Ok(())
     }
 
-    /// True when lanes can have come from so many addends.
-    pub(crate) fn are_possible(lanes: Lanes, addends: u64) -> bool {
-        addends <= MAX_LANE_ADDENDS && lanes.iter().all(|lane| *lane <= addends << 32)
-    }
-
     /// Puts a campaign back as [`Self::raw`] gave it.
-    pub(crate) fn restore_raw(&mut self, id: &[u8], lanes: Lanes, wide: Wide) -> Result<(), TableFull> {
+    pub(crate) fn restore_raw(&mut self, id: &[u8], lanes: [u64; 4], wide: Wide) -> Result<(), TableFull> {
         let index = self.intern(id)?;
-        self.entries[index].lanes = lanes;
+        self.lanes[index] = Lanes(lanes);
         if wide != [0; 4] {
             self.add_wide(index, wide);
         }
@@ -424,9 +452,9 @@ impl Totals {
     }
 
     /// Every campaign as it is kept: id, lanes, wide sums.
-    pub(crate) fn raw(&self) -> impl ExactSizeIterator<Item = (&[u8], Lanes, Wide)> {
-        (1..self.entries.len())
-            .map(|index| (self.id(index), self.entries[index].lanes, self.wide.get(index).copied().unwrap_or_default()))
+    pub(crate) fn raw(&self) -> impl ExactSizeIterator<Item = (&[u8], [u64; 4], Wide)> {
+        (1..self.keys.len())
+            .map(|index| (self.id(index), self.lanes[index].0, self.wide.get(index).copied().unwrap_or_default()))
     }
 
     /// How many additions the lanes hold, to be given back to [`Self::reserve_lane_addends`].
@@ -435,13 +463,13 @@ impl Totals {
     }
 
     fn id(&self, index: usize) -> &[u8] {
-        let key = &self.entries[index].key;
+        let key = &self.keys[index];
         if key.is_long() { &self.long_ids[key.long_range()] } else { &key.0[..usize::from(key.0[15])] }
     }
 
     /// The totals of the campaign at an index from 1 to [`Self::len`].
     pub(crate) fn campaign(&self, index: usize) -> CampaignTotals<'_> {
-        let [impressions, clicks, cents, conversions] = self.entries[index].lanes;
+        let [impressions, clicks, cents, conversions] = self.lanes[index].0;
         let wide = self.wide.get(index).copied().unwrap_or_default();
         CampaignTotals {
             campaign_id: self.id(index),
@@ -454,13 +482,13 @@ impl Totals {
 
     /// Every campaign, in the order in which they were first seen.
     pub(crate) fn iter(&self) -> impl Iterator<Item = CampaignTotals<'_>> {
-        (1..self.entries.len()).map(|index| self.campaign(index))
+        (1..self.keys.len()).map(|index| self.campaign(index))
     }
 
     /// The indices of all campaigns by campaign id.
     pub(crate) fn sorted_by_id(&self) -> Vec<u32> {
         #[expect(clippy::cast_possible_truncation, reason = "an index has at most 30 bits")]
-        let mut indices: Vec<u32> = (1..self.entries.len() as u32).collect();
+        let mut indices: Vec<u32> = (1..self.keys.len() as u32).collect();
         indices.sort_unstable_by(|left, right| self.id(*left as usize).cmp(self.id(*right as usize)));
         indices
     }

@@ -2,17 +2,19 @@
 #![expect(unsafe_code, reason = "vector instructions and unchecked loads")]
 
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm_clmulepi64_si128, _mm_cmpeq_epi32, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_min_epu32,
-    _mm_movemask_epi8, _mm_set_epi32, _mm_set_epi64x, _mm_set1_epi8, _mm_set1_epi32, _mm_sub_epi32, _mm256_cmpeq_epi8,
-    _mm256_cvtepu32_epi64, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_movemask_epi8,
-    _mm256_packus_epi32, _mm256_set_epi64x, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_shuffle_epi32, _mm256_slli_epi64, _mm256_sllv_epi64,
-    _mm256_sub_epi64, _mm256_subs_epu8, _mm256_testz_si256, _mm256_xor_si256,
+    __m128i, __m256i, _mm_castsi128_ps, _mm_clmulepi64_si128, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_loadu_si128,
+    _mm_movemask_ps, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8, _mm_slli_si128, _mm_sub_epi32, _mm256_adds_epu8,
+    _mm256_cmpeq_epi8, _mm256_cvtepu32_epi64, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_movemask_epi8, _mm256_packus_epi32, _mm256_set_epi64x, _mm256_set1_epi8, _mm256_set1_epi16,
+    _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_shuffle_epi32,
+    _mm256_slli_epi64, _mm256_sllv_epi64, _mm256_sub_epi64, _mm256_xor_si256,
 };
 
-use super::{BLOCK_BYTES, Instructions, Job, Marked, Marks, Masks, Rows, SLACK_BYTES, Scanned, Window};
+use super::marks::{self, Marked, Marks, Masks};
+use super::rows::{self, Batch, Cursor, Window};
+use super::{BLOCK_BYTES, Instructions, Job, SLACK_BYTES, Scanned};
 use crate::engine::error::Fatal;
-use crate::engine::totals::Lanes;
+use crate::engine::totals::{Lanes, Lookup};
 
 /// Proof that this processor has the instructions: it is made by asking the processor, and nowhere else.
 #[derive(Clone, Copy)]
@@ -40,23 +42,27 @@ struct Avx2;
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
 fn mark(window: &[u8], blocks: usize, delimiter: u8, marks: &mut Marks) -> Marked {
-    super::mark::<Avx2>(window, blocks, delimiter, marks)
+    marks::mark::<Avx2>(window, blocks, delimiter, marks)
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
-fn count_one_by_one<const STANDARD: bool, const QUOTED: bool>(
-    rows: &mut Rows<'_>,
+fn add_plain_rows<const STANDARD: bool, const QUOTED: bool>(
     window: &Window<'_>,
-) -> Result<usize, Fatal> {
-    rows.count_one_by_one::<Avx2, STANDARD, QUOTED>(window)
+    cursor: &mut Cursor<'_>,
+    lookup: Lookup<'_>,
+    lanes: &mut [Lanes],
+) -> u64 {
+    rows::add_plain_rows::<Avx2, STANDARD, QUOTED>(window, cursor, lookup, lanes)
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
-fn count_in_batches<const STANDARD: bool, const QUOTED: bool>(
-    rows: &mut Rows<'_>,
+fn collect_batch<'a, const STANDARD: bool, const QUOTED: bool>(
     window: &Window<'_>,
-) -> Result<usize, Fatal> {
-    rows.count_in_batches::<Avx2, STANDARD, QUOTED>(window)
+    cursor: &mut Cursor<'a>,
+    lookup: Lookup<'_>,
+    batch: &mut Batch<'a>,
+) {
+    rows::collect_batch::<Avx2, STANDARD, QUOTED>(window, cursor, lookup, batch);
 }
 
 #[inline(always)]
@@ -76,20 +82,24 @@ impl Instructions for Avx2 {
         unsafe { mark(window, blocks, delimiter, marks) }
     }
 
-    fn count_one_by_one<const STANDARD: bool, const QUOTED: bool>(
-        rows: &mut Rows<'_>,
+    fn add_plain_rows<const STANDARD: bool, const QUOTED: bool>(
         window: &Window<'_>,
-    ) -> Result<usize, Fatal> {
+        cursor: &mut Cursor<'_>,
+        lookup: Lookup<'_>,
+        lanes: &mut [Lanes],
+    ) -> u64 {
         // SAFETY: as in `mark`.
-        unsafe { count_one_by_one::<STANDARD, QUOTED>(rows, window) }
+        unsafe { add_plain_rows::<STANDARD, QUOTED>(window, cursor, lookup, lanes) }
     }
 
-    fn count_in_batches<const STANDARD: bool, const QUOTED: bool>(
-        rows: &mut Rows<'_>,
+    fn collect_batch<'a, const STANDARD: bool, const QUOTED: bool>(
         window: &Window<'_>,
-    ) -> Result<usize, Fatal> {
+        cursor: &mut Cursor<'a>,
+        lookup: Lookup<'_>,
+        batch: &mut Batch<'a>,
+    ) {
         // SAFETY: as in `mark`.
-        unsafe { count_in_batches::<STANDARD, QUOTED>(rows, window) }
+        unsafe { collect_batch::<STANDARD, QUOTED>(window, cursor, lookup, batch) };
     }
 
     #[inline(always)]
@@ -123,7 +133,10 @@ impl Instructions for Avx2 {
     }
 
     #[inline(always)]
-    fn numbers(text: &[u8], before: [u32; 4], ends: [u32; 4]) -> Option<Lanes> {
+    fn numbers(text: &[u8], before: &[u32; 4], ends: &[u32; 4], last_trim: u32) -> Option<Lanes> {
+        // The point is looked for in the text itself, which is there long before the vectors are. It may belong to a field
+        // before the spend; then the spend is shorter than its form allows.
+        let last_four = text.get(..ends[2] as usize)?.last_chunk::<4>()?;
         // SAFETY: only inlined into the functions above, which have AVX2; the tables' rows are as long as what is loaded.
         unsafe {
             // Lane by lane the digits' values, the last digit in the last byte, zeros in front of the first.
@@ -134,18 +147,21 @@ impl Instructions for Avx2 {
                 load_8(text, before[0]),
             );
             let values = _mm256_xor_si256(loaded, _mm256_set1_epi8(b'0'.cast_signed()));
-            let lens_and_one = _mm_sub_epi32(vector(ends), vector(before));
+            // Both were written one by one, long ago. From the loads above the compiler must not learn that they are the
+            // same: it would take the addresses out of the vector again.
+            let trim = _mm_slli_si128::<12>(_mm_cvtsi32_si128(last_trim.cast_signed()));
+            let lens_and_one = _mm_sub_epi32(_mm_sub_epi32(load_vector(ends), load_vector(before)), trim);
             let bits = _mm256_slli_epi64::<3>(_mm256_cvtepu32_epi64(lens_and_one));
             let aligned = _mm256_sllv_epi64(values, _mm256_sub_epi64(_mm256_set1_epi64x(72), bits));
             // Where the spend has its point decides how its digits move.
-            let points = _mm256_cmpeq_epi8(aligned, _mm256_set1_epi8((b'.' ^ b'0').cast_signed()));
-            let form = &SPEND_FORMS[_mm256_movemask_epi8(points).cast_unsigned() as usize >> 21 & 3];
-            let lens_less_one = _mm_sub_epi32(lens_and_one, _mm_set1_epi32(2));
-            let allowed = _mm_loadu_si128((&raw const form.max_lens_less_one).cast::<__m128i>());
-            let short = _mm_cmpeq_epi32(_mm_min_epu32(lens_less_one, allowed), lens_less_one);
+            let form = &SPEND_FORMS[usize::from(last_four[1] == b'.') + 2 * usize::from(last_four[2] == b'.')];
             let digits = _mm256_shuffle_epi8(aligned, _mm256_loadu_si256((&raw const form.moves).cast::<__m256i>()));
-            let above_nine = _mm256_subs_epu8(digits, _mm256_set1_epi8(9));
-            if _mm_movemask_epi8(short) != 0xffff || _mm256_testz_si256(above_nine, above_nine) == 0 {
+            // Highest bits say what is wrong: a byte above nine, a length outside of what is allowed.
+            let above_nine = _mm256_movemask_epi8(_mm256_adds_epu8(digits, _mm256_set1_epi8(0x76)));
+            let too_short = _mm_sub_epi32(lens_and_one, load_vector(&form.min_lens_and_one));
+            let too_long = _mm_sub_epi32(load_vector(&form.max_lens_and_one), lens_and_one);
+            let wrong_length = _mm_movemask_ps(_mm_castsi128_ps(_mm_or_si128(too_short, too_long)));
+            if above_nine | wrong_length != 0 {
                 return None;
             }
             // Two digits, four digits, eight digits; then each number to the low half of its lane.
@@ -154,15 +170,15 @@ impl Instructions for Avx2 {
             let packed = _mm256_packus_epi32(fours, _mm256_setzero_si256());
             let eights = _mm256_madd_epi16(packed, _mm256_set1_epi32(0x0001_2710));
             let numbers = _mm256_shuffle_epi32::<0b11_01_10_00>(eights);
-            Some(std::mem::transmute::<__m256i, Lanes>(numbers))
+            Some(Lanes(std::mem::transmute::<__m256i, [u64; 4]>(numbers)))
         }
     }
 }
 
 #[inline(always)]
-fn vector(of: [u32; 4]) -> __m128i {
-    // SAFETY: only inlined into the functions above, which have AVX2.
-    unsafe { _mm_set_epi32(of[3].cast_signed(), of[2].cast_signed(), of[1].cast_signed(), of[0].cast_signed()) }
+fn load_vector(of: &[u32; 4]) -> __m128i {
+    // SAFETY: the array has 16 bytes, and unaligned loads may start anywhere; only inlined into the functions above.
+    unsafe { _mm_loadu_si128(of.as_ptr().cast()) }
 }
 
 /// The eight bytes behind a position.
@@ -175,17 +191,18 @@ fn load_8(text: &[u8], before: u32) -> i64 {
     unsafe { text.as_ptr().offset(start).cast::<i64>().read_unaligned() }
 }
 
-/// How the digits of a spend, the third lane, become those of its cents; the other lanes stay as they are.
+/// How the digits of a spend, the third lane, become those of its cents, and the lengths of the fields (and one) for which
+/// that is right; the other lanes stay as they are.
 struct SpendForm {
     moves: [u8; 32],
-    max_lens_less_one: [u32; 4],
+    min_lens_and_one: [u32; 4],
+    max_lens_and_one: [u32; 4],
 }
 
-/// By the place of the point: none, before the last two digits, before the last, both of these. The last is no number: a
-/// point stays among its digits.
+/// By the place of the point: none, before the last two digits, before the last, both of these.
 static SPEND_FORMS: [SpendForm; 4] = {
     const ZERO: u8 = 0x80;
-    const fn form(spend: [u8; 8], max_spend_len: u32) -> SpendForm {
+    const fn form(spend: [u8; 8], min_len: u32, max_len: u32) -> SpendForm {
         let mut moves = [0; 32];
         let mut byte = 0_u8;
         while byte < 32 {
@@ -193,13 +210,14 @@ static SPEND_FORMS: [SpendForm; 4] = {
             moves[byte as usize] = if byte >= 16 && byte < 24 { spend[byte as usize - 16] } else { byte % 16 };
             byte += 1;
         }
-        SpendForm { moves, max_lens_less_one: [7, 7, max_spend_len - 1, 7] }
+        SpendForm { moves, min_lens_and_one: [2, 2, min_len + 1, 2], max_lens_and_one: [9, 9, max_len + 1, 9] }
     }
     [
         // Two places up; more than six digits would lose the first.
-        form([2, 3, 4, 5, 6, 7, ZERO, ZERO], 6),
-        form([ZERO, 0, 1, 2, 3, 4, 6, 7], 8),
-        form([0, 1, 2, 3, 4, 5, 7, ZERO], 8),
-        form([ZERO, 0, 1, 2, 3, 4, 6, 7], 8),
+        form([2, 3, 4, 5, 6, 7, ZERO, ZERO], 1, 6),
+        form([ZERO, 0, 1, 2, 3, 4, 6, 7], 3, 8),
+        form([0, 1, 2, 3, 4, 5, 7, ZERO], 2, 8),
+        // No number, of whatever length.
+        form([0, 1, 2, 3, 4, 5, 6, 7], 8, 1),
     ]
 };

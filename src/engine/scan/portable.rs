@@ -1,6 +1,7 @@
 //! The scanner's instructions on 64-bit words, for every processor.
 
-use super::{BLOCK_BYTES, Instructions, Masks, SLACK_BYTES};
+use super::marks::Masks;
+use super::{BLOCK_BYTES, Instructions, SLACK_BYTES};
 use crate::engine::totals::Lanes;
 
 pub(super) struct Portable;
@@ -64,8 +65,11 @@ impl Instructions for Portable {
     }
 
     #[inline(always)]
-    fn numbers(text: &[u8], before: [u32; 4], ends: [u32; 4]) -> Option<Lanes> {
-        let len = |index: usize| ends[index].wrapping_sub(before[index]).wrapping_sub(1);
+    fn numbers(text: &[u8], before: &[u32; 4], ends: &[u32; 4], last_trim: u32) -> Option<Lanes> {
+        let len = |index: usize| {
+            let trim = if index == 3 { last_trim } else { 0 };
+            ends[index].wrapping_sub(before[index]).wrapping_sub(1 + trim)
+        };
         // Every length less one is below 8 when all their bits together are.
         let lens_less_one = (0..4).fold(0, |bits, index| bits | len(index).wrapping_sub(1));
         if lens_less_one >= 8 {
@@ -79,7 +83,7 @@ impl Instructions for Portable {
         if is_lost | (not_digits & !LOW_SEVEN != 0) {
             return None;
         }
-        Some(words.map(eight_digits))
+        Some(Lanes(words.map(eight_digits)))
     }
 }
 
