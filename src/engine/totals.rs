@@ -175,18 +175,33 @@ impl Lookup<'_> {
         self.find(hash, |found| found == key)
     }
 
-    /// The campaigns of short ids, given with their hashes, as far as they are where they are looked for first; else 0.
+    /// The campaigns of short ids, given with their hashes; 0 for those that are not in the table, and for a few that are.
+    /// Their lanes are fetched on the way.
     ///
-    /// Nothing depends on what is loaded before it, so the processor loads many slots, then many keys at once.
-    pub(crate) fn find_many(&self, wanted: &[(Key, u64)], found: &mut [usize]) {
+    /// Within each of the passes nothing depends on what is loaded before it: the processor waits for many places of the
+    /// table at once.
+    pub(crate) fn find_many(&self, wanted: &[(Key, u64)], found: &mut [usize], lanes: &[Lanes]) {
         let mask = self.slots.len() - 1;
-        for (index, (_, hash)) in found.iter_mut().zip(wanted) {
-            let slot = self.slots[word_to_index(*hash) & mask] as usize;
-            *index = if slot & !mask == tag(*hash, mask) { slot & mask } else { 0 };
+        for (first, (_, hash)) in found.iter_mut().zip(wanted) {
+            *first = self.slots[word_to_index(*hash) & mask] as usize;
         }
+        for (index, (_, hash)) in found.iter_mut().zip(wanted) {
+            let tag = tag(*hash, mask);
+            let mut place = word_to_index(*hash) & mask;
+            let mut slot = *index;
+            while slot & !mask != tag && slot != 0 {
+                place = (place + 1) & mask;
+                slot = self.slots[place] as usize;
+            }
+            *index = slot & mask;
+        }
+        let mut fetched = 0;
         for (index, (key, _)) in found.iter_mut().zip(wanted) {
+            fetched |= lanes[*index].0[0];
+            // Another campaign may have the same tag.
             *index = if self.keys[*index] == *key { *index } else { 0 };
         }
+        std::hint::black_box(fetched);
     }
 
     /// The campaign of an id of any length, if it is in the table.

@@ -125,8 +125,8 @@ impl Rows<'_> {
 
     fn take_batch<const QUOTED: bool>(&mut self, text: &[u8], batch: &mut Batch<'_>) -> Result<(), Fatal> {
         let mut found = [0; BATCH_ROWS];
-        let (lookup, _) = self.aggregate.totals.lookup_and_lanes();
-        lookup.find_many(&batch.ids[..batch.len], &mut found);
+        let (lookup, lanes) = self.aggregate.totals.lookup_and_lanes();
+        lookup.find_many(&batch.ids[..batch.len], &mut found, lanes);
         for (index, row) in found.into_iter().take(std::mem::take(&mut batch.len)).enumerate() {
             let (key, hash) = batch.ids[index];
             let (lookup, lanes) = self.aggregate.totals.lookup_and_lanes();
