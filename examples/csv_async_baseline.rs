@@ -17,14 +17,7 @@ use std::process::ExitCode;
 
 use csv_async::{AsyncReaderBuilder, ByteRecord};
 
-const COLUMNS: [&str; 6] = [
-    "campaign_id",
-    "date",
-    "impressions",
-    "clicks",
-    "spend",
-    "conversions",
-];
+const COLUMNS: [&str; 6] = ["campaign_id", "date", "impressions", "clicks", "spend", "conversions"];
 const TOP: usize = 10;
 /// Large enough that the time spent on asking for more input does not matter.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -71,10 +64,7 @@ fn run(input: &Path, output: &Path) -> Result<(), Box<dyn Error>> {
     }
     fs::create_dir_all(output)?;
 
-    let mut entries: Vec<Entry> = table
-        .iter()
-        .map(|(id, totals)| (id.as_slice(), totals))
-        .collect();
+    let mut entries: Vec<Entry> = table.iter().map(|(id, totals)| (id.as_slice(), totals)).collect();
     entries.sort_unstable_by(by_ctr);
     write_report(&output.join("top10_ctr.csv"), &entries)?;
     entries.retain(|(_, totals)| totals.conversions > 0);
@@ -131,10 +121,7 @@ fn add(table: &mut Table, row: &Row) -> Result<(), &'static str> {
         Some(totals) => totals,
         None => table.entry(row.id.to_vec()).or_default(),
     };
-    let sum = |a: u64, b: u64| {
-        a.checked_add(b)
-            .ok_or("a total is larger than this example can hold")
-    };
+    let sum = |a: u64, b: u64| a.checked_add(b).ok_or("a total is larger than this example can hold");
     totals.impressions = sum(totals.impressions, row.impressions)?;
     totals.clicks = sum(totals.clicks, row.clicks)?;
     totals.cents = sum(totals.cents, row.cents)?;
@@ -182,11 +169,7 @@ fn compare_fractions((a, b): (u64, u64), (c, d): (u64, u64)) -> Ordering {
 
 /// Clicks per impression; no impressions count as zero.
 fn ctr(totals: &Totals) -> (u64, u64) {
-    if totals.impressions == 0 {
-        (0, 1)
-    } else {
-        (totals.clicks, totals.impressions)
-    }
+    if totals.impressions == 0 { (0, 1) } else { (totals.clicks, totals.impressions) }
 }
 
 fn by_ctr(a: &Entry, b: &Entry) -> Ordering {
@@ -194,8 +177,7 @@ fn by_ctr(a: &Entry, b: &Entry) -> Ordering {
 }
 
 fn by_cpa(a: &Entry, b: &Entry) -> Ordering {
-    compare_fractions((a.1.cents, a.1.conversions), (b.1.cents, b.1.conversions))
-        .then_with(|| on_a_tie(a, b))
+    compare_fractions((a.1.cents, a.1.conversions), (b.1.cents, b.1.conversions)).then_with(|| on_a_tie(a, b))
 }
 
 fn on_a_tie(a: &Entry, b: &Entry) -> Ordering {
@@ -204,10 +186,7 @@ fn on_a_tie(a: &Entry, b: &Entry) -> Ordering {
 
 fn write_report(path: &Path, ranked: &[Entry]) -> std::io::Result<()> {
     let mut text = Vec::new();
-    writeln!(
-        text,
-        "campaign_id,total_impressions,total_clicks,total_spend,total_conversions,CTR,CPA"
-    )?;
+    writeln!(text, "campaign_id,total_impressions,total_clicks,total_spend,total_conversions,CTR,CPA")?;
     for (id, totals) in ranked.iter().take(TOP) {
         write_id(&mut text, id)?;
         let (clicks, impressions) = ctr(totals);
@@ -217,16 +196,8 @@ fn write_report(path: &Path, ranked: &[Entry]) -> std::io::Result<()> {
             0 => String::new(),
             conversions => decimal(rounded(u128::from(totals.cents), conversions), 2),
         };
-        let Totals {
-            impressions,
-            clicks,
-            conversions,
-            ..
-        } = totals;
-        writeln!(
-            text,
-            ",{impressions},{clicks},{spend},{conversions},{ctr},{cpa}"
-        )?;
+        let Totals { impressions, clicks, conversions, .. } = totals;
+        writeln!(text, ",{impressions},{clicks},{spend},{conversions},{ctr},{cpa}")?;
     }
     fs::write(path, text)
 }
@@ -254,10 +225,5 @@ fn rounded(numerator: u128, denominator: u64) -> u128 {
 
 fn decimal(value: u128, places: u32) -> String {
     let one = 10_u128.pow(places);
-    format!(
-        "{}.{:0width$}",
-        value / one,
-        value % one,
-        width = places as usize
-    )
+    format!("{}.{:0width$}", value / one, value % one, width = places as usize)
 }

@@ -106,7 +106,6 @@ fn folded_multiply(left: u64, right: u64) -> u64 {
 
 /// Sums that small addends go to: impressions, clicks, cents, conversions. Each stays below 2^63.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[repr(align(32))]
 pub(crate) struct Lanes(pub(crate) [u64; 4]);
 
 impl Lanes {
@@ -124,6 +123,18 @@ impl Lanes {
     }
 }
 
+/// One campaign: side by side, so that looking it up and adding to it meets one place in memory.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+struct Entry {
+    key: Key,
+    lanes: Lanes,
+}
+
+impl Entry {
+    const NOBODY: Self = Self { key: Key::NONE, lanes: Lanes([0; 4]) };
+}
+
 /// Sums of what did not fit the lanes: impressions, clicks, spend in units of 10^-12, conversions.
 type Wide = [u128; 4];
 
@@ -133,16 +144,21 @@ fn tag(hash: u64, mask: usize) -> usize {
     word_to_index(hash >> 32) & 0xffff_ffff & !mask
 }
 
-/// Finds campaigns by their ids.
-#[derive(Clone, Copy)]
+/// Finds campaigns by their ids, and adds to their lanes.
 pub(crate) struct Lookup<'a> {
     slots: &'a [u32],
-    keys: &'a [Key],
+    entries: &'a mut [Entry],
     long_ids: &'a [u8],
     seed: [u64; 2],
 }
 
 impl Lookup<'_> {
+    /// Adds to the lanes of a campaign that was found; see [`Totals::reserve_lane_addends`].
+    #[inline(always)]
+    pub(crate) fn add(&mut self, campaign: usize, addends: Lanes) {
+        self.entries[campaign].lanes.add(addends);
+    }
+
     /// The hash of a short id's key.
     #[inline(always)]
     pub(crate) fn hash(&self, key: Key) -> u64 {
@@ -166,7 +182,7 @@ impl Lookup<'_> {
         let mask = self.slots.len() - 1;
         let index = self.slots[word_to_index(hash) & mask] as usize & mask;
         // Number 0 is nobody's key.
-        if self.keys[index] == key { Some(index) } else { self.find_short_further(key, hash) }
+        if self.entries[index].key == key { Some(index) } else { self.find_short_further(key, hash) }
     }
 
     #[cold]
@@ -180,7 +196,7 @@ impl Lookup<'_> {
     ///
     /// Within each of the passes nothing depends on what is loaded before it: the processor waits for many places of the
     /// table at once.
-    pub(crate) fn find_many(&self, wanted: &[(Key, u64)], found: &mut [usize], lanes: &[Lanes]) {
+    pub(crate) fn find_many(&self, wanted: &[(Key, u64)], found: &mut [usize]) {
         let mask = self.slots.len() - 1;
         for (first, (_, hash)) in found.iter_mut().zip(wanted) {
             *first = self.slots[word_to_index(*hash) & mask] as usize;
@@ -197,9 +213,11 @@ impl Lookup<'_> {
         }
         let mut fetched = 0;
         for (index, (key, _)) in found.iter_mut().zip(wanted) {
-            fetched |= lanes[*index].0[0];
+            let entry = &self.entries[*index];
+            // It may reach into another cache line.
+            fetched |= entry.lanes.0[3];
             // Another campaign may have the same tag.
-            *index = if self.keys[*index] == *key { *index } else { 0 };
+            *index = if entry.key == *key { *index } else { 0 };
         }
         std::hint::black_box(fetched);
     }
@@ -226,7 +244,7 @@ impl Lookup<'_> {
         let mut place = word_to_index(hash) & mask;
         loop {
             let slot = self.slots[place] as usize;
-            if slot & !mask == tag && is_wanted(self.keys[slot & mask]) {
+            if slot & !mask == tag && is_wanted(self.entries[slot & mask].key) {
                 return Some(slot & mask);
             }
             if slot == 0 {
@@ -259,15 +277,13 @@ pub(crate) struct TableFull;
 /// All campaigns with their totals.
 #[derive(Clone, Debug)]
 pub(crate) struct Totals {
-    /// A power of two of slots: 0, or an index into `keys` in the low bits, which `slots.len() - 1` masks, and the
+    /// A power of two of slots: 0, or an index into `entries` in the low bits, which `slots.len() - 1` masks, and the
     /// same campaign's upper hash bits above. At most three quarters are taken, of a small table an eighth.
     slots: Vec<u32>,
     /// Number 0 is nobody's.
-    keys: Vec<Key>,
-    /// As long as `keys`.
-    lanes: Vec<Lanes>,
+    entries: Vec<Entry>,
     long_ids: Vec<u8>,
-    /// Empty, or as long as `keys`.
+    /// Empty, or as long as `entries`.
     wide: Vec<Wide>,
     /// Secret to this table, so that no input can be made to collide.
     seed: [u64; 2],
@@ -287,8 +303,7 @@ impl Totals {
         });
         Self {
             slots: vec![0; MIN_SLOTS],
-            keys: vec![Key::NONE],
-            lanes: vec![Lanes::default()],
+            entries: vec![Entry::NOBODY],
             long_ids: Vec::new(),
             wide: Vec::new(),
             seed,
@@ -301,7 +316,7 @@ impl Totals {
 
     /// Campaigns in the table.
     pub(crate) fn len(&self) -> usize {
-        self.keys.len() - 1
+        self.entries.len() - 1
     }
 
     /// The most campaigns the table may hold.
@@ -314,13 +329,10 @@ impl Totals {
         self.overflowed
     }
 
-    /// What is needed to find campaigns, and the lanes to add to, side by side.
-    pub(crate) fn lookup_and_lanes(&mut self) -> (Lookup<'_>, &mut [Lanes]) {
-        (Lookup { slots: &self.slots, keys: &self.keys, long_ids: &self.long_ids, seed: self.seed }, &mut self.lanes)
-    }
-
-    fn lookup(&self) -> Lookup<'_> {
-        Lookup { slots: &self.slots, keys: &self.keys, long_ids: &self.long_ids, seed: self.seed }
+    /// What it takes to find campaigns and to add to them, in a form that stays in registers.
+    #[inline]
+    pub(crate) fn lookup(&mut self) -> Lookup<'_> {
+        Lookup { slots: &self.slots, entries: &mut self.entries, long_ids: &self.long_ids, seed: self.seed }
     }
 
     /// The index of an id's campaign, new if need be. The id has at most [`super::row::MAX_CAMPAIGN_ID_BYTES`].
@@ -346,14 +358,13 @@ impl Totals {
         if key.is_long() {
             self.long_ids.extend_from_slice(id);
         }
-        let index = self.keys.len();
-        self.keys.push(key);
-        self.lanes.push(Lanes::default());
+        let index = self.entries.len();
+        self.entries.push(Entry { key, ..Entry::NOBODY });
         if !self.wide.is_empty() {
             self.wide.push([0; 4]);
         }
         let eighths = if self.slots.len() < MAX_SPARSE_SLOTS { 1 } else { 6 };
-        if self.keys.len() > self.slots.len() / 8 * eighths {
+        if self.entries.len() > self.slots.len() / 8 * eighths {
             self.grow();
         } else {
             self.place(index, hash);
@@ -377,8 +388,8 @@ impl Totals {
         // Freed first: at the peak there is one table, not two.
         self.slots = Vec::new();
         self.slots = vec![0; doubled];
-        for index in 1..self.keys.len() {
-            let key = self.keys[index];
+        for index in 1..self.entries.len() {
+            let key = self.entries[index].key;
             let hash = if key.is_long() { key.low() } else { self.lookup().hash(key) };
             self.place(index, hash);
         }
@@ -402,7 +413,7 @@ impl Totals {
         let lanes = [row.impressions, row.clicks, cents, row.conversions];
         if lanes.iter().all(|lane| *lane <= u64::from(u32::MAX)) {
             self.reserve_lane_addends(1);
-            self.lanes[index].add(Lanes(lanes));
+            self.entries[index].lanes.add(Lanes(lanes));
             if exact > 0 {
                 self.add_wide(index, [0, 0, exact, 0]);
             }
@@ -415,7 +426,7 @@ impl Totals {
 
     fn add_wide(&mut self, index: usize, addends: Wide) {
         if self.wide.is_empty() {
-            self.wide.resize(self.keys.len(), [0; 4]);
+            self.wide.resize(self.entries.len(), [0; 4]);
         }
         let limits = [MAX_COUNT_TOTAL, MAX_COUNT_TOTAL, MAX_SPEND_TOTAL, MAX_COUNT_TOTAL];
         for ((sum, addend), limit) in self.wide[index].iter_mut().zip(addends).zip(limits) {
@@ -428,8 +439,8 @@ impl Totals {
     }
 
     fn empty_lanes(&mut self) {
-        for index in 1..self.keys.len() {
-            let [impressions, clicks, cents, conversions] = std::mem::take(&mut self.lanes[index]).0;
+        for index in 1..self.entries.len() {
+            let [impressions, clicks, cents, conversions] = std::mem::take(&mut self.entries[index].lanes).0;
             let wide = [impressions.into(), clicks.into(), Money::from_cents(cents).0, conversions.into()];
             self.add_wide(index, wide);
         }
@@ -444,9 +455,9 @@ impl Totals {
         }
         self.overflowed |= other.overflowed;
         self.lane_addends += other.lane_addends;
-        for index in 1..other.keys.len() {
+        for index in 1..other.entries.len() {
             let mine = self.intern(other.id(index))?;
-            self.lanes[mine].add(other.lanes[index]);
+            self.entries[mine].lanes.add(other.entries[index].lanes);
             if let Some(wide) = other.wide.get(index)
                 && *wide != [0; 4]
             {
@@ -459,7 +470,7 @@ impl Totals {
     /// Puts a campaign back as [`Self::raw`] gave it.
     pub(crate) fn restore_raw(&mut self, id: &[u8], lanes: [u64; 4], wide: Wide) -> Result<(), TableFull> {
         let index = self.intern(id)?;
-        self.lanes[index] = Lanes(lanes);
+        self.entries[index].lanes = Lanes(lanes);
         if wide != [0; 4] {
             self.add_wide(index, wide);
         }
@@ -468,8 +479,9 @@ impl Totals {
 
     /// Every campaign as it is kept: id, lanes, wide sums.
     pub(crate) fn raw(&self) -> impl ExactSizeIterator<Item = (&[u8], [u64; 4], Wide)> {
-        (1..self.keys.len())
-            .map(|index| (self.id(index), self.lanes[index].0, self.wide.get(index).copied().unwrap_or_default()))
+        (1..self.entries.len()).map(|index| {
+            (self.id(index), self.entries[index].lanes.0, self.wide.get(index).copied().unwrap_or_default())
+        })
     }
 
     /// How many additions the lanes hold, to be given back to [`Self::reserve_lane_addends`].
@@ -478,13 +490,13 @@ impl Totals {
     }
 
     fn id(&self, index: usize) -> &[u8] {
-        let key = &self.keys[index];
+        let key = &self.entries[index].key;
         if key.is_long() { &self.long_ids[key.long_range()] } else { &key.0[..usize::from(key.0[15])] }
     }
 
     /// The totals of the campaign at an index from 1 to [`Self::len`].
     pub(crate) fn campaign(&self, index: usize) -> CampaignTotals<'_> {
-        let [impressions, clicks, cents, conversions] = self.lanes[index].0;
+        let [impressions, clicks, cents, conversions] = self.entries[index].lanes.0;
         let wide = self.wide.get(index).copied().unwrap_or_default();
         CampaignTotals {
             campaign_id: self.id(index),
@@ -497,13 +509,13 @@ impl Totals {
 
     /// Every campaign, in the order in which they were first seen.
     pub(crate) fn iter(&self) -> impl Iterator<Item = CampaignTotals<'_>> {
-        (1..self.keys.len()).map(|index| self.campaign(index))
+        (1..self.entries.len()).map(|index| self.campaign(index))
     }
 
     /// The indices of all campaigns by campaign id.
     pub(crate) fn sorted_by_id(&self) -> Vec<u32> {
         #[expect(clippy::cast_possible_truncation, reason = "an index has at most 30 bits")]
-        let mut indices: Vec<u32> = (1..self.keys.len() as u32).collect();
+        let mut indices: Vec<u32> = (1..self.entries.len() as u32).collect();
         indices.sort_unstable_by(|left, right| self.id(*left as usize).cmp(self.id(*right as usize)));
         indices
     }

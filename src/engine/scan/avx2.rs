@@ -50,16 +50,15 @@ fn add_plain_rows<const STANDARD: bool, const QUOTED: bool>(
     window: &Window<'_>,
     cursor: &mut Cursor<'_>,
     lookup: Lookup<'_>,
-    lanes: &mut [Lanes],
 ) -> u64 {
-    rows::add_plain_rows::<Avx2, STANDARD, QUOTED>(window, cursor, lookup, lanes)
+    rows::add_plain_rows::<Avx2, STANDARD, QUOTED>(window, cursor, lookup)
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
 fn collect_batch<'a, const STANDARD: bool, const QUOTED: bool>(
     window: &Window<'_>,
     cursor: &mut Cursor<'a>,
-    lookup: Lookup<'_>,
+    lookup: &Lookup<'_>,
     batch: &mut Batch<'a>,
 ) {
     rows::collect_batch::<Avx2, STANDARD, QUOTED>(window, cursor, lookup, batch);
@@ -86,16 +85,15 @@ impl Instructions for Avx2 {
         window: &Window<'_>,
         cursor: &mut Cursor<'_>,
         lookup: Lookup<'_>,
-        lanes: &mut [Lanes],
     ) -> u64 {
         // SAFETY: as in `mark`.
-        unsafe { add_plain_rows::<STANDARD, QUOTED>(window, cursor, lookup, lanes) }
+        unsafe { add_plain_rows::<STANDARD, QUOTED>(window, cursor, lookup) }
     }
 
     fn collect_batch<'a, const STANDARD: bool, const QUOTED: bool>(
         window: &Window<'_>,
         cursor: &mut Cursor<'a>,
-        lookup: Lookup<'_>,
+        lookup: &Lookup<'_>,
         batch: &mut Batch<'a>,
     ) {
         // SAFETY: as in `mark`.

@@ -74,16 +74,15 @@ trait Instructions: Sized {
         window: &Window<'_>,
         cursor: &mut Cursor<'_>,
         lookup: Lookup<'_>,
-        lanes: &mut [Lanes],
     ) -> u64 {
-        rows::add_plain_rows::<Self, STANDARD, QUOTED>(window, cursor, lookup, lanes)
+        rows::add_plain_rows::<Self, STANDARD, QUOTED>(window, cursor, lookup)
     }
 
     /// [`rows::collect_batch`] with these instructions.
     fn collect_batch<'a, const STANDARD: bool, const QUOTED: bool>(
         window: &Window<'_>,
         cursor: &mut Cursor<'a>,
-        lookup: Lookup<'_>,
+        lookup: &Lookup<'_>,
         batch: &mut Batch<'a>,
     ) {
         rows::collect_batch::<Self, STANDARD, QUOTED>(window, cursor, lookup, batch);

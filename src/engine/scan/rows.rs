@@ -94,8 +94,8 @@ impl Rows<'_> {
             if self.aggregate.totals.len() >= BATCH_FROM_CAMPAIGNS {
                 self.take_batches::<I, STANDARD, QUOTED>(window, &mut cursor)?;
             }
-            let (lookup, lanes) = self.aggregate.totals.lookup_and_lanes();
-            let plain_rows = I::add_plain_rows::<STANDARD, QUOTED>(window, &mut cursor, lookup, lanes);
+            let lookup = self.aggregate.totals.lookup();
+            let plain_rows = I::add_plain_rows::<STANDARD, QUOTED>(window, &mut cursor, lookup);
             self.pass_plain_rows(plain_rows);
             if cursor.row_ends.is_empty() {
                 return Ok(cursor.start);
@@ -113,8 +113,8 @@ impl Rows<'_> {
     ) -> Result<(), Fatal> {
         let mut batch = Batch::new();
         loop {
-            let (lookup, _) = self.aggregate.totals.lookup_and_lanes();
-            I::collect_batch::<STANDARD, QUOTED>(window, cursor, lookup, &mut batch);
+            let lookup = self.aggregate.totals.lookup();
+            I::collect_batch::<STANDARD, QUOTED>(window, cursor, &lookup, &mut batch);
             let is_full = batch.len == BATCH_ROWS;
             self.take_batch::<QUOTED>(window.text, &mut batch)?;
             if !is_full {
@@ -125,15 +125,14 @@ impl Rows<'_> {
 
     fn take_batch<const QUOTED: bool>(&mut self, text: &[u8], batch: &mut Batch<'_>) -> Result<(), Fatal> {
         let mut found = [0; BATCH_ROWS];
-        let (lookup, lanes) = self.aggregate.totals.lookup_and_lanes();
-        lookup.find_many(&batch.ids[..batch.len], &mut found, lanes);
+        self.aggregate.totals.lookup().find_many(&batch.ids[..batch.len], &mut found);
         for (index, row) in found.into_iter().take(std::mem::take(&mut batch.len)).enumerate() {
             let (key, hash) = batch.ids[index];
-            let (lookup, lanes) = self.aggregate.totals.lookup_and_lanes();
+            let mut lookup = self.aggregate.totals.lookup();
             // An id that was new to the batch may have come in with it.
             let campaign = if row > 0 { Some(row) } else { lookup.find_short(key, hash) };
             if let Some(campaign) = campaign {
-                lanes[campaign].add(batch.lanes[index]);
+                lookup.add(campaign, batch.lanes[index]);
                 self.pass_plain_rows(1);
             } else {
                 self.take_unusual::<QUOTED>(text, batch.cursors[index])?;
@@ -200,16 +199,14 @@ impl Batch<'_> {
 pub(super) fn add_plain_rows<I: Instructions, const STANDARD: bool, const QUOTED: bool>(
     window: &Window<'_>,
     cursor: &mut Cursor<'_>,
-    lookup: Lookup<'_>,
-    lanes: &mut [Lanes],
+    mut lookup: Lookup<'_>,
 ) -> u64 {
     let mut count = 0;
     while let Some((row, behind)) = cursor.split_row::<STANDARD>(window.columns)
         && let Some((id, addends)) = plain_row::<I, STANDARD, QUOTED>(window, cursor.start, row)
-        && let Some(campaign) = id.find(lookup, window.text)
-        && let Some(sums) = lanes.get_mut(campaign)
+        && let Some(campaign) = id.find(&lookup, window.text)
     {
-        sums.add(addends);
+        lookup.add(campaign, addends);
         count += 1;
         *cursor = behind;
     }
@@ -221,7 +218,7 @@ pub(super) fn add_plain_rows<I: Instructions, const STANDARD: bool, const QUOTED
 pub(super) fn collect_batch<'a, I: Instructions, const STANDARD: bool, const QUOTED: bool>(
     window: &Window<'_>,
     cursor: &mut Cursor<'a>,
-    lookup: Lookup<'_>,
+    lookup: &Lookup<'_>,
     batch: &mut Batch<'a>,
 ) {
     while batch.len < BATCH_ROWS
@@ -245,7 +242,7 @@ enum Id {
 
 impl Id {
     #[inline(always)]
-    fn find(self, lookup: Lookup<'_>, text: &[u8]) -> Option<usize> {
+    fn find(self, lookup: &Lookup<'_>, text: &[u8]) -> Option<usize> {
         match self {
             Self::Short(key) => lookup.find_short(key, lookup.hash(key)),
             Self::Long(start, end) => lookup.find_id(&text[start..end]),
