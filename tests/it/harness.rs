@@ -252,10 +252,7 @@ impl Outcome {
 }
 
 /// What the engine makes of a text that comes in these pieces.
-pub(crate) fn tally<'a>(
-    options: TallyOptions,
-    pieces: impl IntoIterator<Item = &'a [u8]>,
-) -> Result<Aggregate, Fatal> {
+pub(crate) fn tally<'a>(options: TallyOptions, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Aggregate, Fatal> {
     let mut tally = Tally::new(options);
     for piece in pieces {
         tally.push(piece)?;
@@ -264,9 +261,6 @@ pub(crate) fn tally<'a>(
 }
 
 /// The outcome of a text that comes in these pieces.
-pub(crate) fn outcome<'a>(
-    options: TallyOptions,
-    pieces: impl IntoIterator<Item = &'a [u8]>,
-) -> Result<Outcome, Fatal> {
+pub(crate) fn outcome<'a>(options: TallyOptions, pieces: impl IntoIterator<Item = &'a [u8]>) -> Result<Outcome, Fatal> {
     tally(options, pieces).map(|aggregate| Outcome::of(&aggregate))
 }

@@ -241,7 +241,7 @@ fn read_row(record: &Record, columns: &Columns) -> Result<(Vec<u8>, Totals), Ski
     }
     let impressions = read_count(field(columns.impressions)).ok_or(SkipReason::Impressions)?;
     let clicks = read_count(field(columns.clicks)).ok_or(SkipReason::Clicks)?;
-    let spend = spend(field(columns.spend)).ok_or(SkipReason::Spend)?;
+    let spend = read_spend(field(columns.spend)).ok_or(SkipReason::Spend)?;
     let conversions = read_count(field(columns.conversions)).ok_or(SkipReason::Conversions)?;
     Ok((id.to_vec(), Totals { impressions, clicks, spend, conversions }))
 }
@@ -276,7 +276,8 @@ fn write_out(field: &[u8]) -> Option<Written> {
     let zeros = |count: i64| "0".repeat(usize::try_from(count.max(0)).unwrap());
     let padded = format!("{}{all}{}", zeros(-point), zeros(point - len));
     let (whole, fraction) = padded.split_at(usize::try_from(point.max(0)).unwrap());
-    let written = Written { whole: whole.trim_start_matches('0').into(), fraction: fraction.trim_end_matches('0').into() };
+    let written =
+        Written { whole: whole.trim_start_matches('0').into(), fraction: fraction.trim_end_matches('0').into() };
     (!is_negative).then_some(written)
 }
 
@@ -304,7 +305,7 @@ fn read_count(field: &[u8]) -> Option<u128> {
 }
 
 /// The spend that a field means, in units of 10^-12.
-pub(crate) fn spend(field: &[u8]) -> Option<u128> {
+pub(crate) fn read_spend(field: &[u8]) -> Option<u128> {
     let Written { whole, fraction } = write_out(field)?;
     let most = compare_digits(&whole, "1000000000000000");
     if most.is_gt() || (most.is_eq() && !fraction.is_empty()) {
@@ -358,8 +359,7 @@ pub(crate) fn top_cpa(campaigns: &BTreeMap<Vec<u8>, Totals>, top: usize) -> Stri
 }
 
 fn table<'a>(campaigns: impl Iterator<Item = (&'a Vec<u8>, &'a Totals)>) -> String {
-    let mut table =
-        String::from("campaign_id,total_impressions,total_clicks,total_spend,total_conversions,CTR,CPA\n");
+    let mut table = String::from("campaign_id,total_impressions,total_clicks,total_spend,total_conversions,CTR,CPA\n");
     for (id, totals) in campaigns {
         let Totals { impressions, clicks, spend, conversions } = totals;
         let ctr = match impressions {
@@ -404,7 +404,8 @@ fn the_oracle_knows_the_contract() {
         let found = records(text.as_bytes(), rules);
         found.iter().map(|record| (record.line, record.byte_offset, record.fields.clone())).collect::<Vec<_>>()
     };
-    let record = |line, offset, of: &[&str]| (line, offset, Some(of.iter().map(|field| field.as_bytes().to_vec()).collect()));
+    let record =
+        |line, offset, of: &[&str]| (line, offset, Some(of.iter().map(|field| field.as_bytes().to_vec()).collect()));
     assert_eq!(fields("a,b\r\n\r\"c\r\n\"\"\"d,\n"), [record(1, 0, &["a", "b"]), record(3, 6, &["c\r\n\"d", ""])]);
     assert_eq!(fields("a\n\"b"), [record(1, 0, &["a"]), (2, 2, None)]);
     assert_eq!(fields("12345678901234567890\n1"), [record(1, 0, &["12345678901234567890"]), record(2, 21, &["1"])]);
@@ -425,7 +426,7 @@ fn the_oracle_knows_the_contract() {
         (".", None, None),
         ("1+1", None, None),
     ] {
-        assert_eq!((read_count(text.as_bytes()), spend(text.as_bytes())), (count, spend), "{text}");
+        assert_eq!((read_count(text.as_bytes()), read_spend(text.as_bytes())), (count, spend), "{text}");
     }
     assert_eq!(compare_fractions((1, 3), (33, 100)), Ordering::Greater);
     assert_eq!(compare_fractions((2, 6), (1, 3)), Ordering::Equal);

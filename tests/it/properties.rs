@@ -218,11 +218,10 @@ proptest! {
         let options = TallyOptions { kernel, ..TallyOptions::default() };
         for number in numbers {
             let text = format!("{HEADER}A,,1,1,{number},1\n");
-            let row = &oracle::records(text.as_bytes(), oracle::Rules { delimiter: b',', has_header: true, max_record_bytes: 65_536 })[1];
-            let spend = row.fields.as_ref().map(|fields| oracle::spend(&fields[4])).unwrap();
             let aggregate = tally(options, [text.as_bytes()]).unwrap();
             let found = aggregate.campaigns().next().map(|campaign| campaign.spend);
-            prop_assert_eq!(found, spend.map(Money), "{}", number);
+            let expected = oracle::read_spend(number.trim_matches([' ', '\t']).as_bytes());
+            prop_assert_eq!(found, expected.map(Money), "{}", number);
         }
     }
 
@@ -257,7 +256,9 @@ fn without_rejects(aggregate: &Aggregate) -> Outcome {
 
 /// Doubles an aggregate until its totals are refused. Gives the last one that was not.
 fn doubled_until_refused(row: &str) -> Aggregate {
-    let mut all = tally(TallyOptions::default(), [HEADER.as_bytes(), row.as_bytes()]).unwrap();
+    // Without a header, so that the number of bytes does not run out first.
+    let options = TallyOptions { has_header: false, ..TallyOptions::default() };
+    let mut all = tally(options, [row.as_bytes()]).unwrap();
     for _ in 0..200 {
         let before = all.clone();
         if let Err(error) = all.merge(before.clone()) {

@@ -190,8 +190,32 @@ enum Piece {
 
 fn piece() -> impl Strategy<Value = Piece> {
     let bytes: Vec<&'static [u8]> = vec![
-        b"\"", b"\"", b"\"", b"\"\"", b"\"\"\"", b"\r", b"\n", b"\n", b"\r\n", b"0", b"7", b"12", b"1.5", b".", b"e",
-        b"E3", b"-", b"+", b" ", b"\t", b"\0", b"\xff", b"\xc3", b"\xc3\xa9", b"A", b"CMP001",
+        b"\"",
+        b"\"",
+        b"\"",
+        b"\"\"",
+        b"\"\"\"",
+        b"\r",
+        b"\n",
+        b"\n",
+        b"\r\n",
+        b"0",
+        b"7",
+        b"12",
+        b"1.5",
+        b".",
+        b"e",
+        b"E3",
+        b"-",
+        b"+",
+        b" ",
+        b"\t",
+        b"\0",
+        b"\xff",
+        b"\xc3",
+        b"\xc3\xa9",
+        b"A",
+        b"CMP001",
     ];
     prop_oneof![
         12 => select(bytes).prop_map(Piece::Bytes),
@@ -219,15 +243,16 @@ fn row() -> impl Strategy<Value = Row> {
     let quotes = prop_oneof![12 => Just(0), 1 => any::<u16>(), 1 => Just(u16::MAX)];
     let padding = prop_oneof![30 => Just(""), 1 => select(vec![" ", "\t", "  \t "])];
     let surplus = prop_oneof![40 => Just(0_i8), 1 => -3..3_i8];
-    (campaign_id(), date, count(), count(), spend(), count(), spoiled, (quotes, weighted(0.05), padding, surplus)).prop_map(
-        |(id, date, impressions, clicks, spend, conversions, spoiled, (quotes, is_careless, padding, surplus))| {
-            let mut fields = [id, date, impressions, clicks, spend, conversions].map(String::into_bytes);
-            if let Some((place, field)) = spoiled {
-                fields[place] = field;
-            }
-            Row { fields, quotes, is_careless, padding, surplus }
-        },
-    )
+    (campaign_id(), date, count(), count(), spend(), count(), spoiled, (quotes, weighted(0.05), padding, surplus))
+        .prop_map(
+            |(id, date, impressions, clicks, spend, conversions, spoiled, (quotes, is_careless, padding, surplus))| {
+                let mut fields = [id, date, impressions, clicks, spend, conversions].map(String::into_bytes);
+                if let Some((place, field)) = spoiled {
+                    fields[place] = field;
+                }
+                Row { fields, quotes, is_careless, padding, surplus }
+            },
+        )
 }
 
 /// Few enough that they come again. Ids of up to 15 bytes are kept otherwise than longer ones.
@@ -263,10 +288,43 @@ fn spend() -> impl Strategy<Value = String> {
 /// A field that is no number, or hardly one.
 fn odd_field() -> impl Strategy<Value = Vec<u8>> {
     let texts: Vec<&'static [u8]> = vec![
-        b"", b" ", b"-", b".", b"-1", b"-0", b"+7", b"1e3", b"1E-2", b"5.0", b"5.", b".5", b"1..5", b"1.2.3", b"99999999",
-        b"100000000", b"123456.7", b"12345.67", b"1234567.8", b"9223372036854775807", b"9223372036854775808",
-        b"1000000000000000", b"1000000000000000.01", b"0x1F", b"1_0", b"NaN", b"\xd9\xa1", b"\0", b"1\0", b"\xff", b"1,5",
-        b"1 2", b"/", b":", b"1:2", b"\"", b"1\r",
+        b"",
+        b" ",
+        b"-",
+        b".",
+        b"-1",
+        b"-0",
+        b"+7",
+        b"1e3",
+        b"1E-2",
+        b"5.0",
+        b"5.",
+        b".5",
+        b"1..5",
+        b"1.2.3",
+        b"99999999",
+        b"100000000",
+        b"123456.7",
+        b"12345.67",
+        b"1234567.8",
+        b"9223372036854775807",
+        b"9223372036854775808",
+        b"1000000000000000",
+        b"1000000000000000.01",
+        b"0x1F",
+        b"1_0",
+        b"NaN",
+        b"\xd9\xa1",
+        b"\0",
+        b"1\0",
+        b"\xff",
+        b"1,5",
+        b"1 2",
+        b"/",
+        b":",
+        b"1:2",
+        b"\"",
+        b"1\r",
     ];
     prop_oneof![
         3 => select(texts).prop_map(<[u8]>::to_vec),
@@ -292,7 +350,9 @@ impl Dialect {
         let mut header = Vec::new();
         match &self.header {
             Header::None => return header,
-            Header::Names => header.extend(names.collect::<Vec<_>>().join(&char::from(self.delimiter).to_string()).bytes()),
+            Header::Names => {
+                header.extend(names.collect::<Vec<_>>().join(&char::from(self.delimiter).to_string()).bytes())
+            }
             Header::OddNames => {
                 let names: Vec<_> = names.map(|name| format!("\" {}\t\"", name.to_uppercase())).collect();
                 header.extend(b"\n \t\r\n");

@@ -9,17 +9,27 @@ pub(super) struct Portable;
 const LOW_BITS: u64 = 0x0101_0101_0101_0101;
 const LOW_SEVEN: u64 = 0x7f7f_7f7f_7f7f_7f7f;
 
-/// The highest bit of each byte that equals the pattern's; exact, unlike the shorter test that borrows across bytes.
-#[inline(always)]
-fn equal_bytes(word: u64, pattern: u64) -> u64 {
-    let difference = word ^ pattern;
-    !((difference & LOW_SEVEN).wrapping_add(LOW_SEVEN) | difference | LOW_SEVEN)
-}
+/// The bit that stands for each byte of a block within its word.
+const BYTE_BITS: [u8; BLOCK_BYTES] = {
+    let mut bits = [0; BLOCK_BYTES];
+    let mut index = 0;
+    while index < BLOCK_BYTES {
+        bits[index] = 1 << (index % 8);
+        index += 1;
+    }
+    bits
+};
 
-/// Gathers the highest bit of each byte into eight bits.
+/// One bit for each byte that is the wanted one. Compilers make the first loop into the vector instructions they have;
+/// the second one gathers the bits of eight bytes by a multiplication, which adds them up into the highest.
 #[inline(always)]
-fn gather(bits: u64) -> u64 {
-    (bits >> 7).wrapping_mul(0x0102_0408_1020_4080) >> 56
+fn mask_of(block: &[u8; BLOCK_BYTES], wanted: u8) -> u64 {
+    let mut bits = BYTE_BITS;
+    for (bit, byte) in bits.iter_mut().zip(block) {
+        *bit &= if *byte == wanted { 0xff } else { 0 };
+    }
+    let words = bits.as_chunks::<8>().0;
+    words.iter().rev().fold(0, |mask, word| mask << 8 | u64::from_le_bytes(*word).wrapping_mul(LOW_BITS) >> 56)
 }
 
 /// Eight digit values, the first one most significant, to their number: pairs, then fours, then all eight at once.
@@ -38,17 +48,13 @@ fn word_at(text: &[u8], start: usize) -> u64 {
 impl Instructions for Portable {
     #[inline(always)]
     fn masks(block: &[u8; BLOCK_BYTES], delimiter: u8) -> Masks {
-        let delimiter = LOW_BITS * u64::from(delimiter);
-        let mut masks = Masks { delimiters: 0, newlines: 0, returns: 0, quotes: 0 };
-        for (index, bytes) in block.as_chunks::<8>().0.iter().enumerate() {
-            let word = u64::from_le_bytes(*bytes);
-            let shift = index * 8;
-            masks.delimiters |= gather(equal_bytes(word, delimiter)) << shift;
-            masks.newlines |= gather(equal_bytes(word, LOW_BITS * u64::from(b'\n'))) << shift;
-            masks.returns |= gather(equal_bytes(word, LOW_BITS * u64::from(b'\r'))) << shift;
-            masks.quotes |= gather(equal_bytes(word, LOW_BITS * u64::from(b'"'))) << shift;
+        let is_quoted = block.iter().fold(false, |found, byte| found | (*byte == b'"'));
+        Masks {
+            delimiters: mask_of(block, delimiter),
+            newlines: mask_of(block, b'\n'),
+            returns: mask_of(block, b'\r'),
+            quotes: if is_quoted { mask_of(block, b'"') } else { 0 },
         }
-        masks
     }
 
     #[inline(always)]
