@@ -1,4 +1,5 @@
 //! `adtally aggregate`: files in, reports out.
+#![expect(clippy::doc_markdown, reason = "the comments on arguments are their help on the terminal")]
 
 use std::fs;
 use std::io::{self, Write as _};
@@ -34,7 +35,7 @@ use crate::ingest::{Input, LocalError, LocalOptions, aggregate_local, encoding_f
 #[derive(Args)]
 pub(super) struct Arguments {
     /// CSV files to read as one data set, each with its own header; - is standard input
-    #[arg(long, short, value_name = "FILE", num_args = 1.., required = true, value_parser = parse_input)]
+    #[arg(long, short, value_name = "FILE", num_args = 1.., required = true)]
     input: Vec<Input>,
 
     /// Directory for the results; made if it is not there
@@ -65,6 +66,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_record_bytes, value_parser = parse_max_record_bytes, help_heading = "Limits")]
     max_record_bytes: usize,
 
+    /// Most different campaign ids; more are refused
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_campaigns, value_parser = parse_max_campaigns, help_heading = "Limits")]
+    max_campaigns: usize,
+
     /// Threads that read a file; as many as there are cores if not given
     #[arg(long, value_name = "N", help_heading = "Limits")]
     threads: Option<NonZeroUsize>,
@@ -74,25 +79,26 @@ pub(super) struct Arguments {
     progress_every: Option<u64>,
 }
 
-fn parse_input(text: &str) -> Result<Input, std::convert::Infallible> {
-    Ok(if text == "-" { Input::Stdin } else { Input::File(text.into()) })
+fn parse_max_record_bytes(text: &str) -> Result<usize, String> {
+    parse_limit(text, 1 << 30)
 }
 
-fn parse_max_record_bytes(text: &str) -> Result<usize, String> {
-    const LARGEST: usize = 1 << 30;
-    match text.parse() {
-        Ok(bytes @ 1..=LARGEST) => Ok(bytes),
-        _ => Err(format!("expected a number of bytes from 1 to {LARGEST}")),
-    }
+fn parse_max_campaigns(text: &str) -> Result<usize, String> {
+    parse_limit(text, Limits::default().max_campaigns)
+}
+
+fn parse_limit(text: &str, largest: usize) -> Result<usize, String> {
+    let limit = text.parse().ok().filter(|limit| (1..=largest).contains(limit));
+    limit.ok_or_else(|| format!("expected a number from 1 to {largest}"))
 }
 
 /// What the main thread waits for.
 enum Event {
-    Read(Result<Aggregate, LocalError>),
+    Read(Box<Result<Aggregate, LocalError>>),
     Signal(i32),
 }
 
-pub(super) fn run(arguments: Arguments) -> Result<(), Stop> {
+pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
     if arguments.input.iter().filter(|input| **input == Input::Stdin).count() > 1 {
         return Err(Stop::Usage("standard input (-) can be given only once".into()));
     }
@@ -106,7 +112,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Stop> {
         tally: TallyOptions {
             delimiter: arguments.delimiter,
             has_header: arguments.has_header,
-            limits: Limits { max_record_bytes: arguments.max_record_bytes, ..Limits::default() },
+            limits: Limits { max_record_bytes: arguments.max_record_bytes, max_campaigns: arguments.max_campaigns },
             kernel: Kernel::Detect,
         },
         encoding: arguments.encoding,
@@ -117,7 +123,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Stop> {
     thread::spawn(move || {
         let read = aggregate_local(&inputs, &options, &*observer);
         // The main thread waits.
-        let _ = events_sender.send(Event::Read(read));
+        let _ = events_sender.send(Event::Read(Box::new(read)));
     });
     let event = events.recv();
     progress.finish();
@@ -127,7 +133,7 @@ pub(super) fn run(arguments: Arguments) -> Result<(), Stop> {
         Err(mpsc::RecvError) => return Err(Stop::Refused("the reading thread has failed".into())),
     };
     let stats = Stats::new(aggregate.counters(), aggregate.unique_campaigns(), started.elapsed().as_secs_f64());
-    stage_results(&mut output, &arguments, &aggregate, &stats).map_err(Stop::Refused)?;
+    stage_results(&mut output, arguments, &aggregate, &stats).map_err(Stop::Refused)?;
     if let Ok(Event::Signal(number)) = events.try_recv() {
         return Err(Stop::Signal(number));
     }

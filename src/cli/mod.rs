@@ -36,7 +36,7 @@ enum Stop {
 #[must_use]
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
-        Command::Aggregate(arguments) => aggregate::run(arguments),
+        Command::Aggregate(arguments) => aggregate::run(&arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -77,6 +77,7 @@ struct Head {
 /// Id, lanes, wide sums.
 type Campaign = (Vec<u8>, [u64; 4], [u128; 4]);
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "this is how serde calls it")]
 fn serialize_totals<S: Serializer>(totals: &&Totals, serializer: S) -> Result<S::Ok, S::Error> {
     let campaigns = totals.raw();
     let mut sequence = serializer.serialize_seq(Some(campaigns.len()))?;
@@ -89,6 +90,7 @@ fn serialize_totals<S: Serializer>(totals: &&Totals, serializer: S) -> Result<S:
 impl Tally {
     /// The whole state as bytes, which [`Self::restore`] takes back.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "it does not")]
     pub fn save(&self) -> Vec<u8> {
         let outgoing = Outgoing {
             head: Head {

@@ -8,7 +8,7 @@ use super::error::Fatal;
 use super::record::{Fields, Found, LastRecord, RecordFinder, is_line_end};
 use super::report::SHOWN_RECORD_BYTES;
 use super::row::{SkipReason, is_blank};
-use super::scan::{Kernel, MIN_RECORD_LIMIT_BYTES, Scanner};
+use super::scan::{Kernel, MIN_RECORD_LIMIT_BYTES, Scanned, Scanner};
 
 /// What a single input may make grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,9 +148,9 @@ impl Tally {
             let mut general_to = 1;
             if self.finder.is_between_records() {
                 rest = self.pass_line_ends(rest);
-                let scanned = self.scan(rest)?;
-                rest = &rest[scanned.0..];
-                general_to = scanned.1.saturating_sub(scanned.0);
+                let (consumed, to) = self.scan(rest)?;
+                rest = &rest[consumed..];
+                general_to = to.saturating_sub(consumed);
             }
             rest = self.read_generally(rest, general_to)?;
         }
@@ -206,12 +206,13 @@ impl Tally {
             return Ok((0, to));
         };
         let mut start = Position { line: self.lines.ended + 1, byte_offset: self.offset };
-        let scanned = scanner.scan(text, columns, self.options.delimiter.byte(), &mut self.aggregate, &mut start)?;
+        let Scanned { consumed, general_to } =
+            scanner.scan(text, columns, self.options.delimiter.byte(), &mut self.aggregate, &mut start)?;
         self.offset = start.byte_offset;
         self.lines.ended = start.line - 1;
         // Scanned rows end with LF.
-        self.lines.after_return &= scanned.consumed == 0;
-        Ok((scanned.consumed, scanned.general_to))
+        self.lines.after_return &= consumed == 0;
+        Ok((consumed, general_to))
     }
 
     /// Reads records one by one up to the first record end at or behind `until` bytes. Gives the rest.

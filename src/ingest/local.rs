@@ -50,6 +50,13 @@ impl Input {
     }
 }
 
+impl From<&std::ffi::OsStr> for Input {
+    /// A path, or `-` for standard input.
+    fn from(argument: &std::ffi::OsStr) -> Self {
+        if argument == "-" { Self::Stdin } else { Self::File(argument.into()) }
+    }
+}
+
 /// How to read local inputs.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalOptions {

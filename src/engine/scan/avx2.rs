@@ -1,5 +1,6 @@
 //! The scanner's instructions with AVX2, BMI and carry-less multiplication.
 #![expect(unsafe_code, reason = "vector instructions and unchecked loads")]
+#![expect(clippy::cast_ptr_alignment, reason = "only unaligned loads are made")]
 
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_castsi128_ps, _mm_clmulepi64_si128, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_loadu_si128,
@@ -31,6 +32,7 @@ impl Available {
         has_all.then_some(Self(()))
     }
 
+    #[expect(clippy::unused_self, reason = "having it is the proof")]
     pub(super) fn run(self, job: Job<'_>) -> Result<Scanned, Fatal> {
         job.run::<Avx2>()
     }
