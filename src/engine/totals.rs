@@ -411,7 +411,7 @@ impl Totals {
             Spend::Exact(money) => (0, money.0),
         };
         let lanes = [row.impressions, row.clicks, cents, row.conversions];
-        if lanes.iter().all(|lane| *lane <= u64::from(u32::MAX)) {
+        if lanes.iter().all(|lane| u32::try_from(*lane).is_ok()) {
             self.reserve_lane_addends(1);
             self.entries[index].lanes.add(Lanes(lanes));
             if exact > 0 {

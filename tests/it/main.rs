@@ -13,3 +13,4 @@ mod properties;
 mod saved;
 mod texts;
 mod tidy;
+mod wrong_input;

@@ -1,4 +1,5 @@
 //! The scanner's instructions on 64-bit words, for every processor.
+#![expect(clippy::needless_bitwise_bool, reason = "a branch here could not be predicted")]
 
 use super::marks::Masks;
 use super::{BLOCK_BYTES, Instructions, SLACK_BYTES};

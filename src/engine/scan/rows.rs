@@ -106,10 +106,10 @@ impl Rows<'_> {
 
     /// For tables larger than the caches: looks up many rows at once, so that the processor waits for their keys side by
     /// side and not one after another. Stops at a row for which that does not go.
-    fn take_batches<'m, I: Instructions, const STANDARD: bool, const QUOTED: bool>(
+    fn take_batches<I: Instructions, const STANDARD: bool, const QUOTED: bool>(
         &mut self,
         window: &Window<'_>,
-        cursor: &mut Cursor<'m>,
+        cursor: &mut Cursor<'_>,
     ) -> Result<(), Fatal> {
         let mut batch = Batch::new();
         loop {
