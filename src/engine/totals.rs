@@ -44,22 +44,33 @@ impl Key {
     pub(crate) const NONE: Self = Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfe]);
     const LONG_OFFSET_BITS: u32 = 44;
 
-    /// The key of a short id from its bytes, padded with zeros, and its length.
+    /// The key of a short id from its bytes, padded with zeros, eight by eight, and its length.
     #[inline(always)]
-    pub(crate) fn short(padded_id: u128, len: u8) -> Self {
-        Self((padded_id | u128::from(len) << 120).to_le_bytes())
+    pub(crate) fn short(low: u64, high: u64, len: usize) -> Self {
+        Self::from_words(low, high | (len as u64) << 56)
     }
 
     fn of_short_id(id: &[u8]) -> Self {
         let mut bytes = [0; 16];
         bytes[..id.len()].copy_from_slice(id);
-        #[expect(clippy::cast_possible_truncation, reason = "a short id has at most 15 bytes")]
-        Self::short(u128::from_le_bytes(bytes), id.len() as u8)
+        let padded = Self(bytes);
+        Self::short(padded.low(), padded.high(), id.len())
+    }
+
+    #[inline(always)]
+    fn from_words(low: u64, high: u64) -> Self {
+        Self((u128::from(high) << 64 | u128::from(low)).to_le_bytes())
+    }
+
+    #[inline(always)]
+    fn is(self, other: Self) -> bool {
+        // Word by word: the words are in registers already.
+        self.low() == other.low() && self.high() == other.high()
     }
 
     fn long(hash: u64, offset: usize, len: usize) -> Self {
         let place = LONG_ID << 56 | (len as u64) << Self::LONG_OFFSET_BITS | offset as u64;
-        Self((u128::from(place) << 64 | u128::from(hash)).to_le_bytes())
+        Self::from_words(hash, place)
     }
 
     #[inline(always)]
@@ -182,7 +193,7 @@ impl Lookup<'_> {
         let mask = self.slots.len() - 1;
         let index = self.slots[word_to_index(hash) & mask] as usize & mask;
         // Number 0 is nobody's key.
-        if self.entries[index].key == key { Some(index) } else { self.find_short_further(key, hash) }
+        if self.entries[index].key.is(key) { Some(index) } else { self.find_short_further(key, hash) }
     }
 
     #[cold]

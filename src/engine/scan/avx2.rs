@@ -52,7 +52,7 @@ fn add_plain_rows<const STANDARD: bool, const QUOTED: bool>(
     window: &Window<'_>,
     cursor: &mut Cursor<'_>,
     lookup: Lookup<'_>,
-) -> u64 {
+) -> usize {
     rows::add_plain_rows::<Avx2, STANDARD, QUOTED>(window, cursor, lookup)
 }
 
@@ -87,7 +87,7 @@ impl Instructions for Avx2 {
         window: &Window<'_>,
         cursor: &mut Cursor<'_>,
         lookup: Lookup<'_>,
-    ) -> u64 {
+    ) -> usize {
         // SAFETY: as in `mark`.
         unsafe { add_plain_rows::<STANDARD, QUOTED>(window, cursor, lookup) }
     }
@@ -125,11 +125,11 @@ impl Instructions for Avx2 {
     }
 
     #[inline(always)]
-    fn load_16(text: &[u8], start: usize) -> u128 {
+    fn load_16(text: &[u8], start: usize) -> [u64; 2] {
         debug_assert!(start + SLACK_BYTES <= text.len());
         // SAFETY: every start lies in a marked block or right behind it, and the window has SLACK_BYTES readable bytes
         // behind its last marked block.
-        unsafe { text.as_ptr().add(start).cast::<u128>().read_unaligned() }
+        unsafe { text.as_ptr().add(start).cast::<[u64; 2]>().read_unaligned() }
     }
 
     #[inline(always)]

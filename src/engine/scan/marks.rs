@@ -42,6 +42,8 @@ pub(super) struct Marked {
 /// Finds the marks of the first `blocks` blocks of a window that starts at a record.
 #[inline(always)]
 pub(super) fn mark<I: Instructions>(window: &[u8], blocks: usize, delimiter: u8, marks: &mut Marks) -> Marked {
+    let Marks { separators: separator_list, row_ends: row_end_list } = marks;
+    let (separator_list, row_end_list) = (&mut **separator_list, &mut **row_end_list);
     let (mut separators, mut row_ends, mut quoted, mut regular_blocks) = (0, 0, false, 0);
     // All ones while inside quotes, else zero.
     let mut inside_before = 0_u64;
@@ -73,8 +75,8 @@ pub(super) fn mark<I: Instructions>(window: &[u8], blocks: usize, delimiter: u8,
         any_returns |= returns;
         bare_newlines |= newlines & !behind_return;
         after_separator = (delimiters | newlines) >> 63;
-        separators = push_positions::<12>(&mut marks.separators, separators, delimiters | newlines, at);
-        row_ends = push_positions::<2>(&mut marks.row_ends, row_ends, newlines, at);
+        separators = push_positions::<12>(separator_list, separators, delimiters | newlines, at);
+        row_ends = push_positions::<2>(row_end_list, row_ends, newlines, at);
         regular_blocks += 1;
     }
     let returns_at_end = match (any_returns, bare_newlines) {

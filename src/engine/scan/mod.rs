@@ -56,8 +56,8 @@ trait Instructions: Sized {
     /// Bit `n` of the result is the parity of bits 0 to `n`.
     fn prefix_xor(bits: u64) -> u64;
 
-    /// Sixteen bytes, the first one lowest. All of them are readable.
-    fn load_16(text: &[u8], start: usize) -> u128;
+    /// Sixteen bytes as two words, the first one lowest. All of them are readable.
+    fn load_16(text: &[u8], start: usize) -> [u64; 2];
 
     /// Reads three whole numbers and, third, an amount with up to two decimals, in cents. They start behind the positions
     /// `before` and end before the positions `ends`, the last one `last_trim` bytes earlier. Eight bytes from each start on
@@ -74,7 +74,7 @@ trait Instructions: Sized {
         window: &Window<'_>,
         cursor: &mut Cursor<'_>,
         lookup: Lookup<'_>,
-    ) -> u64 {
+    ) -> usize {
         rows::add_plain_rows::<Self, STANDARD, QUOTED>(window, cursor, lookup)
     }
 

@@ -2,7 +2,7 @@
 #![expect(clippy::needless_bitwise_bool, reason = "a branch here could not be predicted")]
 
 use super::marks::Masks;
-use super::{BLOCK_BYTES, Instructions, SLACK_BYTES};
+use super::{BLOCK_BYTES, Instructions};
 use crate::engine::totals::Lanes;
 
 pub(super) struct Portable;
@@ -67,8 +67,8 @@ impl Instructions for Portable {
     }
 
     #[inline(always)]
-    fn load_16(text: &[u8], start: usize) -> u128 {
-        text[start..].first_chunk::<SLACK_BYTES>().map_or(0, |bytes| u128::from_le_bytes(*bytes))
+    fn load_16(text: &[u8], start: usize) -> [u64; 2] {
+        [word_at(text, start), word_at(text, start + 8)]
     }
 
     #[inline(always)]

@@ -33,18 +33,18 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// The separators of the first row, and the cursor behind it, if it has as many fields as the header.
+    /// Its rows with their ends, as if each had as many fields as it should: up to the first that has not, that is so.
     #[inline(always)]
-    fn split_row<const STANDARD: bool>(&self, columns: &Columns) -> Option<(&'a [u32], Self)> {
-        let (end, row_ends) = self.row_ends.split_first()?;
-        let (row, separators) = if STANDARD {
-            let (row, separators) = self.separators.split_first_chunk::<6>()?;
-            (row.as_slice(), separators)
-        } else {
-            self.separators.split_at_checked(columns.count)?
-        };
-        let behind = Self { start: *end as usize + 1, separators, row_ends };
-        (row.last() == Some(end)).then_some((row, behind))
+    fn rows(&self, field_count: usize) -> impl Iterator<Item = (&'a [u32], u32)> + use<'a> {
+        self.separators.chunks_exact(field_count).zip(self.row_ends.iter().copied())
+    }
+
+    /// Passes over rows that have as many fields as they should, the last of which ends before `start`.
+    #[inline(always)]
+    fn skip(&mut self, rows: usize, field_count: usize, start: usize) {
+        self.start = start;
+        self.separators = &self.separators[rows * field_count..];
+        self.row_ends = &self.row_ends[rows..];
     }
 }
 
@@ -96,7 +96,7 @@ impl Rows<'_> {
             }
             let lookup = self.aggregate.totals.lookup();
             let plain_rows = I::add_plain_rows::<STANDARD, QUOTED>(window, &mut cursor, lookup);
-            self.pass_plain_rows(plain_rows);
+            self.pass_plain_rows(plain_rows as u64);
             if cursor.row_ends.is_empty() {
                 return Ok(cursor.start);
             }
@@ -135,7 +135,7 @@ impl Rows<'_> {
                 lookup.add(campaign, batch.lanes[index]);
                 self.pass_plain_rows(1);
             } else {
-                self.take_unusual::<QUOTED>(text, batch.cursors[index])?;
+                self.take_unusual::<QUOTED>(text, batch.cursor(index, self.columns.count))?;
             }
         }
         Ok(())
@@ -179,18 +179,28 @@ pub(super) struct Batch<'a> {
     /// Keys and their hashes.
     ids: [(Key, u64); BATCH_ROWS],
     lanes: [Lanes; BATCH_ROWS],
-    /// The rows themselves.
-    cursors: [Cursor<'a>; BATCH_ROWS],
+    /// Where each row starts.
+    starts: [usize; BATCH_ROWS],
+    /// The rows from the first on.
+    first: Cursor<'a>,
 }
 
-impl Batch<'_> {
+impl<'a> Batch<'a> {
     fn new() -> Self {
         Self {
             len: 0,
             ids: [(Key::NONE, 0); BATCH_ROWS],
             lanes: [Lanes::default(); BATCH_ROWS],
-            cursors: [Cursor { start: 0, separators: &[], row_ends: &[] }; BATCH_ROWS],
+            starts: [0; BATCH_ROWS],
+            first: Cursor { start: 0, separators: &[], row_ends: &[] },
         }
+    }
+
+    /// The rows from one of the batch's on.
+    fn cursor(&self, index: usize, field_count: usize) -> Cursor<'a> {
+        let mut cursor = self.first;
+        cursor.skip(index, field_count, self.starts[index]);
+        cursor
     }
 }
 
@@ -200,16 +210,17 @@ pub(super) fn add_plain_rows<I: Instructions, const STANDARD: bool, const QUOTED
     window: &Window<'_>,
     cursor: &mut Cursor<'_>,
     mut lookup: Lookup<'_>,
-) -> u64 {
-    let mut count = 0;
-    while let Some((row, behind)) = cursor.split_row::<STANDARD>(window.columns)
-        && let Some((id, addends)) = plain_row::<I, STANDARD, QUOTED>(window, cursor.start, row)
-        && let Some(campaign) = id.find(&lookup, window.text)
-    {
+) -> usize {
+    let field_count = if STANDARD { Columns::DEFAULT.count } else { window.columns.count };
+    let (mut count, mut start) = (0, cursor.start);
+    for (row, end) in cursor.rows(field_count) {
+        let Some((id, addends)) = plain_row::<I, STANDARD, QUOTED>(window, start, row, end) else { break };
+        let Some(campaign) = id.find(&lookup, window.text) else { break };
         lookup.add(campaign, addends);
         count += 1;
-        *cursor = behind;
+        start = end as usize + 1;
     }
+    cursor.skip(count, field_count, start);
     count
 }
 
@@ -221,16 +232,19 @@ pub(super) fn collect_batch<'a, I: Instructions, const STANDARD: bool, const QUO
     lookup: &Lookup<'_>,
     batch: &mut Batch<'a>,
 ) {
-    while batch.len < BATCH_ROWS
-        && let Some((row, behind)) = cursor.split_row::<STANDARD>(window.columns)
-        && let Some((Id::Short(key), addends)) = plain_row::<I, STANDARD, QUOTED>(window, cursor.start, row)
-    {
-        batch.ids[batch.len] = (key, lookup.hash(key));
-        batch.lanes[batch.len] = addends;
-        batch.cursors[batch.len] = *cursor;
-        batch.len += 1;
-        *cursor = behind;
+    let field_count = if STANDARD { Columns::DEFAULT.count } else { window.columns.count };
+    let first = *cursor;
+    let (mut count, mut start) = (0, cursor.start);
+    for (row, end) in first.rows(field_count).take(BATCH_ROWS) {
+        let Some((Id::Short(key), addends)) = plain_row::<I, STANDARD, QUOTED>(window, start, row, end) else { break };
+        batch.ids[count] = (key, lookup.hash(key));
+        batch.lanes[count] = addends;
+        batch.starts[count] = start;
+        count += 1;
+        start = end as usize + 1;
     }
+    cursor.skip(count, field_count, start);
+    (batch.first, batch.len) = (first, count);
 }
 
 /// A campaign id as the scanner meets it.
@@ -250,13 +264,17 @@ impl Id {
     }
 }
 
-/// The id and the numbers of a row that starts at `start` and has the separators `row`, if they are plain.
+/// The id and the numbers of a row from `start` to `end`, if they are plain and `row` are its separators.
 #[inline(always)]
 fn plain_row<I: Instructions, const STANDARD: bool, const QUOTED: bool>(
     window: &Window<'_>,
     start: usize,
     row: &[u32],
+    end: u32,
 ) -> Option<(Id, Lanes)> {
+    if row.last() != Some(&end) {
+        return None;
+    }
     // Columns the compiler knows cost it no checks, and arrays of them no loops: hence the literals.
     let (columns, row) =
         if STANDARD { (&Columns::DEFAULT, row.first_chunk::<6>()?.as_slice()) } else { (window.columns, row) };
@@ -283,12 +301,11 @@ fn plain_row<I: Instructions, const STANDARD: bool, const QUOTED: bool>(
     let id_start = fields.before(columns.campaign_id).wrapping_add(1) as usize;
     let id_end = fields.end(columns.campaign_id) as usize;
     let len = id_end.wrapping_sub(id_start);
-    let Some(first_bytes) = FIRST_BYTES.get(len) else {
+    let Some((low, high)) = FIRST_BYTES.get(len) else {
         return Some((Id::Long(id_start, id_end), lanes));
     };
-    #[expect(clippy::cast_possible_truncation, reason = "a short id has at most 15 bytes")]
-    let key = Key::short(I::load_16(window.text, id_start) & first_bytes, len as u8);
-    Some((Id::Short(key), lanes))
+    let [first, second] = I::load_16(window.text, id_start);
+    Some((Id::Short(Key::short(first & low, second & high, len)), lanes))
 }
 
 /// The fields of a row that starts at `start` and has the separators `row`.
@@ -335,12 +352,13 @@ impl<const STANDARD: bool, const QUOTED: bool> RowFields<'_, STANDARD, QUOTED> {
     }
 }
 
-/// Masks for the first bytes of sixteen.
-const FIRST_BYTES: [u128; 16] = {
-    let mut masks = [0; 16];
+/// Masks for the first bytes of sixteen, eight by eight.
+const FIRST_BYTES: [(u64, u64); 16] = {
+    let mut masks = [(0, 0); 16];
     let mut len = 1;
     while len < 16 {
-        masks[len] = masks[len - 1] << 8 | 0xff;
+        let (low, high) = masks[len - 1];
+        masks[len] = if len <= 8 { (low << 8 | 0xff, 0) } else { (low, high << 8 | 0xff) };
         len += 1;
     }
     masks
