@@ -176,6 +176,11 @@ impl Workspace {
     }
 }
 
+/// So many lines, each made from its number.
+pub(crate) fn lines(count: u32, line: impl Fn(u32) -> String) -> String {
+    (0..count).fold(String::new(), |text, number| text + &line(number) + "\n")
+}
+
 /// Data as one gzip member.
 pub(crate) fn gzip(data: &[u8]) -> Vec<u8> {
     let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());

@@ -70,7 +70,7 @@ fn csv_async_records(text: &Text) -> Vec<Record> {
 }
 
 proptest! {
-    #![proptest_config(config(250))]
+    #![proptest_config(config(500))]
 
     #[test]
     fn cutting_into_pieces_changes_nothing(text in text(0..80), cuts in cuts(), kernel in any_kernel()) {
@@ -129,6 +129,112 @@ fn all_kernels_agree_on_every_delimiter() {
     }
 }
 
+/// Rows that are not what they look like, at every place relative to the blocks of 64 bytes that are read at once. The ids
+/// they seem to have are known, so that nothing but the look can tell.
+#[test]
+fn odd_rows_are_seen_at_every_place() {
+    let known: String = ["a", "x", "ax", "a\"\"", "a\"\"x", "a\"\"x\"\"", "\"\"a", "\"\"a\"\"", "a\nx", "a,x", "a\r"]
+        .map(|id| format!("\"{id}\",,1,1,1,1\n"))
+        .concat();
+    for odd in [
+        "\"a\"x,,1,1,1,1\n",
+        "\"a\"x\",,1,1,1,1\n",
+        "\"a\"\"\",,1,1,1,1\n",
+        "\"a\"\"x\",,1,1,1,1\n",
+        "\"\"a\",,1,1,1,1\n",
+        "a\",,1,1,1,1\n",
+        "a\"x\",,1,1,1,1\n",
+        "\"a\",,\"1\"1,1,1,1\n",
+        "\"a\",,\"1\",\"1\"1,1,1\n",
+        "a,,1,1,1,\"1\"\r\n",
+        "a,,1,1,1,\"1\"1\r\n",
+        "\"a\nx\",,1,1,1,1\n",
+        "\"a,x\",,1,1,1,1\n",
+        "\"a\r\",,1,1,1,1\n",
+        "a,\"\n\",1,1,1,1\n",
+        "a,\"\r\n\",1,1,1,1\r\n",
+        "a,,1,1,1,1\r",
+        "a,,1,1,1,1\r\r\n",
+        "a,,1,1,1,1\r\n",
+        "a,,1,1,1,1\n\n",
+        "a,,1,1,1,1\r\n\r\n",
+        "a,,1,1,1,\r\n",
+        "a,,1,1,1,1,\n",
+        "a,,1,1,1\n",
+        ",,1,1,1,1\n",
+        "\"\",,1,1,1,1\n",
+        " a ,,1,1,1,1\n",
+        "a,,1,1, 1 ,1\n",
+        "a,,\"\",1,1,1\n",
+        "a,,1,1,\"1.25\",1\n",
+        "a,,1,1,1.5,1\n",
+        "a,,1,1,.5,1\n",
+        "a,,1,1,5.,1\n",
+        "a,,1.,1,1,1\n",
+        "a,,1,1.,5,1\n",
+        "a,,12345678,1,123456,1\n",
+        "a,,123456789,1,1234567,1\n",
+        "a,,1,1,12345.67,1\n",
+        "a,,1,1,123456.78,1\n",
+        "a,,1,1,123456.7,1\n",
+        "a,,1,/,1,1\n",
+        "a,,1,:,1,1\n",
+        "a,,1,1,1.,1\n",
+        "a,,1,1,1..5,1\n",
+        "a,,1,1,1.5.5,1\n",
+        "a,,1,1,\0.50,1\n",
+        "a,,1,1,1,1\0\n",
+    ] {
+        for shift in 0..64 {
+            let padding = format!("{},,1,1,1,1\n", "p".repeat(1 + shift));
+            let line_end = if odd.ends_with("\r\n") { "\r\n" } else { "\n" };
+            let text = HEADER.to_owned()
+                + &known
+                + &padding
+                + &odd.repeat(12)
+                + &"ax,,1,1,1,1\n".repeat(12).replace('\n', line_end);
+            let text = Text { bytes: text.into_bytes(), options: TallyOptions::default() };
+            let records = oracle::records(&text.bytes, text.rules());
+            let expected = expected(&records, &text);
+            for kernel in KERNELS {
+                let found = outcome_of(&text, kernel).map_err(|error| error.code());
+                assert_eq!(found, expected, "{odd:?} moved by {shift} bytes, with {kernel:?}");
+            }
+        }
+    }
+}
+
+/// Texts that a reader may lose much time over: looking again and again at what it has seen. None of these would be done
+/// in reasonable time if the cost were not linear.
+#[test]
+fn no_text_is_read_again_and_again() {
+    for pattern in [
+        "\"",
+        "\r",
+        "\n",
+        "a\n",
+        "\"\n",
+        "\"a\n",
+        "\n\"",
+        ",",
+        "\",",
+        ",\"",
+        "a\"b\n",
+        "\"\"\n",
+        "A,,1,1,1,1\r",
+        "A,,1,1,1,1\n\"",
+        "A,,1,1,1,1\nA,,\"1\"x,1,1,1\n",
+        "A,,1,1,1,1\n\"A\n\",,1,1,1,1\n",
+    ] {
+        let text = HEADER.to_owned() + &pattern.repeat((4 << 20) / pattern.len());
+        for kernel in KERNELS {
+            let options = TallyOptions { kernel, ..TallyOptions::default() };
+            let at_once = outcome(options, [text.as_bytes()]).unwrap();
+            assert_eq!(outcome(options, text.as_bytes().chunks(100)).unwrap(), at_once, "{pattern:?} with {kernel:?}");
+        }
+    }
+}
+
 /// A header and rows of so many campaigns, so many that looking them up takes another path.
 fn rows_of_campaigns(campaigns: u32) -> String {
     let mut text = HEADER.to_owned();
@@ -138,6 +244,29 @@ fn rows_of_campaigns(campaigns: u32) -> String {
         writeln!(text, "{id},2025-01-01,{},{},{}.5,{}", number * 7, number % 11, number % 13, number % 3).unwrap();
     }
     text
+}
+
+/// So many that different ids share what is remembered of their hashes.
+#[test]
+fn a_great_many_campaigns_are_kept_apart() {
+    const CAMPAIGNS: u32 = 250_000;
+    let text = rows_of_campaigns(CAMPAIGNS);
+    let rows = text.strip_prefix(HEADER).unwrap();
+    let mut expected: Vec<_> = rows.lines().collect();
+    expected.sort_by_key(|row| row.split(',').next());
+    for kernel in KERNELS {
+        let options = TallyOptions { kernel, ..TallyOptions::default() };
+        let aggregate = tally(options, [text.as_bytes(), rows.as_bytes()]).unwrap();
+        assert_eq!(aggregate.counters().rows_skipped(), 0);
+        assert_eq!(aggregate.unique_campaigns(), expected.len());
+        for (campaign, row) in aggregate.campaigns().zip(&expected) {
+            let fields: Vec<_> = row.split(',').collect();
+            let twice = |column: usize| 2 * fields[column].parse::<u128>().unwrap();
+            assert_eq!(campaign.id_text(), fields[0], "{kernel:?}");
+            assert_eq!([campaign.impressions, campaign.clicks, campaign.conversions], [2, 3, 5].map(twice), "{row}");
+            assert_eq!(campaign.spend, Money(2 * oracle::read_spend(fields[4].as_bytes()).unwrap()), "{row}");
+        }
+    }
 }
 
 proptest! {
@@ -196,7 +325,7 @@ fn number() -> impl Strategy<Value = String> {
 }
 
 proptest! {
-    #![proptest_config(config(300))]
+    #![proptest_config(config(400))]
 
     /// Each number stands in every column of a row of its own, so that every value can be told from the others.
     #[test]

@@ -34,7 +34,7 @@ fn resealed(mut state: Vec<u8>) -> Vec<u8> {
 }
 
 proptest! {
-    #![proptest_config(config(200))]
+    #![proptest_config(config(400))]
 
     #[test]
     fn a_restored_tally_goes_on_as_if_nothing_had_happened(
@@ -56,26 +56,39 @@ proptest! {
     }
 
     #[test]
-    fn a_fork_is_joined_or_given_back(text in text(0..60), place in any::<Index>(), ahead in any::<Index>(), kernel in any_kernel()) {
-        let line_starts: Vec<_> = (1..=text.bytes.len()).filter(|place| text.bytes[place - 1] == b'\n').collect();
-        if !line_starts.is_empty() {
-            let start = line_starts[place.index(line_starts.len())];
-            let forked_at = ahead.index(start + 1);
-            check_fork(&text, kernel, forked_at, &[start])?;
+    fn a_fork_is_joined_or_given_back(text in text(0..60), places in [any::<Index>(), any::<Index>(), any::<Index>()], kernel in any_kernel()) {
+        let starts = line_starts(&text);
+        if !starts.is_empty() {
+            let start = starts[places[0].index(starts.len())];
+            let forked_at = places[1].index(start + 1);
+            let end = start + places[2].index(text.bytes.len() - start + 1);
+            check_fork(&text, kernel, forked_at, &[start], end)?;
         }
     }
 
     #[test]
     fn forks_of_forks_are_joined_in_order(text in text(0..60), ahead in any::<Index>(), kernel in any_kernel(), every in 1..12_usize) {
-        let starts: Vec<_> = (1..=text.bytes.len()).filter(|place| text.bytes[place - 1] == b'\n').step_by(every).collect();
-        let forked_at = ahead.index(starts.first().map_or(0, |start| start + 1).max(1));
-        check_fork(&text, kernel, forked_at, &starts)?;
+        let starts: Vec<_> = line_starts(&text).into_iter().step_by(every).collect();
+        if let Some(first) = starts.first() {
+            check_fork(&text, kernel, ahead.index(first + 1), &starts, text.bytes.len())?;
+        }
     }
 }
 
-/// Reads up to the first of `starts`, while forks made after `forked_at` bytes read from each of them to the next, and
-/// joins them in order. What is given back is read again.
-fn check_fork(text: &Text, kernel: Kernel, forked_at: usize, starts: &[usize]) -> Result<(), TestCaseError> {
+/// The places behind each LF.
+fn line_starts(text: &Text) -> Vec<usize> {
+    (1..=text.bytes.len()).filter(|place| text.bytes[place - 1] == b'\n').collect()
+}
+
+/// Reads up to the first of `starts`, while forks made after `forked_at` bytes read from each of them to the next, the last
+/// one to `end`, and joins them in order. What is given back is read again. Then reads the rest.
+fn check_fork(
+    text: &Text,
+    kernel: Kernel,
+    forked_at: usize,
+    starts: &[usize],
+    end: usize,
+) -> Result<(), TestCaseError> {
     let Some(mut tally) = tally_of(text, kernel, forked_at) else {
         return Ok(());
     };
@@ -83,7 +96,7 @@ fn check_fork(text: &Text, kernel: Kernel, forked_at: usize, starts: &[usize]) -
         prop_assert!(tally.fork(forked_at as u64).is_none(), "nobody knows the columns");
         return Ok(());
     }
-    let ends = starts.iter().copied().skip(1).chain([text.bytes.len()]);
+    let ends = starts.iter().copied().skip(1).chain([end]);
     let parts: Vec<_> = starts.iter().copied().zip(ends).collect();
     let mut forks = Vec::new();
     for (start, end) in &parts {
@@ -91,7 +104,7 @@ fn check_fork(text: &Text, kernel: Kernel, forked_at: usize, starts: &[usize]) -
         fork.push(&text.bytes[*start..*end]).unwrap();
         forks.push(fork);
     }
-    tally.push(&text.bytes[forked_at..starts.first().copied().unwrap_or(text.bytes.len())]).unwrap();
+    tally.push(&text.bytes[forked_at..starts[0]]).unwrap();
     for (fork, (start, end)) in forks.into_iter().zip(parts) {
         let was_between_records = tally.is_between_records();
         let before = seen(&tally);
@@ -103,8 +116,9 @@ fn check_fork(text: &Text, kernel: Kernel, forked_at: usize, starts: &[usize]) -
         }
     }
     // The state is that of a tally that has read everything itself, down to the line of an unfinished record.
-    let whole = tally_of(text, kernel, text.bytes.len()).unwrap();
+    let whole = tally_of(text, kernel, end).unwrap();
     prop_assert_eq!(seen(&tally), seen(&whole));
+    tally.push(&text.bytes[end..]).unwrap();
     prop_assert_eq!(tally.finish().map(|aggregate| Outcome::of(&aggregate)), outcome_of(text, Kernel::Off));
     Ok(())
 }
@@ -139,12 +153,14 @@ fn every_byte_is_a_place_to_stop_at() {
 fn every_line_is_a_place_to_fork_at() {
     let rows = "A,2025-01-01,100,5,1.50,1\n".repeat(5) + EXAMPLE + "\",,1,1,1,1\nB,\"a\n\n\",1,1,1,1\nC,,1,1\n";
     let text = Text { bytes: (HEADER.to_owned() + &rows).into_bytes(), options: TallyOptions::default() };
-    let starts: Vec<_> = (1..text.bytes.len()).filter(|place| text.bytes[place - 1] == b'\n').collect();
+    let starts = line_starts(&text);
     for kernel in KERNELS {
         for start in &starts {
-            check_fork(&text, kernel, HEADER.len(), &[*start]).unwrap();
+            for end in *start..=text.bytes.len() {
+                check_fork(&text, kernel, HEADER.len(), &[*start], end).unwrap();
+            }
         }
-        check_fork(&text, kernel, HEADER.len(), &starts).unwrap();
+        check_fork(&text, kernel, HEADER.len(), &starts, text.bytes.len()).unwrap();
     }
 }
 

@@ -351,7 +351,7 @@ impl Dialect {
         match &self.header {
             Header::None => return header,
             Header::Names => {
-                header.extend(names.collect::<Vec<_>>().join(&char::from(self.delimiter).to_string()).bytes())
+                header.extend(names.collect::<Vec<_>>().join(&char::from(self.delimiter).to_string()).bytes());
             }
             Header::OddNames => {
                 let names: Vec<_> = names.map(|name| format!("\" {}\t\"", name.to_uppercase())).collect();
