@@ -203,7 +203,11 @@ mod tests {
     }
 
     fn zstd(text: &[u8]) -> Vec<u8> {
-        zstd::encode_all(text, 1).unwrap()
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+        // As the command line tool does: without, damage can only be found where it breaks the form.
+        encoder.include_checksum(true).unwrap();
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
     }
 
     fn decompress(coding: Coding, data: &[u8], in_step: usize, out_step: usize) -> Result<Vec<u8>, DecompressError> {

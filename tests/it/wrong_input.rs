@@ -106,6 +106,7 @@ fn another_delimiter() {
         check_refused(GOOD.replace(',', delimiter).as_bytes(), "", &["line 1", name, "delimiter"]);
     }
     check_refused(GOOD.as_bytes(), "--delimiter ;", &["','", "delimiter"]);
+    check_refused(GOOD.to_uppercase().replace(',', "; ").as_bytes(), "", &["line 1", "';'", "delimiter"]);
 }
 
 #[test]
@@ -228,7 +229,7 @@ fn run_on_small_disk(place: &Workspace, then: &str, arguments: &str) -> Option<(
         "mount -t tmpfs -o size=64k tmpfs out || exit 99
          echo earlier > out/stats.json
          {then}
-         \"$0\" aggregate {arguments} --output out
+         \"$0\" aggregate {arguments}
          code=$?
          ls -A out > listing && cat out/stats.json >> listing
          exit $code"
@@ -250,13 +251,18 @@ fn a_full_disk() {
     let place = Workspace::new();
     let rows = lines(5000, |number| format!("campaign {number},,1,1,1,1"));
     place.write("ads.csv", HEADER.to_owned() + &rows);
-    if let Some((run, listing)) = run_on_small_disk(&place, "", "--input ads.csv --all-campaigns") {
+    if let Some((run, listing)) = run_on_small_disk(&place, "", "--input ads.csv --all-campaigns --output out") {
         run.assert_refused(&["out/campaigns.csv", "No space left"]);
+        assert_eq!(listing, "stats.json\nearlier\n");
+    }
+    // In a directory made for the results.
+    if let Some((run, listing)) = run_on_small_disk(&place, "", "--input ads.csv --all-campaigns --output out/new") {
+        run.assert_refused(&["out/new/campaigns.csv", "No space left"]);
         assert_eq!(listing, "stats.json\nearlier\n");
     }
     // Full before it starts.
     let fill = "head -c 200000 /dev/zero > out/filler 2> /dev/null";
-    if let Some((run, listing)) = run_on_small_disk(&place, fill, "--input ads.csv") {
+    if let Some((run, listing)) = run_on_small_disk(&place, fill, "--input ads.csv --output out") {
         run.assert_refused(&["out", "No space left"]);
         assert_eq!(listing, "filler\nstats.json\nearlier\n");
     }
@@ -267,7 +273,7 @@ fn a_read_only_directory() {
     let place = Workspace::new();
     place.write("ads.csv", GOOD);
     let make_read_only = "mount -o remount,ro out || exit 99";
-    if let Some((run, listing)) = run_on_small_disk(&place, make_read_only, "--input ads.csv") {
+    if let Some((run, listing)) = run_on_small_disk(&place, make_read_only, "--input ads.csv --output out") {
         run.assert_refused(&["out", "Read-only"]);
         assert_eq!(listing, "stats.json\nearlier\n");
     }
