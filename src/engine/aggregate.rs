@@ -12,6 +12,9 @@ use super::totals::{CampaignTotals, Totals};
 /// Skipped rows that are kept for the report.
 pub const MAX_REJECTS: usize = 100;
 
+/// More text than any storage holds (1 PiB). A saved state that says more is forged; below, counts cannot overflow.
+pub(crate) const MAX_TEXT_BYTES: u64 = 1 << 50;
+
 /// Counts of rows and bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {
@@ -49,6 +52,14 @@ impl Counters {
         for (mine, theirs) in self.skipped.iter_mut().zip(other.skipped) {
             *mine += theirs;
         }
+    }
+
+    /// True when a text of at most [`MAX_TEXT_BYTES`] can have given these counts.
+    pub(crate) fn are_possible(&self) -> bool {
+        let skipped = self.skipped.iter().try_fold(0_u64, |sum, count| sum.checked_add(*count));
+        skipped.is_some_and(|skipped| skipped <= self.rows_read)
+            && self.rows_read <= self.bytes_read
+            && self.bytes_read <= MAX_TEXT_BYTES
     }
 }
 

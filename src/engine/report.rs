@@ -26,15 +26,18 @@ impl fmt::Display for Ctr {
         if self.impressions == 0 {
             return f.write_str("0.0000");
         }
-        // Digit by digit: totals stay far enough below 2^128 that a remainder times ten fits.
-        let mut ten_thousandths = self.clicks / self.impressions;
-        let mut rest = self.clicks % self.impressions;
+        let (mut whole, mut rest) = (self.clicks / self.impressions, self.clicks % self.impressions);
+        let mut decimals = 0;
         for _ in 0..4 {
-            ten_thousandths = ten_thousandths * 10 + rest * 10 / self.impressions;
+            // Totals stay far enough below 2^128 for ten times a remainder.
+            decimals = decimals * 10 + rest * 10 / self.impressions;
             rest = rest * 10 % self.impressions;
         }
-        ten_thousandths += u128::from(rest >= self.impressions - rest);
-        write!(f, "{}.{:04}", ten_thousandths / 10_000, ten_thousandths % 10_000)
+        decimals += u128::from(rest >= self.impressions - rest);
+        if decimals == 10_000 {
+            (whole, decimals) = (whole + 1, 0);
+        }
+        write!(f, "{whole}.{decimals:04}")
     }
 }
 
@@ -190,6 +193,31 @@ impl Stats {
             // Microseconds and tenths are as much as a clock can honestly tell.
             elapsed_seconds: (elapsed_seconds * 1e6).round() / 1e6,
             rows_per_second: (rate * 10.0).round() / 10.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ctr_shows_four_decimals_rounded_half_up() {
+        let huge = 1 << 120;
+        for (clicks, impressions, shown) in [
+            (0, 0, "0.0000"),
+            (5, 0, "0.0000"),
+            (1, 3, "0.3333"),
+            (2, 3, "0.6667"),
+            (1, 20_000, "0.0001"),
+            (1, 20_001, "0.0000"),
+            (99_995, 100_000, "1.0000"),
+            (7, 2, "3.5000"),
+            (huge, 1, "1329227995784915872903807060280344576.0000"),
+            (1, huge, "0.0000"),
+            (huge - 1, huge, "1.0000"),
+        ] {
+            assert_eq!(Ctr { clicks, impressions }.to_string(), shown, "{clicks}/{impressions}");
         }
     }
 }

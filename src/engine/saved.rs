@@ -8,7 +8,7 @@ use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
 use thiserror::Error;
 
-use super::aggregate::{Counters, MAX_REJECTS, Position, Reject};
+use super::aggregate::{Counters, MAX_REJECTS, MAX_TEXT_BYTES, Position, Reject};
 use super::dialect::{Columns, Delimiter};
 use super::record::RecordFinder;
 use super::row::MAX_CAMPAIGN_ID_BYTES;
@@ -149,13 +149,26 @@ impl Tally {
         if columns.as_ref().is_some_and(|columns| !columns.is_consistent()) {
             return Err("a column lies outside the records");
         }
+        let is_possible =
+            |position: Position| position.line <= MAX_TEXT_BYTES && position.byte_offset <= MAX_TEXT_BYTES;
+        let is_possible_reject =
+            |reject: &Reject| is_possible(Position { line: reject.line, byte_offset: reject.byte_offset });
+        if !counters.are_possible()
+            || counters.bytes_read > offset
+            || lines.ended > offset
+            || offset > MAX_TEXT_BYTES
+            || !is_possible(record_start)
+            || !rejects.iter().all(is_possible_reject)
+        {
+            return Err("its counts are impossible");
+        }
         if rejects.len() > MAX_REJECTS {
             return Err("there are more rejects than are kept");
         }
         if !Lanes::default().are_possible(lane_addends) {
             return Err("there are too many addends");
         }
-        tally.aggregate.totals.reserve_lane_addends(lane_addends);
+        tally.aggregate.totals.reserve_lane_addends(lane_addends, 0);
         for (id, lanes, wide) in totals {
             if !Lanes(lanes).are_possible(lane_addends) {
                 return Err("a campaign has totals beyond its rows");

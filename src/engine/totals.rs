@@ -406,9 +406,10 @@ impl Totals {
         }
     }
 
-    /// Makes sure that so many additions to lanes can follow, of addends below 2^32.
-    pub(crate) fn reserve_lane_addends(&mut self, count: u64) {
-        if self.lane_addends + count > MAX_LANE_ADDENDS {
+    /// Makes sure that `count` additions to lanes can follow, of addends below 2^32, and beside them `further` that are
+    /// announced by themselves: the lanes must not be emptied between an announcement and its additions.
+    pub(crate) fn reserve_lane_addends(&mut self, count: u64, further: u64) {
+        if self.lane_addends + count + further > MAX_LANE_ADDENDS {
             self.empty_lanes();
         }
         self.lane_addends += count;
@@ -423,7 +424,7 @@ impl Totals {
         };
         let lanes = [row.impressions, row.clicks, cents, row.conversions];
         if lanes.iter().all(|lane| u32::try_from(*lane).is_ok()) {
-            self.reserve_lane_addends(1);
+            self.reserve_lane_addends(1, 0);
             self.entries[index].lanes.add(Lanes(lanes));
             if exact > 0 {
                 self.add_wide(index, [0, 0, exact, 0]);
@@ -529,5 +530,38 @@ impl Totals {
         let mut indices: Vec<u32> = (1..self.entries.len() as u32).collect();
         indices.sort_unstable_by(|left, right| self.id(*left as usize).cmp(self.id(*right as usize)));
         indices
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lanes_are_emptied_before_a_window_and_never_within() {
+        let mut totals = Totals::new(10);
+        totals.lane_addends = MAX_LANE_ADDENDS - 399;
+        totals.reserve_lane_addends(200, 200);
+        for announced in 1..=200 {
+            totals.reserve_lane_addends(1, 0);
+            assert_eq!(totals.lane_addends, 200 + announced);
+        }
+        totals.lane_addends = MAX_LANE_ADDENDS - 400;
+        totals.reserve_lane_addends(200, 200);
+        (0..200).for_each(|_| totals.reserve_lane_addends(1, 0));
+        assert_eq!(totals.lane_addends, MAX_LANE_ADDENDS);
+    }
+
+    #[test]
+    fn emptied_lanes_keep_their_sums() {
+        let row =
+            Row { campaign_id: b"A", impressions: 4_000_000_000, clicks: 3, spend: Spend::Cents(150), conversions: 1 };
+        let mut totals = Totals::new(10);
+        totals.add_row(&row).unwrap();
+        totals.empty_lanes();
+        totals.add_row(&row).unwrap();
+        let campaign = totals.campaign(1);
+        assert_eq!((campaign.impressions, campaign.clicks, campaign.conversions), (8_000_000_000, 6, 2));
+        assert_eq!(campaign.spend, Money::from_cents(300));
     }
 }

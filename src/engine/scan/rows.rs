@@ -72,8 +72,9 @@ impl Rows<'_> {
             row_ends: &marks.row_ends[..marked.row_ends],
         };
         let window = Window { text, columns: self.columns, returns_at_end: marked.returns_at_end.unwrap_or(0) };
-        // At most so many rows follow, each a small addend.
-        self.aggregate.totals.reserve_lane_addends(marked.row_ends as u64);
+        // At most so many plain rows follow, each a small addend, and at most so many others, announced one by one.
+        let rows = marked.row_ends as u64;
+        self.aggregate.totals.reserve_lane_addends(rows, rows);
         let is_standard = *self.columns == Columns::DEFAULT && marked.returns_at_end.is_some();
         let length = match (is_standard, marked.quoted) {
             (true, false) => self.take_all::<I, true, false>(&window, cursor)?,

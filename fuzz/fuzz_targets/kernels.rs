@@ -1,0 +1,15 @@
+//! The scanner agrees with the general reader, whatever its instructions.
+
+#![no_main]
+
+use adtally::engine::Kernel;
+use adtally_fuzz::{Case, assert_same_ending, read};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some(case) = Case::new(bytes) else { return };
+    let expected = read(case.with_kernel(Kernel::Off), [&case.text[..]]);
+    for kernel in [Kernel::Detect, Kernel::Portable] {
+        assert_same_ending(&read(case.with_kernel(kernel), [&case.text[..]]), &expected);
+    }
+});
