@@ -1,9 +1,11 @@
 //! `adtally aggregate`: files in, reports out.
 #![expect(clippy::doc_markdown, reason = "the comments on arguments are their help on the terminal")]
 
+use std::cell::Cell;
 use std::fs;
 use std::io::{self, Write as _};
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -16,7 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::Stop;
-use super::output::OutputDirectory;
+use super::output::{Obsolete, OutputDirectory};
 use super::progress::Progress;
 use crate::engine::report::{Stats, campaign_header, campaign_table, rejects_table};
 use crate::engine::{Aggregate, Delimiter, Kernel, Limits, Metric, TallyOptions};
@@ -29,9 +31,10 @@ use crate::ingest::{Input, LocalError, LocalOptions, aggregate_local, encoding_f
 /// make sense are skipped, counted by reason, and the first 100 of them reported.
 ///
 /// Writes top10_ctr.csv, top10_cpa.csv and stats.json, rejects.csv when rows were skipped, and campaigns.csv on request.
-/// Either all of them appear or none; those of an earlier run in the same directory are replaced.
+/// Either all of them appear or none; those of an earlier run in the same directory are replaced, and removed where this
+/// run has none.
 ///
-/// Exit codes: 0 done, 1 the data or the system refused, 2 wrong usage.
+/// Exit codes: 0 done, 1 the data or the system refused, 2 wrong usage, 130 or 143 stopped by a signal.
 #[derive(Args)]
 pub(super) struct Arguments {
     /// CSV files to read as one data set, each with its own header; - is standard input
@@ -70,9 +73,10 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_campaigns, value_parser = parse_max_campaigns, help_heading = "Limits")]
     max_campaigns: usize,
 
-    /// Threads that read a file; as many as there are cores if not given
-    #[arg(long, value_name = "N", help_heading = "Limits")]
-    threads: Option<NonZeroUsize>,
+    /// Threads that read a large file, 1 to 256; as many as there are cores if not given. Each has its own table of
+    /// campaigns
+    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=256), help_heading = "Limits")]
+    threads: Option<u16>,
 
     /// Print a line to standard error whenever so many more rows have been read, instead of a progress bar
     #[arg(long, value_name = "ROWS", value_parser = value_parser!(u64).range(1..))]
@@ -92,10 +96,15 @@ fn parse_limit(text: &str, largest: usize) -> Result<usize, String> {
     limit.ok_or_else(|| format!("expected a number from 1 to {largest}"))
 }
 
+/// Lines of `campaigns.csv` that are written before a signal is looked for again.
+const CAMPAIGNS_BETWEEN_SIGNALS: usize = 10_000;
+
 /// What the main thread waits for.
 enum Event {
     Read(Box<Result<Aggregate, LocalError>>),
     Signal(i32),
+    /// The reading thread has panicked.
+    Panicked,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
@@ -104,9 +113,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
     }
     let started = Instant::now();
     let mut output = OutputDirectory::open(&arguments.output).map_err(Stop::Refused)?;
+    let files = arguments.input.iter().filter_map(|input| match input {
+        Input::Stdin => None,
+        Input::File(path) => Some(path.as_path()),
+    });
+    if let Some(input) = output.find_input(&result_names(arguments.top), files) {
+        let line = format!("{}: is an input and has the name of a result: choose another directory", input.display());
+        return Err(Stop::Refused(line));
+    }
     let (events_sender, events) = mpsc::channel();
-    watch_signals(events_sender.clone())
-        .map_err(|error| Stop::Refused(format!("signals cannot be handled: {error}")))?;
+    let cannot_start = |error: io::Error| Stop::Refused(format!("a thread cannot be started: {error}"));
+    watch_signals(events_sender.clone()).map_err(cannot_start)?;
     let progress = Arc::new(Progress::new(expected_bytes(&arguments.input), arguments.progress_every));
     let options = LocalOptions {
         tally: TallyOptions {
@@ -116,49 +133,64 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
             kernel: Kernel::Detect,
         },
         encoding: arguments.encoding,
-        threads: arguments.threads.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN),
+        threads: threads(arguments),
     };
     let (inputs, observer) = (arguments.input.clone(), Arc::clone(&progress));
     // On a signal the main thread leaves, and this one ends with the process: it holds nothing but memory.
-    thread::spawn(move || {
-        let read = aggregate_local(&inputs, &options, &*observer);
+    let read = move || {
+        let read = catch_unwind(AssertUnwindSafe(|| aggregate_local(&inputs, &options, &*observer)));
         // The main thread waits.
-        let _ = events_sender.send(Event::Read(Box::new(read)));
-    });
+        let _ = events_sender.send(read.map_or(Event::Panicked, |read| Event::Read(Box::new(read))));
+    };
+    thread::Builder::new().spawn(read).map_err(cannot_start)?;
     let event = events.recv();
     progress.finish();
     let aggregate = match event {
         Ok(Event::Read(read)) => read.map_err(|error| Stop::Refused(error.to_string()))?,
         Ok(Event::Signal(number)) => return Err(Stop::Signal(number)),
-        Err(mpsc::RecvError) => return Err(Stop::Refused("the reading thread has failed".into())),
+        Ok(Event::Panicked) | Err(mpsc::RecvError) => {
+            return Err(Stop::Refused("internal error while reading; please report it with the lines above".into()));
+        }
     };
     let stats = Stats::new(aggregate.counters(), aggregate.unique_campaigns(), started.elapsed().as_secs_f64());
-    stage_results(&mut output, arguments, &aggregate, &stats).map_err(Stop::Refused)?;
-    if let Ok(Event::Signal(number)) = events.try_recv() {
-        return Err(Stop::Signal(number));
-    }
+    let signal = || match events.try_recv() {
+        Ok(Event::Signal(number)) => Some(number),
+        _ => None,
+    };
+    stage_results(&mut output, arguments, &aggregate, &stats, &signal)?;
     let mut obsolete = Vec::new();
     if aggregate.rejects().is_empty() {
-        obsolete.push("rejects.csv");
+        obsolete.push(Obsolete { name: "rejects.csv", first_line: rejects_table(&[], false).trim_end().into() });
     }
     if !arguments.all_campaigns {
-        obsolete.push("campaigns.csv");
+        obsolete.push(Obsolete { name: "campaigns.csv", first_line: campaign_header() });
     }
     output.publish(&obsolete).map_err(Stop::Refused)?;
     report(&stats, started.elapsed().as_secs_f64());
     Ok(())
 }
 
+fn threads(arguments: &Arguments) -> NonZeroUsize {
+    let wanted = arguments.threads.and_then(|threads| NonZeroUsize::new(threads.into()));
+    wanted.or_else(|| thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// Every name that a run writes to or removes.
+fn result_names(top: u16) -> Vec<String> {
+    let list = |metric| format!("top{top}_{metric}.csv");
+    vec![list("ctr"), list("cpa"), "stats.json".into(), "rejects.csv".into(), "campaigns.csv".into()]
+}
+
 fn watch_signals(events: mpsc::Sender<Event>) -> io::Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    thread::spawn(move || {
+    let watch = move || {
         for number in signals.forever() {
             if events.send(Event::Signal(number)).is_err() {
                 break;
             }
         }
-    });
-    Ok(())
+    };
+    thread::Builder::new().spawn(watch).map(|_| ())
 }
 
 /// The size of all inputs, if all of them have one.
@@ -172,28 +204,40 @@ fn expected_bytes(inputs: &[Input]) -> Option<u64> {
         .sum()
 }
 
+/// Writes everything under temporary names, unless a signal comes.
 fn stage_results(
     output: &mut OutputDirectory,
     arguments: &Arguments,
     aggregate: &Aggregate,
     stats: &Stats,
-) -> Result<(), String> {
+    signal: &dyn Fn() -> Option<i32>,
+) -> Result<(), Stop> {
+    let mut stage = |name: &str, write: &dyn Fn(&mut dyn io::Write) -> io::Result<()>| {
+        output.stage(name, write).map_err(Stop::Refused)
+    };
     for (metric, name) in [(Metric::Ctr, "ctr"), (Metric::Cpa, "cpa")] {
         let table = campaign_table(&aggregate.leaders(metric, arguments.top.into()));
-        output.stage(&format!("top{}_{name}.csv", arguments.top), |file| file.write_all(table.as_bytes()))?;
+        stage(&format!("top{}_{name}.csv", arguments.top), &|file| file.write_all(table.as_bytes()))?;
     }
-    output.stage("stats.json", |file| {
+    stage("stats.json", &|file| {
         serde_json::to_writer_pretty(&mut *file, stats)?;
         file.write_all(b"\n")
     })?;
     if !aggregate.rejects().is_empty() {
         let table = rejects_table(aggregate.rejects(), arguments.input.len() > 1);
-        output.stage("rejects.csv", |file| file.write_all(table.as_bytes()))?;
+        stage("rejects.csv", &|file| file.write_all(table.as_bytes()))?;
     }
-    if arguments.all_campaigns {
-        output.stage("campaigns.csv", |file| {
+    let stopped_by = Cell::new(signal());
+    if arguments.all_campaigns && stopped_by.get().is_none() {
+        stage("campaigns.csv", &|file| {
             let mut line = campaign_header();
-            for campaign in aggregate.campaigns() {
+            for (index, campaign) in aggregate.campaigns().enumerate() {
+                if index % CAMPAIGNS_BETWEEN_SIGNALS == 0 {
+                    stopped_by.set(signal());
+                    if stopped_by.get().is_some() {
+                        return Ok(());
+                    }
+                }
                 file.write_all(line.as_bytes())?;
                 line.clear();
                 campaign.write_line(&mut line);
@@ -201,7 +245,10 @@ fn stage_results(
             file.write_all(line.as_bytes())
         })?;
     }
-    Ok(())
+    match stopped_by.get().or_else(signal) {
+        Some(number) => Err(Stop::Signal(number)),
+        None => Ok(()),
+    }
 }
 
 /// The statistics on standard error.

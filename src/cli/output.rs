@@ -1,8 +1,8 @@
 //! Result files that appear whole or not at all.
 
 use std::fs::{self, Permissions};
-use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::{NamedTempFile, TempPath};
@@ -15,6 +15,13 @@ pub(super) struct OutputDirectory {
     staged: Vec<(TempPath, PathBuf)>,
 }
 
+/// A result of an earlier run that this one does not have.
+pub(super) struct Obsolete {
+    pub(super) name: &'static str,
+    /// What the file starts with. Another file of that name is not ours to remove.
+    pub(super) first_line: String,
+}
+
 /// What could not be written.
 pub(super) type OutputError = String;
 
@@ -22,13 +29,21 @@ impl OutputDirectory {
     /// Makes the directory if need be, and makes sure that files can be written to it.
     pub(super) fn open(path: &Path) -> Result<Self, OutputError> {
         let is_new = !path.exists();
-        fs::create_dir_all(path).map_err(|error| describe(path, &error))?;
         let output = Self { path: path.to_owned(), is_new, staged: Vec::new() };
         output.temporary().map_err(|error| describe(path, &error))?;
         Ok(output)
     }
 
+    /// The one of the input files, if any, that results of these names would replace or remove.
+    pub(super) fn find_input<'a>(&self, names: &[String], inputs: impl Iterator<Item = &'a Path>) -> Option<&'a Path> {
+        let identity = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
+        let targets: Vec<_> = names.iter().filter_map(|name| identity(&self.path.join(name))).collect();
+        inputs.into_iter().find(|input| identity(input).is_some_and(|input| targets.contains(&input)))
+    }
+
     fn temporary(&self) -> io::Result<NamedTempFile> {
+        // Another run may have removed the directory, having found it empty.
+        fs::create_dir_all(&self.path)?;
         tempfile::Builder::new()
             .prefix(".adtally-")
             .suffix(".tmp")
@@ -55,18 +70,20 @@ impl OutputDirectory {
         Ok(())
     }
 
-    /// Gives every file its name, and removes files of earlier results that these ones do not have.
-    pub(super) fn publish(mut self, obsolete: &[&str]) -> Result<(), OutputError> {
+    /// Gives every file its name, and removes what is obsolete.
+    pub(super) fn publish(mut self, obsolete: &[Obsolete]) -> Result<(), OutputError> {
+        // Found before the first file has its name, so that old and new results do not mix.
+        let is_directory = |(_, target): &&(TempPath, PathBuf)| target.is_dir();
+        if let Some((_, target)) = self.staged.iter().find(is_directory) {
+            return Err(describe(target, &io::ErrorKind::IsADirectory.into()));
+        }
         for (staged, target) in std::mem::take(&mut self.staged) {
             staged.persist(&target).map_err(|error| describe(&target, &error.error))?;
         }
-        for name in obsolete {
+        for Obsolete { name, first_line } in obsolete {
             let path = self.path.join(name);
-            match fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(describe(&path, &error));
-                }
-                _ => {}
+            if starts_with(&path, first_line.as_bytes()) {
+                fs::remove_file(&path).map_err(|error| describe(&path, &error))?;
             }
         }
         // The names, too, are to survive a power failure; a directory that cannot be synced is no reason to fail.
@@ -74,6 +91,12 @@ impl OutputDirectory {
         self.is_new = false;
         Ok(())
     }
+}
+
+fn starts_with(path: &Path, start: &[u8]) -> bool {
+    let mut found = Vec::new();
+    let read = fs::File::open(path).and_then(|file| file.take(start.len() as u64).read_to_end(&mut found));
+    read.is_ok() && found == start
 }
 
 impl Drop for OutputDirectory {
@@ -87,5 +110,10 @@ impl Drop for OutputDirectory {
 }
 
 fn describe(path: &Path, error: &io::Error) -> OutputError {
-    format!("{}: cannot be written: {error}", path.display())
+    // Errors about temporary files name these, which nobody knows: their kind says enough.
+    if error.raw_os_error().is_some() {
+        format!("{}: cannot be written: {error}", path.display())
+    } else {
+        format!("{}: cannot be written: {}", path.display(), error.kind())
+    }
 }

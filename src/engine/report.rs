@@ -171,7 +171,7 @@ pub struct Stats {
     pub skipped: std::collections::BTreeMap<super::row::SkipReason, u64>,
     /// Bytes of text: after decompression, decoded to UTF-8, byte-order marks not included.
     pub bytes_read: u64,
-    /// From the first byte to the last result.
+    /// From the start to the totals; writing them is not included.
     pub elapsed_seconds: f64,
     /// `rows_read` per second.
     pub rows_per_second: f64,

@@ -72,6 +72,7 @@ struct Head {
     offset: u64,
     lines: LineCounter,
     lane_addends: u64,
+    overflowed: bool,
 }
 
 /// Id, lanes, wide sums.
@@ -101,6 +102,7 @@ impl Tally {
                 offset: self.offset,
                 lines: self.lines,
                 lane_addends: self.aggregate.totals.lane_addends(),
+                overflowed: self.aggregate.totals.overflowed(),
             },
             columns: &self.columns,
             finder: &self.finder,
@@ -141,7 +143,7 @@ impl Tally {
 
     fn from_incoming(incoming: Incoming, kernel: Kernel) -> Result<Self, &'static str> {
         let Incoming { head, columns, finder, unfinished, counters, rejects, totals } = incoming;
-        let Head { delimiter, has_header, limits, record_start, offset, lines, lane_addends } = head;
+        let Head { delimiter, has_header, limits, record_start, offset, lines, lane_addends, overflowed } = head;
         let mut tally = Self::new(TallyOptions { delimiter, has_header, limits, kernel });
         if !finder.fits(&tally.finder, unfinished.len()) {
             return Err("the unfinished record does not fit the reader's state");
@@ -169,6 +171,9 @@ impl Tally {
             return Err("there are too many addends");
         }
         tally.aggregate.totals.reserve_lane_addends(lane_addends, 0);
+        if overflowed {
+            tally.aggregate.totals.mark_overflowed();
+        }
         for (id, lanes, wide) in totals {
             if !Lanes(lanes).are_possible(lane_addends) {
                 return Err("a campaign has totals beyond its rows");

@@ -325,6 +325,11 @@ impl Totals {
         }
     }
 
+    /// Notes that a total has been too large before these were restored.
+    pub(crate) fn mark_overflowed(&mut self) {
+        self.overflowed = true;
+    }
+
     /// Campaigns in the table.
     pub(crate) fn len(&self) -> usize {
         self.entries.len() - 1

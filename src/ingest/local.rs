@@ -187,7 +187,7 @@ fn read_stream(
     let encoding = options.encoding;
     let tally_options = options.tally;
     thread::scope(|scope| {
-        let parser = scope.spawn(move || -> Result<_, LocalProblem> {
+        let parse = move || -> Result<_, LocalProblem> {
             let mut decoder = TextDecoder::new(encoding);
             let mut tally = Tally::new(tally_options);
             for block in full_blocks {
@@ -198,7 +198,8 @@ fn read_stream(
                 let _ = used_sender.send(block.text);
             }
             Ok((decoder, tally))
-        });
+        };
+        let parser = thread::Builder::new().spawn_scoped(scope, parse)?;
         let read = read_blocks(input, start, &used_blocks, &full_sender);
         drop(full_sender);
         let parsed = parser.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
@@ -289,14 +290,22 @@ impl SegmentedFile<'_> {
                 .into_iter()
                 .zip(starts.iter().zip(&ends))
                 .map(|(mut fork, (start, end))| {
-                    scope.spawn(move || self.push_segment(&mut fork, *start, *end).map(|()| fork))
+                    let read = move || self.push_segment(&mut fork, *start, *end).map(|()| fork);
+                    thread::Builder::new().spawn_scoped(scope, read)
                 })
                 .collect();
             self.push_segment(&mut tally, at, starts.first().copied().unwrap_or(self.len))?;
             for (other, (start, end)) in others.into_iter().zip(starts.iter().zip(&ends)) {
-                let read = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                // A segment that started within a record may also have failed for nothing.
-                if !tally.is_between_records() || tally.join(read?)?.is_some() {
+                let is_joined = match other {
+                    Ok(other) => {
+                        let read = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                        // A segment that started within a record may also have failed for nothing.
+                        tally.is_between_records() && tally.join(read?)?.is_none()
+                    }
+                    // No further thread is to be had: this one reads the segment.
+                    Err(_) => false,
+                };
+                if !is_joined {
                     self.push_segment(&mut tally, *start, *end)?;
                 }
             }

@@ -324,6 +324,39 @@ fn results_of_an_earlier_run_are_replaced_as_a_whole() {
 }
 
 #[test]
+fn files_that_are_not_results_stay() {
+    let place = Workspace::new();
+    place.write("ads.csv", with_header("A,,1,1,1,1\n"));
+    place.write("out/campaigns.csv", "of somebody else\n");
+    place.write("out/rejects.csv", "");
+    place.run("--input ads.csv --output out").assert_done();
+    assert_eq!(place.read("out/campaigns.csv"), "of somebody else\n");
+    assert_eq!(place.read("out/rejects.csv"), "");
+}
+
+#[test]
+fn an_input_is_never_replaced_by_a_result() {
+    let place = Workspace::new();
+    let rows = with_header("A,,1,1,1,1\nB,,x,1,1,1\n");
+    for name in ["campaigns.csv", "rejects.csv", "stats.json", "top10_ctr.csv"] {
+        place.write(name, &rows);
+        // By another way to the same file, too.
+        place.run(&format!("--input ./{name} --output .")).assert_refused(&[name, "choose another directory"]);
+        assert_eq!(place.read(name), rows);
+    }
+}
+
+#[test]
+fn old_and_new_results_do_not_mix() {
+    let place = Workspace::new();
+    place.write("ads.csv", with_header("A,,1,1,1,1\n"));
+    place.write("out/top10_ctr.csv", "earlier\n");
+    fs::create_dir(place.path("out/top10_cpa.csv")).unwrap();
+    place.run("--input ads.csv --output out").assert_refused(&["out/top10_cpa.csv", "is a directory"]);
+    assert_eq!(place.read("out/top10_ctr.csv"), "earlier\n");
+}
+
+#[test]
 fn results_are_files_like_any_other() {
     let place = Workspace::new();
     let mut shell = Command::new("sh");

@@ -121,9 +121,11 @@ impl Workspace {
         self.0.path().join(name)
     }
 
-    /// Makes a file.
+    /// Makes a file, and the directory it is in.
     pub(crate) fn write(&self, name: &str, contents: impl AsRef<[u8]>) {
-        fs::write(self.path(name), contents).unwrap();
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, contents).unwrap();
     }
 
     /// `adtally aggregate` with these arguments, started here; not yet started.

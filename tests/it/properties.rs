@@ -187,10 +187,12 @@ fn odd_rows_are_seen_at_every_place() {
         "a,,1,1,1,1\0\n",
     ] {
         for shift in 0..64 {
-            let padding = format!("{},,1,1,1,1\n", "p".repeat(1 + shift));
-            // More than a block of plain rows behind each odd one, so that nothing but itself can give it away.
-            let plain = "ax,,1,1,1,1\n".repeat(8).replace('\n', if odd.ends_with("\r\n") { "\r\n" } else { "\n" });
-            let text = HEADER.to_owned() + &known + &padding + &(odd.to_owned() + &plain).repeat(4);
+            let line_end = if odd.ends_with("\r\n") { "\r\n" } else { "\n" };
+            // More than a block of plain rows before the padding, so that it is not passed over with what was odd before,
+            // and as many behind the odd row, so that nothing but itself can give it away.
+            let plain = format!("ax,,1,1,1,1{line_end}").repeat(8);
+            let padding = format!("{},,1,1,1,1{line_end}", "p".repeat(1 + shift));
+            let text = HEADER.to_owned() + &known + &[&plain, &padding, odd, &plain[..]].concat().repeat(2);
             let text = Text { bytes: text.into_bytes(), options: TallyOptions::default() };
             let records = oracle::records(&text.bytes, text.rules());
             let expected = expected(&records, &text);

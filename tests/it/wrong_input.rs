@@ -252,18 +252,18 @@ fn a_full_disk() {
     let rows = lines(5000, |number| format!("campaign {number},,1,1,1,1"));
     place.write("ads.csv", HEADER.to_owned() + &rows);
     if let Some((run, listing)) = run_on_small_disk(&place, "", "--input ads.csv --all-campaigns --output out") {
-        run.assert_refused(&["out/campaigns.csv", "No space left"]);
+        run.assert_refused(&["out/campaigns.csv", "no storage space"]);
         assert_eq!(listing, "stats.json\nearlier\n");
     }
     // In a directory made for the results.
     if let Some((run, listing)) = run_on_small_disk(&place, "", "--input ads.csv --all-campaigns --output out/new") {
-        run.assert_refused(&["out/new/campaigns.csv", "No space left"]);
+        run.assert_refused(&["out/new/campaigns.csv", "no storage space"]);
         assert_eq!(listing, "stats.json\nearlier\n");
     }
     // Full before it starts.
     let fill = "head -c 200000 /dev/zero > out/filler 2> /dev/null";
     if let Some((run, listing)) = run_on_small_disk(&place, fill, "--input ads.csv --output out") {
-        run.assert_refused(&["out", "No space left"]);
+        run.assert_refused(&["out", "no storage space"]);
         assert_eq!(listing, "filler\nstats.json\nearlier\n");
     }
 }
@@ -274,7 +274,7 @@ fn a_read_only_directory() {
     place.write("ads.csv", GOOD);
     let make_read_only = "mount -o remount,ro out || exit 99";
     if let Some((run, listing)) = run_on_small_disk(&place, make_read_only, "--input ads.csv --output out") {
-        run.assert_refused(&["out", "Read-only"]);
+        run.assert_refused(&["out", "read-only filesystem"]);
         assert_eq!(listing, "stats.json\nearlier\n");
     }
     // Where permissions bind.
@@ -284,7 +284,7 @@ fn a_read_only_directory() {
         println!("skipped: permissions do not bind this user");
         return;
     }
-    place.run("--input ads.csv --output closed").assert_refused(&["closed", "Permission denied"]);
+    place.run("--input ads.csv --output closed").assert_refused(&["closed", "permission denied"]);
 }
 
 /// What is wrong with the output is told before hours are spent on the input.
