@@ -27,6 +27,10 @@ use crate::engine::{Aggregate, Fatal, Tally, TallyOptions};
 /// Segments smaller than this are not worth a thread.
 const MIN_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
+/// Bytes of a file that a thread reads and parses at once: there is nobody to hand them to, so fewer are better, while they
+/// are still in the nearest cache but one.
+const SEGMENT_READ_BYTES: usize = 64 * 1024;
+
 /// Blocks between the thread that reads and the one that parses.
 const QUEUED_BLOCKS: usize = 2;
 
@@ -277,7 +281,7 @@ struct SegmentedFile<'a> {
 impl SegmentedFile<'_> {
     fn read(&self, options: TallyOptions, segments: u64) -> Result<Aggregate, LocalProblem> {
         let mut tally = Tally::new(options);
-        let mut buffer = vec![0; BLOCK_BYTES];
+        let mut buffer = vec![0; SEGMENT_READ_BYTES];
         let mut at = self.mark_bytes;
         while !tally.has_columns() && at < self.len {
             at += self.push_block(&mut tally, at, self.len, &mut buffer)? as u64;
@@ -336,7 +340,7 @@ impl SegmentedFile<'_> {
     }
 
     fn push_segment(&self, tally: &mut Tally, start: u64, end: u64) -> Result<(), LocalProblem> {
-        let mut buffer = vec![0; BLOCK_BYTES];
+        let mut buffer = vec![0; SEGMENT_READ_BYTES];
         let mut at = start;
         while at < end {
             at += self.push_block(tally, at, end, &mut buffer)? as u64;
