@@ -35,10 +35,14 @@ impl OutputDirectory {
     }
 
     /// The one of the input files, if any, that results of these names would replace or remove.
-    pub(super) fn find_input<'a>(&self, names: &[String], inputs: impl Iterator<Item = &'a Path>) -> Option<&'a Path> {
+    pub(super) fn find_input<'a>(
+        &self,
+        names: &[String],
+        mut inputs: impl Iterator<Item = &'a Path>,
+    ) -> Option<&'a Path> {
         let identity = |path: &Path| fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()));
         let targets: Vec<_> = names.iter().filter_map(|name| identity(&self.path.join(name))).collect();
-        inputs.into_iter().find(|input| identity(input).is_some_and(|input| targets.contains(&input)))
+        inputs.find(|input| identity(input).is_some_and(|input| targets.contains(&input)))
     }
 
     fn temporary(&self) -> io::Result<NamedTempFile> {

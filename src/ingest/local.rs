@@ -27,8 +27,8 @@ use crate::engine::{Aggregate, Fatal, Tally, TallyOptions};
 /// Segments smaller than this are not worth a thread.
 const MIN_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Bytes of a file that a thread reads and parses at once: there is nobody to hand them to, so fewer are better, while they
-/// are still in the nearest cache but one.
+/// Bytes of a file that a thread reads and parses at once: there is nobody to hand them to, and fewer stay
+/// nearer to the processor.
 const SEGMENT_READ_BYTES: usize = 64 * 1024;
 
 /// Blocks between the thread that reads and the one that parses.

@@ -127,11 +127,11 @@ impl Rows<'_> {
     fn take_batch<const QUOTED: bool>(&mut self, text: &[u8], batch: &mut Batch<'_>) -> Result<(), Fatal> {
         let mut found = [0; BATCH_ROWS];
         self.aggregate.totals.lookup().find_many(&batch.ids[..batch.len], &mut found);
-        for (index, row) in found.into_iter().take(std::mem::take(&mut batch.len)).enumerate() {
+        for (index, campaign) in found.into_iter().take(std::mem::take(&mut batch.len)).enumerate() {
             let (key, hash) = batch.ids[index];
             let mut lookup = self.aggregate.totals.lookup();
             // An id that was new to the batch may have come in with it.
-            let campaign = if row > 0 { Some(row) } else { lookup.find_short(key, hash) };
+            let campaign = if campaign > 0 { Some(campaign) } else { lookup.find_short(key, hash) };
             if let Some(campaign) = campaign {
                 lookup.add(campaign, batch.lanes[index]);
                 self.pass_plain_rows(1);
