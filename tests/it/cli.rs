@@ -400,7 +400,8 @@ fn an_interrupt_ends_without_results() {
         let place = Workspace::new();
         let run = interrupt(&place, "INT", goes_on);
         assert_eq!(run.code, Some(130), "{run:?}");
-        assert!(run.stderr.ends_with("adtally: stopped before the end; no results were written\n"), "{run:?}");
+        // The reading thread may still tell of its progress behind it.
+        assert!(run.stderr.contains("adtally: stopped before the end; no results were written\n"), "{run:?}");
         assert!(!place.path("out").exists(), "a directory made for nothing stays");
     }
 }
