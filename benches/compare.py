@@ -15,71 +15,38 @@ import os
 import sys
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-VENV = HERE / ".venv"
-REQUIREMENTS = HERE / "requirements.txt"
+from common import (
+    FILES,
+    FULL_ROWS,
+    HERE,
+    REPORTS,
+    ROOT,
+    TRUTH,
+    Failure,
+    build,
+    choices,
+    crate_version,
+    data_directory,
+    enter_venv,
+    fill_page_cache,
+    make_file,
+    own_version,
+    positive,
+    read_reports,
+    rustc_version,
+    say,
+    seconds_text,
+    surroundings,
+    warn_if_busy,
+    write_document,
+)
 
-# The size of the public data set whose totals are in tests/truth.
-FULL_ROWS = 26_843_544
-TRUTH = ROOT / "tests/truth"
-DOCUMENT = ROOT / "docs/benchmarks.md"
 BEGIN, END = "<!-- compare:begin -->", "<!-- compare:end -->"
 
-REPORTS = ("top10_ctr.csv", "top10_cpa.csv")
 PYTHON_PEERS = ("duckdb", "polars", "chdb", "pandas")
 TOOLS = ("adtally", *PYTHON_PEERS, "csv-async", "cat")
 
-# Per file: its name, what it is, the options of the generator, or the file it is compressed from.
-FILES = {
-    "plain": ("plain.csv", "50 campaigns, CRLF", ["--campaigns", "50", "--crlf"], None),
-    "m1": ("m1.csv", "1,000,000 campaigns, CRLF", ["--campaigns", "1000000", "--crlf"], None),
-    "quoted": (
-        "quoted.csv",
-        "50 campaigns, CRLF, every field quoted",
-        ["--campaigns", "50", "--crlf", "--quoted"],
-        None,
-    ),
-    "bad1": (
-        "bad1.csv",
-        "50 campaigns, CRLF, 1 % bad rows",
-        ["--campaigns", "50", "--crlf", "--bad-rows", "1"],
-        None,
-    ),
-    "gz": ("plain.csv.gz", "the plain file, gzip", None, "plain"),
-    "zst": ("plain.csv.zst", "the plain file, zstd", None, "plain"),
-}
-
 LEFT_OUT = {("csv-async", "gz"): "it reads no compressed files", ("csv-async", "zst"): "it reads no compressed files"}
-
-
-class Failure(Exception):
-    """Something the user should read as one line."""
-
-
-def enter_venv():
-    """Goes on inside the virtual environment, which is made or brought up to date first."""
-    import subprocess
-
-    if Path(sys.prefix).resolve() == VENV.resolve():
-        return
-    if sys.version_info < (3, 11):
-        raise Failure("Python 3.11 or newer is needed")
-    python, stamp = VENV / "bin/python", VENV / "installed.txt"
-    wanted = REQUIREMENTS.read_text()
-    if not stamp.exists() or stamp.read_text() != wanted:
-        say("installing the other tools into benches/.venv")
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r", str(REQUIREMENTS)]
-        for command in ([sys.executable, "-m", "venv", "--clear", str(VENV)], pip):
-            if subprocess.run(command, stdin=subprocess.DEVNULL).returncode != 0:
-                raise Failure(f"this failed: {' '.join(command)}")
-        # Written last, so that a broken installation is not taken for a good one.
-        stamp.write_text(wanted)
-    os.execv(python, [str(python), str(HERE / "compare.py"), *sys.argv[1:]])
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
 
 
 def run_peer(arguments):
@@ -185,73 +152,6 @@ class Runner:
         return Measurement(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024, problem)
 
 
-def output_of(command):
-    import subprocess
-
-    try:
-        return subprocess.run(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError) as error:
-        detail = getattr(error, "stderr", None) or str(error)
-        raise Failure(f"{' '.join(command)}: {detail.strip()}") from error
-
-
-def build():
-    """Builds what is measured and returns the directory of the release binaries."""
-    import json
-    import subprocess
-
-    say("building")
-    command = ["cargo", "build", "--release", "--quiet", "--bin", "adtally"]
-    command += ["--example", "csv_async_baseline", "--example", "generate_ads"]
-    try:
-        done = subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL)
-    except FileNotFoundError as error:
-        raise Failure("cargo is needed and was not found") from error
-    if done.returncode != 0:
-        raise Failure("the release build failed")
-    metadata = output_of(["cargo", "metadata", "--no-deps", "--format-version", "1"])
-    return Path(json.loads(metadata)["target_directory"]) / "release"
-
-
-def make_file(name, directory, options):
-    """Makes a data file if it is not there; it appears whole or not at all."""
-    import gzip
-    import shutil
-    import subprocess
-
-    file_name, _, generator_options, source = FILES[name]
-    path = directory / file_name
-    if path.exists():
-        return path
-    directory.mkdir(parents=True, exist_ok=True)
-    original = make_file(source, directory, options) if source else None
-    say(f"making {file_name}")
-    part = path.with_name(path.name + ".part")
-    try:
-        with open(part, "wb") as output:
-            if name == "gz":
-                with open(original, "rb") as data, gzip.GzipFile("", "wb", 6, output, mtime=0) as packed:
-                    shutil.copyfileobj(data, packed, 1 << 20)
-            elif name == "zst":
-                import zstandard
-
-                with open(original, "rb") as data:
-                    zstandard.ZstdCompressor(level=3).copy_stream(data, output)
-            else:
-                command = ["cargo", "run", "--release", "--quiet", "--example", "generate_ads", "--"]
-                command += ["--rows", str(options.rows), "--seed", str(options.seed), *generator_options]
-                if options.rows == FULL_ROWS and name != "m1":
-                    command += ["--totals", str(TRUTH / "campaign_totals.csv")]
-                if subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output).returncode != 0:
-                    raise Failure(f"this failed: {' '.join(command)}")
-        part.rename(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
-
-
 def floor_program(name):
     """What reads a file, or unpacks it, and does nothing else."""
     return {"gz": ["gzip", "-dc"], "zst": ["zstd", "-dcq"]}.get(name, ["cat"])
@@ -274,13 +174,6 @@ def command_for(tool, name, path, output, options, binaries):
         return [*program, path]
     command = [sys.executable, HERE / "compare.py", "--peer", tool, path, output, "--threads", options.threads]
     return command + ["--tolerant"] if name == "bad1" else command
-
-
-def read_reports(directory):
-    try:
-        return tuple((directory / report).read_bytes() for report in REPORTS)
-    except OSError:
-        return None
 
 
 class Cell:
@@ -333,13 +226,6 @@ def warm_up(runner, scratch, options, binaries):
         raise Failure(f"not the same reports for a small sample: {', '.join(known)}")
 
 
-def fill_page_cache(path):
-    buffer = bytearray(8 << 20)
-    with open(path, "rb", buffering=0) as file:
-        while file.readinto(buffer):
-            pass
-
-
 def measure_file(runner, name, path, scratch, options, binaries):
     """Runs all tools in turn, round by round, so that a change of the machine's mood hits all of them."""
     cells = {tool: Cell() for tool in options.peers}
@@ -383,10 +269,6 @@ def find_faults(results, options):
                 if cell.reports != expected:
                     faults.append(f"{name}: the reports of {tool} are not those of {whose}")
     return faults
-
-
-def seconds_text(seconds):
-    return f"{seconds:.2f}" if seconds >= 1 else f"{seconds:.3f}"
 
 
 def table(name, path, cells, options):
@@ -452,38 +334,23 @@ def overview(results):
     return lines
 
 
-def first_match(pattern, text, otherwise="unknown"):
-    import re
-
-    found = re.search(pattern, text, re.MULTILINE)
-    return found.group(1).strip() if found else otherwise
-
-
-def surroundings(options):
-    """The machine and the versions, in words that say nothing about whose machine it is."""
-    import datetime
+def conditions(options):
+    """What was measured and how."""
     import platform
     from importlib import metadata
 
-    cpu = first_match(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), platform.machine())
-    memory = int(first_match(r"^MemTotal:\s*(\d+)", Path("/proc/meminfo").read_text(), "0")) / 2**20
-    kernel = first_match(r"^(\d+(?:\.\d+)*)", platform.release())
-    lock = (ROOT / "Cargo.lock").read_text() if (ROOT / "Cargo.lock").exists() else ""
-    own = first_match(r'^version = "(.+)"$', (ROOT / "Cargo.toml").read_text())
-    csv_async = first_match(r'^name = "csv-async"\nversion = "(.+)"$', lock)
     versions = [
-        f"adtally {own}",
+        f"adtally {own_version()}",
         f"DuckDB {metadata.version('duckdb')}",
         f"Polars {metadata.version('polars')} (streaming)",
         f"chdb {metadata.version('chdb')} (ClickHouse {metadata.version('chdb-core')})",
         f"pandas {metadata.version('pandas')}",
-        f"csv-async {csv_async}",
+        f"csv-async {crate_version('csv-async')}",
         f"Python {platform.python_version()}",
-        output_of(["rustc", "--version"]).split(" (")[0],
+        rustc_version(),
     ]
     return [
-        f"Measured on {datetime.date.today().isoformat()}: {cpu}, {len(os.sched_getaffinity(0))} cores, "
-        f"{memory:.0f} GiB of memory, Linux {kernel}. {', '.join(versions)}.",
+        surroundings(versions),
         "",
         f"Whole processes from start to exit, {options.threads} threads each, page cache warm, all tools in turn and "
         f"{options.runs} {'rounds' if options.runs > 1 else 'round'}; {options.rows:,} rows a file"
@@ -496,7 +363,7 @@ def surroundings(options):
 
 
 def document_block(results, options):
-    lines = [BEGIN, *surroundings(options), "", *overview(results)]
+    lines = [BEGIN, *conditions(options), "", *overview(results)]
     for name, (path, cells) in results.items():
         lines += ["", *table(name, path, cells, options)]
     repeat = ["python3", "benches/compare.py", "--runs", str(options.runs), "--files", ",".join(options.files)]
@@ -512,38 +379,8 @@ def document_block(results, options):
     return "\n".join(lines) + "\n"
 
 
-def write_document(block):
-    """Puts the block in place of the old one and keeps everything around it."""
-    text = DOCUMENT.read_text(encoding="utf-8") if DOCUMENT.exists() else "# Benchmarks\n"
-    if BEGIN in text and END in text.split(BEGIN, 1)[1]:
-        before, rest = text.split(BEGIN, 1)
-        after = rest.split(END, 1)[1].removeprefix("\n")
-        text = before + block + after
-    else:
-        text = text.rstrip("\n") + "\n\n" + block
-    DOCUMENT.parent.mkdir(parents=True, exist_ok=True)
-    part = DOCUMENT.with_name(DOCUMENT.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(DOCUMENT)
-
-
 def parse_arguments():
     import argparse
-
-    def choices(known):
-        def parse(text):
-            wanted = [word.strip() for word in text.split(",") if word.strip()]
-            unknown = [word for word in wanted if word not in known]
-            if unknown or not wanted:
-                raise argparse.ArgumentTypeError(f"choose from {','.join(known)}")
-            return [word for word in known if word in wanted]
-
-        return parse
-
-    def positive(text):
-        if not text.isascii() or not text.isdigit() or int(text) == 0:
-            raise argparse.ArgumentTypeError("a whole number above 0 is needed")
-        return int(text)
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=positive, default=5, help="rounds per file (default 5)")
@@ -583,19 +420,14 @@ def compare():
     options = parse_arguments()
     # Without compiled modules every Python process would start more slowly than it does for its users.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-    enter_venv()
-    busy = os.getloadavg()[0]
-    if busy > 0.5:
-        say(f"warning: load average {busy:.1f}; other work on this machine spoils the times")
-    directory = options.data.absolute()
-    if options.rows != FULL_ROWS:
-        # So that a file of one size is never taken for one of another.
-        directory /= f"rows-{options.rows}"
-    binaries = build()
+    enter_venv("compare.py")
+    warn_if_busy()
+    directory = data_directory(options.data, options.rows)
+    binaries = build("csv_async_baseline", "generate_ads")
     with tempfile.TemporaryDirectory(prefix="adtally-compare-") as scratch_name:
         scratch = Path(scratch_name)
         runner = Runner(scratch, options.limit)
-        paths = {name: make_file(name, directory, options) for name in options.files}
+        paths = {name: make_file(name, directory, options.rows, options.seed) for name in options.files}
         # New files are on their way to the disk for a while, which would slow down the first runs.
         os.sync()
         warm_up(runner, scratch, options, binaries)
@@ -605,7 +437,7 @@ def compare():
         block = document_block(results, options)
     print(block, end="")
     if not options.no_write:
-        write_document(block)
+        write_document(block, BEGIN, END)
     faults = find_faults(results, options)
     if faults:
         raise Failure("\n       ".join(faults))
@@ -614,7 +446,7 @@ def compare():
 def main():
     try:
         if sys.argv[1:2] == ["--peer"]:
-            enter_venv()
+            enter_venv("compare.py")
             run_peer(sys.argv[2:])
         else:
             compare()

@@ -2,4 +2,6 @@
 
 pub mod cli;
 pub mod engine;
+pub mod http;
 pub mod ingest;
+pub mod jobs;

@@ -20,7 +20,7 @@ use signal_hook::iterator::Signals;
 use super::Stop;
 use super::output::{Obsolete, OutputDirectory};
 use super::progress::Progress;
-use crate::engine::report::{Stats, campaign_header, campaign_table, rejects_table};
+use crate::engine::report::{Stats, campaign_header, campaign_table, list_name, rejects_table};
 use crate::engine::{Aggregate, Delimiter, Kernel, Limits, Metric, TallyOptions};
 use crate::ingest::{Input, LocalError, LocalOptions, aggregate_local, encoding_for_label};
 
@@ -66,11 +66,11 @@ pub(super) struct Arguments {
     has_header: bool,
 
     /// Longest record in bytes; longer ones are skipped
-    #[arg(long, value_name = "N", default_value_t = Limits::default().max_record_bytes, value_parser = parse_max_record_bytes, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_record_bytes, value_parser = super::parse_max_record_bytes, help_heading = "Limits")]
     max_record_bytes: usize,
 
     /// Most different campaign ids; more are refused
-    #[arg(long, value_name = "N", default_value_t = Limits::default().max_campaigns, value_parser = parse_max_campaigns, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_campaigns, value_parser = super::parse_max_campaigns, help_heading = "Limits")]
     max_campaigns: usize,
 
     /// Threads that read a large file, 1 to 256; as many as there are cores if not given. Each has its own table of
@@ -81,19 +81,6 @@ pub(super) struct Arguments {
     /// Print a line to standard error whenever so many more rows have been read, instead of a progress bar
     #[arg(long, value_name = "ROWS", value_parser = value_parser!(u64).range(1..))]
     progress_every: Option<u64>,
-}
-
-fn parse_max_record_bytes(text: &str) -> Result<usize, String> {
-    parse_limit(text, 1 << 30)
-}
-
-fn parse_max_campaigns(text: &str) -> Result<usize, String> {
-    parse_limit(text, Limits::default().max_campaigns)
-}
-
-fn parse_limit(text: &str, largest: usize) -> Result<usize, String> {
-    let limit = text.parse().ok().filter(|limit| (1..=largest).contains(limit));
-    limit.ok_or_else(|| format!("expected a number from 1 to {largest}"))
 }
 
 /// Lines of `campaigns.csv` that are written before a signal is looked for again.
@@ -177,8 +164,8 @@ fn threads(arguments: &Arguments) -> NonZeroUsize {
 
 /// Every name that a run writes to or removes.
 fn result_names(top: u16) -> Vec<String> {
-    let list = |metric| format!("top{top}_{metric}.csv");
-    vec![list("ctr"), list("cpa"), "stats.json".into(), "rejects.csv".into(), "campaigns.csv".into()]
+    let list = |metric| list_name(metric, top);
+    vec![list(Metric::Ctr), list(Metric::Cpa), "stats.json".into(), "rejects.csv".into(), "campaigns.csv".into()]
 }
 
 fn watch_signals(events: mpsc::Sender<Event>) -> io::Result<()> {
@@ -215,9 +202,9 @@ fn stage_results(
     let mut stage = |name: &str, write: &dyn Fn(&mut dyn io::Write) -> io::Result<()>| {
         output.stage(name, write).map_err(Stop::Refused)
     };
-    for (metric, name) in [(Metric::Ctr, "ctr"), (Metric::Cpa, "cpa")] {
+    for metric in [Metric::Ctr, Metric::Cpa] {
         let table = campaign_table(&aggregate.leaders(metric, arguments.top.into()));
-        stage(&format!("top{}_{name}.csv", arguments.top), &|file| file.write_all(table.as_bytes()))?;
+        stage(&list_name(metric, arguments.top), &|file| file.write_all(table.as_bytes()))?;
     }
     stage("stats.json", &|file| {
         serde_json::to_writer_pretty(&mut *file, stats)?;

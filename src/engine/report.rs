@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::aggregate::{Counters, Reject};
 use super::number::Money;
+use super::rank::Metric;
 use super::totals::CampaignTotals;
 
 /// The columns of every table of campaigns.
@@ -100,6 +101,15 @@ fn push_field(out: &mut String, field: &str) {
         push_display(out, format_args!("\"{}\"", field.replace('"', "\"\"")));
     } else {
         out.push_str(field);
+    }
+}
+
+/// The file name of a list of so many campaigns.
+#[must_use]
+pub fn list_name(metric: Metric, top: u16) -> String {
+    match metric {
+        Metric::Ctr => format!("top{top}_ctr.csv"),
+        Metric::Cpa => format!("top{top}_cpa.csv"),
     }
 }
 

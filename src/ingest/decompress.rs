@@ -1,5 +1,6 @@
 //! Decompression, step by step, of data in pieces of any size.
 
+use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use flate2::{Decompress, FlushDecompress, Status};
 use thiserror::Error;
 use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
@@ -16,6 +17,10 @@ pub enum Coding {
     Gzip,
     /// RFC 8878, also many frames.
     Zstd,
+    /// RFC 7932.
+    Brotli,
+    /// What HTTP calls deflate: the zlib format of RFC 1950, or the bare RFC 1951 that some senders mean.
+    Deflate,
 }
 
 impl Coding {
@@ -43,6 +48,21 @@ impl Coding {
             Self::Identity => "identity",
             Self::Gzip => "gzip",
             Self::Zstd => "zstd",
+            Self::Brotli => "br",
+            Self::Deflate => "deflate",
+        }
+    }
+
+    /// The coding of this name in HTTP's registry, without regard to case.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name.to_ascii_lowercase().as_str() {
+            "identity" => Some(Self::Identity),
+            "gzip" | "x-gzip" => Some(Self::Gzip),
+            "zstd" => Some(Self::Zstd),
+            "br" => Some(Self::Brotli),
+            "deflate" => Some(Self::Deflate),
+            _ => None,
         }
     }
 }
@@ -87,6 +107,9 @@ enum Stream {
         magic_seen: usize,
     },
     Zstd(Decoder<'static>),
+    Brotli(Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>),
+    /// `None` before the first byte, which tells the two formats apart.
+    Deflate(Option<Decompress>),
 }
 
 impl Decompressor {
@@ -99,6 +122,11 @@ impl Decompressor {
             Coding::Identity => Stream::Identity,
             Coding::Gzip => Stream::Gzip { member: new_gzip_member(), magic_seen: 0 },
             Coding::Zstd => Stream::Zstd(Decoder::new().map_err(|error| damaged(coding, &error))?),
+            Coding::Brotli => {
+                let allocator = StandardAlloc::default;
+                Stream::Brotli(Box::new(BrotliState::new_strict(allocator(), allocator(), allocator())))
+            }
+            Coding::Deflate => Stream::Deflate(None),
         };
         Ok(Self { stream, is_unfinished: coding != Coding::Identity })
     }
@@ -126,7 +154,69 @@ impl Decompressor {
                 }
                 Ok(step)
             }
+            Stream::Brotli(_) => self.step_brotli(input, output),
+            Stream::Deflate(_) => self.step_deflate(input, output),
         }
+    }
+
+    fn step_brotli(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, DecompressError> {
+        let Stream::Brotli(state) = &mut self.stream else {
+            return Ok(Step::default());
+        };
+        if !self.is_unfinished {
+            return self.expect_no_more(Coding::Brotli, input);
+        }
+        let (mut available_in, mut available_out) = (input.len(), output.len());
+        let (mut consumed, mut produced, mut total) = (0, 0, 0);
+        let result = BrotliDecompressStream(
+            &mut available_in,
+            &mut consumed,
+            input,
+            &mut available_out,
+            &mut produced,
+            output,
+            &mut total,
+            state,
+        );
+        match result {
+            BrotliResult::ResultFailure => return Err(damaged(Coding::Brotli, &"it does not follow the format")),
+            BrotliResult::ResultSuccess => self.is_unfinished = false,
+            BrotliResult::NeedsMoreInput | BrotliResult::NeedsMoreOutput => {}
+        }
+        Ok(Step { consumed, produced })
+    }
+
+    fn step_deflate(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, DecompressError> {
+        let (Stream::Deflate(stream), Some(first)) = (&mut self.stream, input.first()) else {
+            return self.inflate_rest(output);
+        };
+        if !self.is_unfinished {
+            return self.expect_no_more(Coding::Deflate, input);
+        }
+        // RFC 1950, 2.2: the low four bits are 8 for deflate, and the others at most 7; RFC 1951 starts with the
+        // same only for a stored block with odd padding, which no compressor writes.
+        let has_zlib_header = first & 0x0f == 8 && first >> 4 <= 7;
+        let inflater = stream.get_or_insert_with(|| Decompress::new(has_zlib_header));
+        let (step, status) = inflate(inflater, Coding::Deflate, input, output)?;
+        self.is_unfinished = status != Status::StreamEnd;
+        Ok(step)
+    }
+
+    /// Writes what a full output held back.
+    fn inflate_rest(&mut self, output: &mut [u8]) -> Result<Step, DecompressError> {
+        match &mut self.stream {
+            Stream::Deflate(Some(inflater)) if self.is_unfinished => {
+                let (step, status) = inflate(inflater, Coding::Deflate, &[], output)?;
+                self.is_unfinished = status != Status::StreamEnd;
+                Ok(step)
+            }
+            _ => Ok(Step::default()),
+        }
+    }
+
+    /// These formats are one stream: nothing may follow.
+    fn expect_no_more(&self, coding: Coding, input: &[u8]) -> Result<Step, DecompressError> {
+        if input.is_empty() { Ok(Step::default()) } else { Err(damaged(coding, &"something else follows its end")) }
     }
 
     fn step_gzip(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, DecompressError> {
@@ -155,15 +245,9 @@ impl Decompressor {
             let magic = member.decompress(&GZIP_MAGIC, &mut [], FlushDecompress::None);
             magic.map_err(|error| damaged(Coding::Gzip, &error))?;
         }
-        let (in_before, out_before) = (member.total_in(), member.total_out());
-        let status = member
-            .decompress(&input[consumed..], output, FlushDecompress::None)
-            .map_err(|error| damaged(Coding::Gzip, &error))?;
+        let (step, status) = inflate(member, Coding::Gzip, &input[consumed..], output)?;
         self.is_unfinished = status != Status::StreamEnd;
-        // Both differences are lengths within the buffers.
-        let difference = |now: u64, before: u64| usize::try_from(now - before).unwrap_or(0);
-        consumed += difference(member.total_in(), in_before);
-        Ok(Step { consumed, produced: difference(member.total_out(), out_before) })
+        Ok(Step { consumed: consumed + step.consumed, ..step })
     }
 
     /// Checks that the data is complete.
@@ -176,6 +260,8 @@ impl Decompressor {
                 Err(DecompressError::Truncated(Coding::Gzip))
             }
             Stream::Zstd(_) if self.is_unfinished => Err(DecompressError::Truncated(Coding::Zstd)),
+            Stream::Brotli(_) if self.is_unfinished => Err(DecompressError::Truncated(Coding::Brotli)),
+            Stream::Deflate(_) if self.is_unfinished => Err(DecompressError::Truncated(Coding::Deflate)),
             _ => Ok(()),
         }
     }
@@ -184,6 +270,24 @@ impl Decompressor {
 fn new_gzip_member() -> Decompress {
     // The largest window that deflate has: 2^15 bytes.
     Decompress::new_gzip(15)
+}
+
+/// One call of the inflater, and what it did.
+fn inflate(
+    stream: &mut Decompress,
+    coding: Coding,
+    input: &[u8],
+    output: &mut [u8],
+) -> Result<(Step, Status), DecompressError> {
+    let (in_before, out_before) = (stream.total_in(), stream.total_out());
+    let status = stream.decompress(input, output, FlushDecompress::None).map_err(|error| damaged(coding, &error))?;
+    // Both differences are lengths within the buffers.
+    let difference = |now: u64, before: u64| usize::try_from(now - before).unwrap_or(0);
+    let step = Step {
+        consumed: difference(stream.total_in(), in_before),
+        produced: difference(stream.total_out(), out_before),
+    };
+    Ok((step, status))
 }
 
 fn damaged(coding: Coding, reason: &dyn std::fmt::Display) -> DecompressError {
@@ -208,6 +312,23 @@ mod tests {
         encoder.include_checksum(true).unwrap();
         encoder.write_all(text).unwrap();
         encoder.finish().unwrap()
+    }
+
+    fn zlib(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn bare_deflate(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::DeflateEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// "some text" as one stored block (RFC 7932, 9.2), with a window of 2^16 bytes.
+    fn brotli() -> Vec<u8> {
+        [&b"\x0b\x04\x80"[..], b"some text", b"\x03"].concat()
     }
 
     fn decompress(coding: Coding, data: &[u8], in_step: usize, out_step: usize) -> Result<Vec<u8>, DecompressError> {
@@ -243,6 +364,27 @@ mod tests {
                     assert_eq!(text, b"first,second", "{coding:?} in pieces of {in_step}, out {out_step}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn single_streams_are_read_however_they_are_cut_and_need_their_end() {
+        let text = b"some text";
+        for (coding, data) in
+            [(Coding::Deflate, zlib(text)), (Coding::Deflate, bare_deflate(text)), (Coding::Brotli, brotli())]
+        {
+            for in_step in 1..=data.len() {
+                for out_step in [1, 3, 64] {
+                    let read = decompress(coding, &data, in_step, out_step);
+                    assert_eq!(read.as_deref(), Ok(&text[..]), "{coding:?} in pieces of {in_step}, out {out_step}");
+                }
+            }
+            for len in 0..data.len() {
+                let read = decompress(coding, &data[..len], 5, 64);
+                assert_eq!(read, Err(DecompressError::Truncated(coding)), "{coding:?}: {len} bytes");
+            }
+            let trailing = [&data[..], b"x"].concat();
+            assert!(matches!(decompress(coding, &trailing, 4, 64), Err(DecompressError::Damaged { .. })), "{coding:?}");
         }
     }
 

@@ -11,6 +11,8 @@ mod oracle;
 mod parallel;
 mod properties;
 mod saved;
+mod service;
+mod service_cases;
 mod texts;
 mod tidy;
 mod wrong_input;

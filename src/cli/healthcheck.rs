@@ -1,0 +1,56 @@
+//! `adtally healthcheck`: asks a running service whether it is ready.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Stop;
+
+/// Time for each step: connecting, asking, being answered.
+const STEP_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Far more than the answer has.
+const MAX_ANSWER_BYTES: u64 = 16 * 1024;
+
+/// Asks the service at an address whether it is ready.
+///
+/// Exit codes: 0 it is, 1 it is not, or does not answer, 2 wrong usage.
+#[derive(Args)]
+pub(super) struct Arguments {
+    /// Address the service listens on; one that means every address is asked on this machine
+    #[arg(long, env = "ADTALLY_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
+    let address = reachable(arguments.listen);
+    let answer = ask(address).map_err(|error| Stop::Refused(format!("{address} does not answer: {error}")))?;
+    let status = answer.split(' ').nth(1).unwrap_or_default();
+    if status == "200" {
+        return Ok(());
+    }
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body.trim());
+    Err(Stop::Refused(format!("{address} is not ready: {status} {body}")))
+}
+
+/// Listening on every address includes this machine's own.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn ask(address: SocketAddr) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, STEP_TIMEOUT)?;
+    stream.set_read_timeout(Some(STEP_TIMEOUT))?;
+    stream.set_write_timeout(Some(STEP_TIMEOUT))?;
+    write!(stream, "GET /readyz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = Vec::new();
+    stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}

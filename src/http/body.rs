@@ -1,0 +1,210 @@
+//! Bodies of requests: limits on them, and what becomes of them when nobody reads them to the end.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::header::EXPECT;
+use axum::http::{HeaderMap, Request};
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body::{Body as _, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use tokio::runtime::Handle;
+use tokio::time::{Sleep, sleep, timeout};
+
+use crate::jobs::{Failure, FailureKind, Stopped};
+
+/// What a sender may do with a body.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct BodyLimits {
+    /// The most bytes, as they are sent.
+    pub(super) max_upload_bytes: u64,
+    /// The longest silence.
+    pub(super) idle_timeout: Duration,
+}
+
+/// The body of an upload: its bytes, within its limits, until the upload is stopped.
+pub(super) struct UploadBody {
+    body: Body,
+    limits: BodyLimits,
+    received_bytes: u64,
+    stopped: Stopped,
+    /// Running while the sender is silent.
+    silence: Option<Pin<Box<Sleep>>>,
+    trailers: HeaderMap,
+    has_ended: bool,
+}
+
+impl UploadBody {
+    pub(super) fn new(body: Body, limits: BodyLimits, stopped: Stopped) -> Self {
+        Self { body, limits, received_bytes: 0, stopped, silence: None, trailers: HeaderMap::new(), has_ended: false }
+    }
+
+    /// The fields that followed the last byte.
+    pub(super) fn trailers(&self) -> &HeaderMap {
+        &self.trailers
+    }
+
+    fn take_frame(&mut self, frame: Frame<Bytes>) -> Option<Result<Bytes, Failure>> {
+        let data = match frame.into_data() {
+            Ok(data) => data,
+            Err(frame) => {
+                self.trailers = frame.into_trailers().unwrap_or_default();
+                return None;
+            }
+        };
+        self.received_bytes += data.len() as u64;
+        let max_upload_bytes = self.limits.max_upload_bytes;
+        if self.received_bytes > max_upload_bytes {
+            self.has_ended = true;
+            return Some(Err(too_large(max_upload_bytes)));
+        }
+        Some(Ok(data))
+    }
+}
+
+/// The failure of an upload that has more bytes than allowed.
+pub(super) fn too_large(max_upload_bytes: u64) -> Failure {
+    let detail = format!("the upload has more than {max_upload_bytes} bytes; the limit is max_upload_bytes");
+    FailureKind::UploadTooLarge.because(detail)
+}
+
+impl Stream for UploadBody {
+    type Item = Result<Bytes, Failure>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.has_ended {
+            return Poll::Ready(None);
+        }
+        if let Poll::Ready(failure) = Pin::new(&mut this.stopped).poll(context) {
+            this.has_ended = true;
+            return Poll::Ready(Some(Err(failure)));
+        }
+        // Before the clock: time during which nobody asked for bytes is not the sender's.
+        while let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
+            this.silence = None;
+            match frame {
+                Some(Ok(frame)) => {
+                    if let Some(item) = this.take_frame(frame) {
+                        return Poll::Ready(Some(item));
+                    }
+                }
+                Some(Err(error)) => {
+                    this.has_ended = true;
+                    let detail = format!("the upload broke off after {} bytes: {error}", this.received_bytes);
+                    return Poll::Ready(Some(Err(FailureKind::UploadIncomplete.because(detail))));
+                }
+                None => {
+                    this.has_ended = true;
+                    return Poll::Ready(None);
+                }
+            }
+        }
+        let idle_timeout = this.limits.idle_timeout;
+        let silence = this.silence.get_or_insert_with(|| Box::pin(sleep(idle_timeout)));
+        if silence.as_mut().poll(context).is_ready() {
+            this.has_ended = true;
+            let detail = format!(
+                "nothing came for {} seconds after {} bytes; the limit is idle_timeout_seconds",
+                idle_timeout.as_secs(),
+                this.received_bytes
+            );
+            return Poll::Ready(Some(Err(FailureKind::SenderStalled.because(detail))));
+        }
+        Poll::Pending
+    }
+}
+
+/// What of a body is read and thrown away after the request has been answered.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct LingerLimits {
+    pub(super) max_bytes: u64,
+    pub(super) max_time: Duration,
+}
+
+/// Counts the bytes of a request's body.
+#[derive(Clone, Debug, Default)]
+pub(super) struct ReceivedBytes(Arc<AtomicU64>);
+
+impl ReceivedBytes {
+    pub(super) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Makes sure that the sender of a body which is not read to its end still gets to see the answer: senders look for one
+/// only when they have sent everything, and a connection that is closed with bytes unread takes the answer with it. So
+/// the rest is read, within limits.
+pub(super) fn linger(limits: LingerLimits, mut request: Request<Body>) -> Request<Body> {
+    let received = ReceivedBytes::default();
+    request.extensions_mut().insert(received.clone());
+    // The body comes only when somebody asks for it.
+    let is_announced = request.headers().contains_key(EXPECT);
+    request.map(|body| Body::new(Lingering { body, limits, received, is_asked_for: !is_announced, has_ended: false }))
+}
+
+struct Lingering {
+    body: Body,
+    limits: LingerLimits,
+    received: ReceivedBytes,
+    is_asked_for: bool,
+    has_ended: bool,
+}
+
+impl http_body::Body for Lingering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        self.is_asked_for = true;
+        let polled = Pin::new(&mut self.body).poll_frame(context);
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.received.0.fetch_add(bytes as u64, Ordering::Relaxed);
+            }
+            Poll::Ready(Some(Err(_)) | None) => self.has_ended = true,
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Lingering {
+    fn drop(&mut self) {
+        if self.has_ended || !self.is_asked_for || self.body.is_end_stream() {
+            return;
+        }
+        let Ok(runtime) = Handle::try_current() else {
+            return;
+        };
+        let mut rest = std::mem::take(&mut self.body);
+        let LingerLimits { max_bytes, max_time } = self.limits;
+        runtime.spawn(timeout(max_time, async move {
+            let mut bytes = 0;
+            while let Some(Ok(frame)) = rest.frame().await {
+                bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                if bytes > max_bytes {
+                    break;
+                }
+            }
+        }));
+    }
+}

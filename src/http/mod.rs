@@ -1,0 +1,104 @@
+//! The interface: requests in, problems and documents out. What a job does is not decided here.
+
+mod body;
+mod log;
+mod options;
+mod problem;
+mod routes;
+mod server;
+mod table;
+mod view;
+
+use std::any::Any;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::http::header::{REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Uri};
+use axum::middleware::{from_fn, map_request};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post, put};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
+use tower_http::set_header::SetResponseHeaderLayer;
+
+pub use server::{ConnectionLimits, serve};
+
+use crate::jobs::Jobs;
+use body::{BodyLimits, LingerLimits, linger};
+use log::{X_REQUEST_ID, log_request, sanitize_request_id};
+use problem::{Kind, Problem};
+use routes::{events, jobs, results, service, uploads};
+
+/// What requests may do.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpConfig {
+    /// The most bytes of an upload, as they are sent.
+    pub max_upload_bytes: u64,
+    /// The most parts of a form.
+    pub max_form_parts: usize,
+    /// The longest silence of a sender.
+    pub idle_timeout: Duration,
+    /// After an upload has been refused, its sender is listened to for so long that it can read why.
+    pub linger_timeout: Duration,
+}
+
+/// What every request has at hand.
+#[derive(Clone)]
+pub(crate) struct App {
+    jobs: Arc<Jobs>,
+    config: HttpConfig,
+    metrics: PrometheusHandle,
+}
+
+impl App {
+    fn body_limits(&self) -> BodyLimits {
+        BodyLimits { max_upload_bytes: self.config.max_upload_bytes, idle_timeout: self.config.idle_timeout }
+    }
+}
+
+/// The whole interface.
+pub fn router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) -> Router {
+    let linger_limits = LingerLimits { max_bytes: config.max_upload_bytes, max_time: config.linger_timeout };
+    let layers = ServiceBuilder::new()
+        .layer(map_request(move |request| async move { linger(linger_limits, request) }))
+        .layer(map_request(|request| async { sanitize_request_id(request) }))
+        .layer(SetRequestIdLayer::new(X_REQUEST_ID, MakeRequestUuid))
+        .layer(PropagateRequestIdLayer::new(X_REQUEST_ID))
+        .layer(SetResponseHeaderLayer::if_not_present(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
+        .layer(SetResponseHeaderLayer::if_not_present(REFERRER_POLICY, HeaderValue::from_static("no-referrer")))
+        .layer(CompressionLayer::new())
+        .layer(from_fn(log_request))
+        .layer(CatchPanicLayer::custom(answer_panic));
+    Router::new()
+        .route("/", get(service::page))
+        .route("/healthz", get(service::healthz))
+        .route("/readyz", get(service::readyz))
+        .route("/metrics", get(service::metrics))
+        .route("/openapi.yaml", get(service::openapi))
+        .route("/v1/jobs", get(jobs::list).put(uploads::put_unnamed).post(uploads::post))
+        .route("/v1/jobs/", put(uploads::put_unnamed))
+        .route("/v1/jobs/{job}", get(jobs::get).put(uploads::put_named).delete(jobs::delete))
+        .route("/v1/jobs/{job}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{job}/events", get(events::get))
+        .route("/v1/jobs/{job}/results/{file}", get(results::get))
+        .fallback(not_found)
+        // Uploads have limits of their own.
+        .layer(DefaultBodyLimit::disable())
+        .layer(layers)
+        .with_state(App { jobs, config, metrics })
+}
+
+async fn not_found(uri: Uri) -> Problem {
+    Problem::new(Kind::NotFound, format!("{:?}: the interface is described at /openapi.yaml", uri.path()))
+}
+
+fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    Problem::internal(&format_args!("panic: {}", text.unwrap_or("without words"))).into_response()
+}

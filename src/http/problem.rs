@@ -1,0 +1,312 @@
+//! The only place where an error becomes a status: problem documents (RFC 9457).
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::log::JobTag;
+use crate::jobs::{Failure, FailureKind, JobError, JobId, StoreError};
+
+/// The media type of a problem.
+const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// Seconds after which it is worth trying again.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// What a request comes to when it is refused or fails. It becomes a document on its way out, when the request id
+/// is known: see [`render`].
+#[derive(Clone, Debug)]
+pub(super) struct Problem {
+    kind: Kind,
+    detail: Cow<'static, str>,
+    job: Option<JobId>,
+    limit: Option<Limit>,
+    header: Option<(HeaderName, HeaderValue)>,
+    /// What really happened, for the log alone.
+    cause: Option<Arc<str>>,
+}
+
+/// A limit that was passed.
+#[derive(Clone, Copy, Debug, Serialize)]
+struct Limit {
+    name: &'static str,
+    value: u64,
+}
+
+/// The kinds of problems.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    InvalidName,
+    UnknownOption,
+    InvalidOption,
+    InvalidHeader,
+    InvalidCursor,
+    RangeNotSupported,
+    NotFound,
+    JobNotFound,
+    ResultNotFound,
+    MethodNotAllowed,
+    NotAcceptable,
+    JobNotFinished,
+    JobEnded,
+    IdempotencyKeyInUse,
+    IdempotencyKeyReused,
+    JobExpired,
+    UnsupportedMediaType,
+    UnsupportedContentCoding,
+    RangeNotSatisfiable,
+    TooManyUploads,
+    Draining,
+    Failure(FailureKind),
+}
+
+impl Kind {
+    /// The stable name, the status, and what it means in a few words.
+    fn describe(self) -> (&'static str, StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::InvalidName => ("invalid_name", S::BAD_REQUEST, "This cannot be a name"),
+            Self::UnknownOption => ("unknown_option", S::BAD_REQUEST, "There is no such option"),
+            Self::InvalidOption => ("invalid_option", S::BAD_REQUEST, "An option has a value it cannot have"),
+            Self::InvalidHeader => ("invalid_header", S::BAD_REQUEST, "A header field cannot be understood"),
+            Self::InvalidCursor => ("invalid_cursor", S::BAD_REQUEST, "This is no cursor"),
+            Self::RangeNotSupported => ("range_not_supported", S::BAD_REQUEST, "Only whole files are taken here"),
+            Self::NotFound => ("not_found", S::NOT_FOUND, "There is nothing at this address"),
+            Self::JobNotFound => ("job_not_found", S::NOT_FOUND, "There is no such job"),
+            Self::ResultNotFound => ("result_not_found", S::NOT_FOUND, "The job has no such result"),
+            Self::MethodNotAllowed => ("method_not_allowed", S::METHOD_NOT_ALLOWED, "Not with this method"),
+            Self::NotAcceptable => ("not_acceptable", S::NOT_ACCEPTABLE, "Not to be had in this form"),
+            Self::JobNotFinished => ("job_not_finished", S::CONFLICT, "The job has no results"),
+            Self::JobEnded => ("job_ended", S::CONFLICT, "The job has already ended"),
+            Self::IdempotencyKeyInUse => ("idempotency_key_in_use", S::CONFLICT, "The first attempt is still running"),
+            Self::IdempotencyKeyReused => {
+                ("idempotency_key_reused", S::UNPROCESSABLE_ENTITY, "The key was used for another job")
+            }
+            Self::JobExpired => ("job_expired", S::GONE, "The job has expired"),
+            Self::UnsupportedMediaType => {
+                ("unsupported_media_type", S::UNSUPPORTED_MEDIA_TYPE, "Not a media type of CSV files")
+            }
+            Self::UnsupportedContentCoding => {
+                ("unsupported_content_coding", S::UNSUPPORTED_MEDIA_TYPE, "Not a coding that is understood")
+            }
+            Self::RangeNotSatisfiable => {
+                ("range_not_satisfiable", S::RANGE_NOT_SATISFIABLE, "The range lies beyond the end")
+            }
+            Self::TooManyUploads => ("too_many_uploads", S::SERVICE_UNAVAILABLE, "Too many uploads at once"),
+            Self::Draining => ("draining", S::SERVICE_UNAVAILABLE, "The server is stopping"),
+            Self::Failure(kind) => describe_failure(kind),
+        }
+    }
+}
+
+fn describe_failure(kind: FailureKind) -> (&'static str, StatusCode, &'static str) {
+    use FailureKind as F;
+    use StatusCode as S;
+    match kind {
+        F::EmptyInput => ("empty_input", S::UNPROCESSABLE_ENTITY, "The input is empty"),
+        F::MissingColumns => ("missing_columns", S::UNPROCESSABLE_ENTITY, "Required columns are missing"),
+        F::DuplicateColumns => ("duplicate_columns", S::UNPROCESSABLE_ENTITY, "Columns have the same name"),
+        F::TooManyCampaigns => ("too_many_campaigns", S::UNPROCESSABLE_ENTITY, "Too many different campaign ids"),
+        F::TotalsOverflow => ("totals_overflow", S::UNPROCESSABLE_ENTITY, "Totals are too large"),
+        F::DamagedCompression => ("damaged_compression", S::UNPROCESSABLE_ENTITY, "Compressed data is damaged"),
+        F::TextTooLarge => ("text_too_large", S::PAYLOAD_TOO_LARGE, "Too much text comes out of decompression"),
+        F::DecompressionRatio => ("decompression_ratio", S::PAYLOAD_TOO_LARGE, "The data is compressed too well"),
+        F::UploadTooLarge => ("upload_too_large", S::PAYLOAD_TOO_LARGE, "The upload is too large"),
+        F::UploadIncomplete => ("upload_incomplete", S::BAD_REQUEST, "The upload broke off"),
+        F::SenderStalled => ("sender_stalled", S::REQUEST_TIMEOUT, "The sender fell silent"),
+        F::LengthMismatch => ("length_mismatch", S::BAD_REQUEST, "Not as many bytes as announced"),
+        F::DigestMismatch => ("digest_mismatch", S::BAD_REQUEST, "The contents are others than the digest says"),
+        F::InvalidDigest => ("invalid_digest", S::BAD_REQUEST, "The digest cannot be understood"),
+        F::MalformedForm => ("malformed_form", S::BAD_REQUEST, "The form cannot be taken apart"),
+        F::FormWithoutFile => ("form_without_file", S::BAD_REQUEST, "The form has no file"),
+        F::FormTooLarge => ("form_too_large", S::PAYLOAD_TOO_LARGE, "The form has too many parts"),
+        F::InvalidName => ("invalid_name", S::BAD_REQUEST, "This cannot be a name"),
+        F::UploadCancelled => ("upload_cancelled", S::CONFLICT, "The job was cancelled"),
+        F::ServerStopped => ("server_stopped", S::SERVICE_UNAVAILABLE, "The server was stopped"),
+        F::StorageFull => ("storage_full", S::INSUFFICIENT_STORAGE, "There is no room for the results"),
+        F::StoreUnavailable => ("store_unavailable", S::SERVICE_UNAVAILABLE, "The store does not answer"),
+        F::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "Something went wrong here"),
+    }
+}
+
+/// A problem as it is sent, but for the request id.
+#[derive(Serialize)]
+pub(super) struct Document<'a> {
+    r#type: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    job: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<Limit>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<&'a str>,
+}
+
+impl<'a> Document<'a> {
+    fn new(kind: Kind, detail: &'a str) -> Self {
+        let (code, status, title) = kind.describe();
+        let r#type = format!("urn:adtally:problem:{code}");
+        Self { r#type, title, status: status.as_u16(), detail, job: None, limit: None, request_id: None }
+    }
+}
+
+impl<'a> From<&'a Failure> for Document<'a> {
+    /// The problem that a job ended with.
+    fn from(failure: &'a Failure) -> Self {
+        Self::new(Kind::Failure(failure.kind), &failure.detail)
+    }
+}
+
+impl Problem {
+    pub(super) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        let header = match kind.describe().1 {
+            StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, RETRY_AFTER_SECONDS)),
+            _ => None,
+        };
+        Self { kind, detail: detail.into(), job: None, limit: None, header, cause: None }
+    }
+
+    /// A failure of ours: the cause is for the log, not for the sender.
+    pub(super) fn internal(cause: &dyn std::fmt::Display) -> Self {
+        Self::failure_of_ours(FailureKind::Internal, "an internal error; the request id helps to find it", cause)
+    }
+
+    fn failure_of_ours(kind: FailureKind, detail: &'static str, cause: &dyn std::fmt::Display) -> Self {
+        Self { cause: Some(cause.to_string().into()), ..Self::new(Kind::Failure(kind), detail) }
+    }
+
+    /// What was wrong, in words.
+    pub(super) fn detail(&self) -> &str {
+        &self.detail
+    }
+
+    /// A limit that a request passed, as a reader of the configuration knows it.
+    pub(super) fn with_limit(self, name: &'static str, value: u64) -> Self {
+        Self { limit: Some(Limit { name, value }), ..self }
+    }
+
+    fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
+        Self { header: Some((name, value)), ..self }
+    }
+
+    fn with_job(self, job: JobId) -> Self {
+        Self { job: Some(job), ..self }
+    }
+
+    pub(super) fn unsupported_media_type(given: &str) -> Self {
+        let detail = format!(
+            "{given:?} is not a media type of CSV files: expected text/csv, application/octet-stream or multipart/form-data"
+        );
+        let accepted = HeaderValue::from_static("text/csv, application/octet-stream, multipart/form-data");
+        Self::new(Kind::UnsupportedMediaType, detail).with_header(ACCEPT, accepted)
+    }
+
+    pub(super) fn unsupported_content_coding(given: &str) -> Self {
+        let detail = format!("{given:?} is not understood: expected one of gzip, zstd, br, deflate, identity");
+        let accepted = HeaderValue::from_static("gzip, zstd, br, deflate, identity");
+        Self::new(Kind::UnsupportedContentCoding, detail).with_header(ACCEPT_ENCODING, accepted)
+    }
+
+    pub(super) fn range_not_satisfiable(length: u64) -> Self {
+        let problem = Self::new(Kind::RangeNotSatisfiable, format!("the result has {length} bytes"));
+        match HeaderValue::from_str(&format!("bytes */{length}")) {
+            Ok(value) => problem.with_header(CONTENT_RANGE, value),
+            Err(_) => problem,
+        }
+    }
+}
+
+impl From<JobError> for Problem {
+    fn from(error: JobError) -> Self {
+        let detail = error.to_string();
+        match error {
+            JobError::NotFound(_) => Self::new(Kind::JobNotFound, detail),
+            JobError::Expired(_) => Self::new(Kind::JobExpired, detail),
+            JobError::ResultNotFound { job, .. } => Self::new(Kind::ResultNotFound, detail).with_job(job.id),
+            JobError::NotSucceeded { job } => Self::new(Kind::JobNotFinished, detail).with_job(job.id),
+            JobError::Ended { id, .. } => Self::new(Kind::JobEnded, detail).with_job(id),
+            JobError::Failed { id, failure } => Self::new(Kind::Failure(failure.kind), failure.detail).with_job(id),
+            JobError::TooManyUploads { max_concurrent_uploads } => Self::new(Kind::TooManyUploads, detail)
+                .with_limit("max_concurrent_uploads", max_concurrent_uploads as u64),
+            JobError::Draining => Self::new(Kind::Draining, detail),
+            JobError::IdempotencyKeyInUse(id) => {
+                Self::new(Kind::IdempotencyKeyInUse, detail).with_job(id).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
+            }
+            JobError::IdempotencyKeyReused(id) => Self::new(Kind::IdempotencyKeyReused, detail).with_job(id),
+            JobError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match &error {
+            StoreError::Full(_) => {
+                Self::failure_of_ours(FailureKind::StorageFull, "there is no room to store anything more", &error)
+            }
+            _ => Self::failure_of_ours(FailureKind::StoreUnavailable, "the store does not answer; try again", &error),
+        }
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        Self::new(Kind::Failure(failure.kind), failure.detail)
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(rejection: PathRejection) -> Self {
+        Self::new(Kind::InvalidName, format!("the path cannot be understood: {}", rejection.body_text()))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.kind.describe().1.into_response();
+        if let Some(job) = self.job {
+            response.extensions_mut().insert(JobTag(job));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// Writes the problem that a response carries, if any, as its body.
+pub(super) fn render(mut response: Response, request_id: &str) -> Response {
+    let problem = match response.extensions_mut().remove::<Problem>() {
+        Some(problem) => problem,
+        // Answers of the router itself.
+        None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
+            let allowed = response.headers().get(ALLOW).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            Problem::new(Kind::MethodNotAllowed, format!("this address takes {allowed}"))
+        }
+        None => return response,
+    };
+    let (code, status, _) = problem.kind.describe();
+    if let Some(cause) = &problem.cause {
+        tracing::error!(request_id, code, %cause, "a request failed");
+    }
+    let mut document = Document::new(problem.kind, &problem.detail);
+    document.job = problem.job.map(|id| format!("/v1/jobs/{id}"));
+    document.limit = problem.limit;
+    document.request_id = Some(request_id);
+    // Strings and numbers always can be written.
+    let body = serde_json::to_vec(&document).unwrap_or_default();
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+    if let Some((name, value)) = problem.header {
+        response.headers_mut().insert(name, value);
+    }
+    *response.body_mut() = Body::from(body);
+    response
+}

@@ -1,0 +1,184 @@
+//! Jobs: one, many, cancelled, removed.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::header::{CACHE_CONTROL, CONTENT_LOCATION, CONTENT_TYPE, ETAG, LINK, RETRY_AFTER};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use headers::{HeaderMapExt as _, IfNoneMatch};
+use sha2::{Digest as _, Sha256};
+use tokio::time::timeout;
+
+use crate::http::App;
+use crate::http::log::JobTag;
+use crate::http::options::{Query, invalid_option, preferred_wait_seconds};
+use crate::http::problem::{Kind, Problem};
+use crate::http::view::{JobList, JobView, path};
+use crate::jobs::{Job, JobFilter};
+
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// The longest that a request for a job waits for a change.
+const MAX_WAIT_SECONDS: u64 = 60;
+
+/// Jobs in a list, unless asked otherwise, and at most.
+const LIST_LIMIT: u32 = 50;
+const MAX_LIST_LIMIT: u32 = 100;
+
+/// `GET /v1/jobs/{job}`
+pub(in crate::http) async fn get(
+    State(app): State<App>,
+    job: Result<Path<String>, PathRejection>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Path(job) = job?;
+    Query::read(&uri, &[])?;
+    let job = app.jobs.get(&job).await?;
+    let if_none_match = headers.typed_get::<IfNoneMatch>();
+    let Some(seconds) = preferred_wait_seconds(&headers) else {
+        return respond(&job, if_none_match.as_ref());
+    };
+    let seconds = seconds.min(MAX_WAIT_SECONDS);
+    let job = wait_for_change(&app, job, if_none_match.as_ref(), Duration::from_secs(seconds)).await?;
+    let mut response = respond(&job, if_none_match.as_ref())?;
+    if let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}")) {
+        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+    }
+    Ok(response)
+}
+
+/// The job once it is another than the client knows: than it is now, or than the one it names.
+async fn wait_for_change(
+    app: &App,
+    job: Arc<Job>,
+    known: Option<&IfNoneMatch>,
+    at_most: Duration,
+) -> Result<Arc<Job>, Problem> {
+    let Some(mut changes) = app.jobs.watch(job.id) else {
+        return Ok(job);
+    };
+    let shown = match known {
+        Some(_) => None,
+        None => Some(Arc::clone(&job)),
+    };
+    let is_news = |latest: &Arc<Job>| match (&shown, known) {
+        (Some(shown), _) => **latest != **shown,
+        (None, Some(known)) => {
+            document(latest).is_ok_and(|(_, etag)| etag.parse().is_ok_and(|etag| known.precondition_passes(&etag)))
+        }
+        (None, None) => true,
+    };
+    let news = async { changes.wait_for(is_news).await.map(|latest| Arc::clone(&latest)) };
+    match timeout(at_most, news).await {
+        Ok(Ok(latest)) => Ok(latest),
+        // Nothing new, or over in this moment.
+        _ => Ok(app.jobs.get(&job.id.to_string()).await?),
+    }
+}
+
+/// A job as JSON, and its entity tag: weak, as compression may change the bytes.
+fn document(job: &Job) -> Result<(Vec<u8>, String), Problem> {
+    let body = serde_json::to_vec(&JobView::new(job)).map_err(|error| Problem::internal(&error))?;
+    let digest = Sha256::digest(&body);
+    let digits: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
+    Ok((body, format!("W/\"{digits}\"")))
+}
+
+fn respond(job: &Job, if_none_match: Option<&IfNoneMatch>) -> Result<Response, Problem> {
+    let (body, etag) = document(job)?;
+    let is_known = match (if_none_match, etag.parse()) {
+        (Some(known), Ok(etag)) => !known.precondition_passes(&etag),
+        _ => false,
+    };
+    let mut response = if is_known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(CONTENT_TYPE, "application/json")], body).into_response()
+    };
+    let headers = response.headers_mut();
+    set(headers, ETAG, &etag);
+    set(headers, CONTENT_LOCATION, &path(job.id));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if !job.state.is_final() {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    response.extensions_mut().insert(JobTag(job.id));
+    Ok(response)
+}
+
+/// Sets a field whose value is made of ids and digits.
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}
+
+/// `GET /v1/jobs`
+pub(in crate::http) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+    let query = Query::read(&uri, &["state", "name", "limit", "cursor"])?;
+    let limit = match query.text("limit") {
+        None => LIST_LIMIT,
+        Some(text) => {
+            let limit = text.parse().ok().filter(|limit| (1..=MAX_LIST_LIMIT).contains(limit));
+            let reason = format_args!("{text:?}: expected a number from 1 to {MAX_LIST_LIMIT}").to_string();
+            limit.ok_or_else(|| invalid_option("limit", &reason))?
+        }
+    };
+    let cursor = query.text("cursor").map(str::parse).transpose();
+    let before = cursor.map_err(|_| {
+        Problem::new(Kind::InvalidCursor, "cursor: expected the next_cursor of an earlier answer".to_owned())
+    })?;
+    let filter = JobFilter {
+        state: query.parsed("state")?,
+        name: query.text("name").map(str::to_owned),
+        before,
+        // One more tells whether there are more.
+        limit: limit + 1,
+    };
+    let mut jobs = app.jobs.list(&filter).await?;
+    let has_more = jobs.len() > limit as usize;
+    jobs.truncate(limit as usize);
+    let next_cursor = jobs.last().filter(|_| has_more).map(|job| job.id);
+    let views = jobs.iter().map(|job| JobView::summary(job)).collect();
+    let mut response = Json(JobList { jobs: views, next_cursor }).into_response();
+    if let Some(cursor) = next_cursor {
+        let mut parameters = form_urlencoded::Serializer::new(String::new());
+        for name in ["state", "name", "limit"] {
+            if let Some(value) = query.text(name) {
+                parameters.append_pair(name, value);
+            }
+        }
+        let parameters = parameters.append_pair("cursor", &cursor.to_string()).finish();
+        set(response.headers_mut(), LINK, &format!("</v1/jobs?{parameters}>; rel=\"next\""));
+    }
+    Ok(response)
+}
+
+/// `POST /v1/jobs/{job}/cancel`
+pub(in crate::http) async fn cancel(
+    State(app): State<App>,
+    job: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let Path(job) = job?;
+    Query::read(&uri, &[])?;
+    let job = app.jobs.cancel(&job).await?;
+    respond(&job, None)
+}
+
+/// `DELETE /v1/jobs/{job}`
+pub(in crate::http) async fn delete(
+    State(app): State<App>,
+    job: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<StatusCode, Problem> {
+    let Path(job) = job?;
+    Query::read(&uri, &[])?;
+    app.jobs.delete(&job).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

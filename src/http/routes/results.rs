@@ -1,0 +1,124 @@
+//! The results of a job: whole, in part, or as JSON.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE,
+    ETAG, VARY,
+};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use headers::{HeaderMapExt as _, IfNoneMatch, IfRange, Range};
+
+use crate::http::App;
+use crate::http::log::JobTag;
+use crate::http::options::{Query, prefers_json};
+use crate::http::problem::{Kind, Problem};
+use crate::http::table;
+use crate::http::view::path;
+use crate::jobs::{Job, ResultFile};
+
+/// `GET /v1/jobs/{job}/results/{file}`
+pub(in crate::http) async fn get(
+    State(app): State<App>,
+    address: Result<Path<(String, String)>, PathRejection>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let Path((job, file)) = address?;
+    Query::read(&uri, &[])?;
+    let (job, result) = app.jobs.result(&job, &file).await?;
+    let is_table = result.name.ends_with(".csv");
+    let as_json = match prefers_json(&headers) {
+        Some(as_json) => as_json && is_table,
+        None if is_table => {
+            return Err(Problem::new(Kind::NotAcceptable, "tables are to be had as text/csv or application/json"));
+        }
+        None => false,
+    };
+    let etag = if as_json { format!("\"{}-json\"", result.etag) } else { format!("\"{}\"", result.etag) };
+    let mut response = match etag.parse() {
+        Ok(tag) if headers.typed_get::<IfNoneMatch>().is_some_and(|known| !known.precondition_passes(&tag)) => {
+            StatusCode::NOT_MODIFIED.into_response()
+        }
+        Ok(tag) if !as_json => contents(&app, &job, &result, &headers, &tag)?,
+        _ => {
+            let text = app.jobs.read_result(job.id, &result.name, 0, result.length);
+            let body = Body::from_stream(table::to_json(text));
+            ([(CONTENT_TYPE, "application/json")], body).into_response()
+        }
+    };
+    let headers = response.headers_mut();
+    set(headers, ETAG, &etag);
+    set(headers, CONTENT_LOCATION, &format!("{}/results/{}", path(job.id), result.name));
+    headers.insert(VARY, HeaderValue::from_static("accept"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response.extensions_mut().insert(JobTag(job.id));
+    Ok(response)
+}
+
+/// The result as it is stored, or the part of it that is asked for.
+fn contents(
+    app: &App,
+    job: &Arc<Job>,
+    result: &ResultFile,
+    headers: &HeaderMap,
+    etag: &headers::ETag,
+) -> Result<Response, Problem> {
+    let length = result.length;
+    let is_same = headers.typed_get::<IfRange>().is_none_or(|condition| !condition.is_modified(Some(etag), None));
+    let range = headers.typed_get::<Range>().filter(|_| is_same);
+    let (status, start, end) = match range.and_then(|range| one_range(&range, length)) {
+        Some(Some((start, end))) => (StatusCode::PARTIAL_CONTENT, start, end),
+        Some(None) => return Err(Problem::range_not_satisfiable(length)),
+        None => (StatusCode::OK, 0, length),
+    };
+    let body = Body::from_stream(app.jobs.read_result(job.id, &result.name, start, end));
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    let is_table = result.name.ends_with(".csv");
+    let content_type = if is_table { "text/csv; charset=utf-8; header=present" } else { "application/json" };
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(end - start));
+    headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    set(headers, CONTENT_DISPOSITION, &format!("attachment; filename=\"{}\"", result.name));
+    if status == StatusCode::PARTIAL_CONTENT {
+        set(headers, CONTENT_RANGE, &format!("bytes {start}-{}/{length}", end - 1));
+    }
+    Ok(response)
+}
+
+/// The one range that is asked for, if it is one, and if it is there. More than one at once may be answered with the
+/// whole (RFC 9110, 14.2).
+fn one_range(range: &Range, length: u64) -> Option<Option<(u64, u64)>> {
+    use std::ops::Bound;
+
+    let mut ranges = range.satisfiable_ranges(length);
+    let Some((start, end)) = ranges.next() else {
+        return Some(None);
+    };
+    if ranges.next().is_some() {
+        return None;
+    }
+    let start = match start {
+        Bound::Included(start) => start,
+        Bound::Excluded(before) => before + 1,
+        Bound::Unbounded => 0,
+    };
+    let end = match end {
+        Bound::Included(last) => last.saturating_add(1).min(length),
+        Bound::Excluded(end) => end.min(length),
+        Bound::Unbounded => length,
+    };
+    Some((start < end).then_some((start, end)))
+}
+
+/// Sets a field whose value is made of ids, digits and names of results.
+fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}

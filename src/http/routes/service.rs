@@ -1,0 +1,49 @@
+//! The service itself: whether it lives and is ready, its metrics, its description, its page.
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::response::{Html, IntoResponse, Response};
+
+use crate::http::App;
+use crate::http::problem::Problem;
+use crate::jobs::JobError;
+
+const OPENAPI: &str = include_str!("../../../openapi.yaml");
+const PAGE: &str = include_str!("../page.html");
+
+/// `GET /healthz`: the process answers.
+pub(in crate::http) async fn healthz() -> Response {
+    plain("ok\n")
+}
+
+/// `GET /readyz`: it takes uploads.
+pub(in crate::http) async fn readyz(State(app): State<App>) -> Result<Response, Problem> {
+    if app.jobs.is_draining() {
+        return Err(JobError::Draining.into());
+    }
+    app.jobs.check().await?;
+    Ok(plain("ready\n"))
+}
+
+fn plain(text: &'static str) -> Response {
+    ([(CACHE_CONTROL, "no-store")], text).into_response()
+}
+
+/// `GET /metrics`, in the text format of Prometheus.
+pub(in crate::http) async fn metrics(State(app): State<App>) -> Response {
+    #[expect(clippy::cast_precision_loss, reason = "uploads at once are few")]
+    metrics::gauge!("adtally_uploads_in_progress").set(app.jobs.running_uploads() as f64);
+    let content_type = "text/plain; version=0.0.4; charset=utf-8";
+    (StatusCode::OK, [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")], app.metrics.render()).into_response()
+}
+
+/// `GET /openapi.yaml`
+pub(in crate::http) async fn openapi() -> Response {
+    ([(CONTENT_TYPE, "application/yaml")], OPENAPI).into_response()
+}
+
+/// `GET /`
+pub(in crate::http) async fn page() -> Html<&'static str> {
+    Html(PAGE)
+}

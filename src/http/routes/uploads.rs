@@ -1,0 +1,222 @@
+//! New jobs from the body of a request: a file as it is, or a form with files.
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::multipart::{Field, MultipartError};
+use axum::extract::{FromRequest as _, Multipart, Path, Request, State};
+use axum::http::header::LOCATION;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt as _;
+use futures_util::stream::unfold;
+
+use crate::http::App;
+use crate::http::body::{UploadBody, too_large};
+use crate::http::log::JobTag;
+use crate::http::options::{
+    DigestFault, Digests, JOB_OPTIONS, Media, Query, check_name, content_coding, content_length, idempotency_key,
+    job_options, media, refuse_part_of_file,
+};
+use crate::http::problem::{Kind, Problem};
+use crate::http::view::{JobView, path};
+use crate::jobs::{Begun, Failure, FailureKind, FileOptions, Job, JobError, NewJob, Upload};
+
+const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// `PUT /v1/jobs` and `PUT /v1/jobs/`
+pub(in crate::http) async fn put_unnamed(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    receive_file(app, request, None, &JOB_OPTIONS).await
+}
+
+/// `PUT /v1/jobs/{job}`
+pub(in crate::http) async fn put_named(
+    State(app): State<App>,
+    name: Result<Path<String>, axum::extract::rejection::PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let Path(name) = name?;
+    receive_file(app, request, Some(name), &JOB_OPTIONS).await
+}
+
+/// `POST /v1/jobs`
+pub(in crate::http) async fn post(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+    let known: Vec<_> = JOB_OPTIONS.into_iter().chain(["name"]).collect();
+    match media(request.headers())? {
+        Media::File(_) => {
+            let name = Query::read(request.uri(), &known)?.text("name").map(str::to_owned);
+            receive_file(app, request, name, &known).await
+        }
+        Media::Form => receive_form(app, request, &known).await,
+    }
+}
+
+/// Takes the body for a file.
+async fn receive_file(
+    app: App,
+    request: Request,
+    name: Option<String>,
+    known_options: &[&str],
+) -> Result<Response, Problem> {
+    // Whatever can be refused is refused before the first byte is asked for.
+    let query = Query::read(request.uri(), known_options)?;
+    let content_type = match media(request.headers())? {
+        Media::File(content_type) => content_type,
+        Media::Form => return Err(Problem::unsupported_media_type("multipart/form-data (here; POST it)")),
+    };
+    let headers = request.headers();
+    let digests = Digests::read(headers)?;
+    let coding = content_coding(headers)?;
+    let length = content_length(headers);
+    let new = new_job(&app, headers, name, job_options(&query, content_type.as_ref())?)?;
+    let mut upload = match app.jobs.begin(new).await? {
+        Begun::Upload(upload) => upload,
+        Begun::Before(job) => return replay(&job),
+    };
+    let limits = app.body_limits();
+    let mut body = UploadBody::new(request.into_body(), limits, upload.stopped());
+    let file = FileOptions { name: upload.name(), coding, length, with_digest: digests.are_wanted() };
+    let received = async {
+        let digest = upload.read_file(file, &mut body).await?;
+        digests.check(body.trailers(), digest).map_err(digest_failure)
+    };
+    match received.await {
+        Ok(()) => upload.finish().await.map(|job| created(&job)).map_err(Problem::from),
+        Err(failure) => Err(upload.fail(failure).await.into()),
+    }
+}
+
+/// Takes every file in a form.
+async fn receive_form(app: App, request: Request, known_options: &[&str]) -> Result<Response, Problem> {
+    let query = Query::read(request.uri(), known_options)?;
+    let headers = request.headers().clone();
+    if let Some(coding) = content_coding(&headers)? {
+        return Err(Problem::unsupported_content_coding(&format!("{} of a whole form", coding.name())));
+    }
+    let name = query.text("name").map(str::to_owned);
+    let new = new_job(&app, &headers, name, job_options(&query, None)?)?;
+    let upload = match app.jobs.begin(new).await? {
+        Begun::Upload(upload) => upload,
+        Begun::Before(job) => return replay(&job),
+    };
+    let limits = app.body_limits();
+    let stopped = upload.stopped();
+    let request = request.map(|body| Body::from_stream(UploadBody::new(body, limits, stopped)));
+    receive_parts(&app, request, upload).await
+}
+
+async fn receive_parts(app: &App, request: Request, mut upload: Box<Upload>) -> Result<Response, Problem> {
+    let received = async {
+        let mut form = Multipart::from_request(request, &())
+            .await
+            .map_err(|rejection| FailureKind::MalformedForm.because(rejection.body_text()))?;
+        let mut parts = 0;
+        let mut files = 0;
+        while let Some(part) = form.next_field().await.map_err(|error| form_failure(&error))? {
+            parts += 1;
+            let max_form_parts = app.config.max_form_parts;
+            if parts > max_form_parts {
+                let detail = format!("the form has more than {max_form_parts} parts; the limit is max_form_parts");
+                return Err(FailureKind::FormTooLarge.because(detail));
+            }
+            if let Some(file_name) = part.file_name() {
+                let name = file_part_name(file_name)?;
+                files += 1;
+                receive_part(&mut upload, part, name).await?;
+            }
+        }
+        if files == 0 {
+            let detail = "expected a part with a file name, as `curl -F file=@ad_data.csv` sends it";
+            return Err(FailureKind::FormWithoutFile.because(detail));
+        }
+        Ok(())
+    };
+    match received.await {
+        Ok(()) => upload.finish().await.map(|job| created(&job)).map_err(Problem::from),
+        Err(failure) => Err(upload.fail(failure).await.into()),
+    }
+}
+
+async fn receive_part(upload: &mut Upload, part: Field<'_>, name: String) -> Result<(), Failure> {
+    let bytes = unfold(part, |mut part| async {
+        let chunk = part.chunk().await.map_err(|error| form_failure(&error)).transpose()?;
+        Some((chunk, part))
+    });
+    let file = FileOptions { name, coding: None, length: None, with_digest: false };
+    upload.read_file(file, &mut bytes.boxed()).await.map(drop)
+}
+
+/// Some senders give a whole path.
+fn file_part_name(file_name: &str) -> Result<String, Failure> {
+    let name = file_name.rsplit(['/', '\\']).next().unwrap_or_default();
+    match check_name(name) {
+        Ok(()) => Ok(name.into()),
+        Err(reason) => Err(FailureKind::InvalidName.because(reason)),
+    }
+}
+
+/// What the body itself says is inside what the form's reader says.
+fn form_failure(error: &MultipartError) -> Failure {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        if let Some(failure) = error.downcast_ref::<Failure>() {
+            return failure.clone();
+        }
+        source = error.source();
+    }
+    FailureKind::MalformedForm.because(error.body_text())
+}
+
+/// A job as the request asks for it, unless it asks too much.
+fn new_job(
+    app: &App,
+    headers: &HeaderMap,
+    name: Option<String>,
+    options: crate::jobs::JobOptions,
+) -> Result<NewJob, Problem> {
+    refuse_part_of_file(headers)?;
+    if let Some(name) = &name {
+        check_name(name).map_err(|reason| Problem::new(Kind::InvalidName, reason))?;
+    }
+    let bytes_expected = content_length(headers);
+    let max_upload_bytes = app.config.max_upload_bytes;
+    if bytes_expected.is_some_and(|length| length > max_upload_bytes) {
+        return Err(Problem::from(too_large(max_upload_bytes)).with_limit("max_upload_bytes", max_upload_bytes));
+    }
+    Ok(NewJob { name, options, idempotency_key: idempotency_key(headers)?, bytes_expected })
+}
+
+fn digest_failure(fault: DigestFault) -> Failure {
+    match fault {
+        DigestFault::Invalid(problem) => FailureKind::InvalidDigest.because(problem.detail()),
+        DigestFault::Mismatch => {
+            FailureKind::DigestMismatch.because("the SHA-256 of what came is another one; nothing was counted")
+        }
+        DigestFault::NotAnnounced => FailureKind::InvalidDigest
+            .because("a digest came behind the last byte without having been announced by the Trailer field"),
+    }
+}
+
+fn created(job: &Job) -> Response {
+    let mut response = (StatusCode::CREATED, Json(JobView::new(job))).into_response();
+    set_location(&mut response, job);
+    response
+}
+
+/// The answer to a job that was created before with the same key: the same again.
+fn replay(job: &Job) -> Result<Response, Problem> {
+    let mut response = match &job.details.error {
+        Some(failure) => Problem::from(JobError::Failed { id: job.id, failure: failure.clone() }).into_response(),
+        None => Json(JobView::new(job)).into_response(),
+    };
+    response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    set_location(&mut response, job);
+    Ok(response)
+}
+
+fn set_location(response: &mut Response, job: &Job) {
+    // An id makes a header value.
+    if let Ok(location) = HeaderValue::from_str(&path(job.id)) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response.extensions_mut().insert(JobTag(job.id));
+}

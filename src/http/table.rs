@@ -1,0 +1,96 @@
+//! Tables as JSON: an array with an object for every row.
+
+use bytes::Bytes;
+use csv_async::{AsyncReaderBuilder, StringRecord};
+use futures_util::{Stream, StreamExt as _, stream};
+use tokio::runtime::Handle;
+use tokio::task::spawn_blocking;
+
+use crate::jobs::StoreError;
+
+/// Columns whose values are whole numbers.
+const COUNTS: [&str; 5] = ["total_impressions", "total_clicks", "total_conversions", "line", "byte_offset"];
+
+/// Turns the text of a table into JSON, piece by piece. Each piece consists of whole rows; the first one starts with the
+/// names of the columns.
+pub(super) fn to_json(
+    pieces: impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
+) -> impl Stream<Item = Result<Bytes, StoreError>> + Send {
+    let converted = stream::unfold((pieces.boxed(), Table::default()), |(mut pieces, mut table)| async move {
+        let piece = match pieces.next().await? {
+            Ok(piece) => piece,
+            Err(error) => return Some((Err(error), (pieces, table))),
+        };
+        let runtime = Handle::current();
+        // Reading and writing text takes time that the runtime's threads are not to lose.
+        let converted = spawn_blocking(move || {
+            let json = runtime.block_on(table.convert(&piece));
+            (json, table)
+        });
+        match converted.await {
+            Ok((Ok(json), table)) => Some((Ok(Bytes::from(json)), (pieces, table))),
+            Ok((Err(error), table)) => Some((Err(StoreError::Damaged(error.to_string())), (pieces, table))),
+            Err(error) => Some((Err(StoreError::Damaged(error.to_string())), (pieces, Table::default()))),
+        }
+    });
+    converted.chain(stream::once(async { Ok(Bytes::from_static(b"]\n")) }))
+}
+
+#[derive(Default)]
+struct Table {
+    /// Names of the columns as JSON; none before the first piece.
+    columns: Vec<Column>,
+    has_rows: bool,
+}
+
+struct Column {
+    /// The name and a colon, as JSON.
+    prefix: String,
+    is_count: bool,
+    /// Empty means that there is no value.
+    is_optional: bool,
+}
+
+impl Table {
+    async fn convert(&mut self, piece: &[u8]) -> csv_async::Result<Vec<u8>> {
+        let mut json = Vec::with_capacity(piece.len() * 3);
+        let mut reader = AsyncReaderBuilder::new().has_headers(false).create_reader(piece);
+        let mut record = StringRecord::new();
+        while reader.read_record(&mut record).await? {
+            if self.columns.is_empty() {
+                self.columns = record.iter().map(Column::new).collect();
+                json.push(b'[');
+                continue;
+            }
+            json.extend_from_slice(if self.has_rows { b",\n{" } else { b"\n{" });
+            self.has_rows = true;
+            for (index, (column, value)) in self.columns.iter().zip(&record).enumerate() {
+                if index > 0 {
+                    json.push(b',');
+                }
+                column.write(&mut json, value);
+            }
+            json.push(b'}');
+        }
+        Ok(json)
+    }
+}
+
+impl Column {
+    fn new(name: &str) -> Self {
+        let name = name.to_ascii_lowercase();
+        let prefix = format!("{}:", serde_json::Value::from(name.as_str()));
+        Self { prefix, is_count: COUNTS.contains(&name.as_str()), is_optional: name == "cpa" }
+    }
+
+    fn write(&self, json: &mut Vec<u8>, value: &str) {
+        json.extend_from_slice(self.prefix.as_bytes());
+        if self.is_optional && value.is_empty() {
+            json.extend_from_slice(b"null");
+        } else if self.is_count {
+            json.extend_from_slice(value.as_bytes());
+        } else {
+            json.extend_from_slice(serde_json::Value::from(value).to_string().as_bytes());
+        }
+    }
+}

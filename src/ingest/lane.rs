@@ -1,0 +1,174 @@
+//! The way of one upload's bytes from the socket to the engine.
+//!
+//! Pieces are collected as they come, by reference, while a worker reads those before them; when enough have been
+//! collected and the worker is still busy, nothing more is taken from the socket until it is done. So at most two batches
+//! are in memory, and a slow parser slows the sender. Workers are not threads of the runtime, and their number is
+//! limited: uploads take turns at them.
+
+use std::future::pending;
+use std::num::NonZeroUsize;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _};
+use thiserror::Error;
+use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::{Instant, sleep};
+
+use super::BLOCK_BYTES;
+use super::pipeline::{ContentError, Pipeline};
+use crate::engine::Aggregate;
+
+/// The most pieces in a batch. Senders that cut their data to shreds cost a piece of bookkeeping for each.
+const MAX_BATCH_PIECES: usize = 1024;
+
+/// Pieces wait no longer than this to be read, however few they are.
+const MAX_BATCH_AGE: Duration = Duration::from_millis(100);
+
+/// The threads that parse: at most so many at once, for all uploads together.
+#[derive(Clone)]
+pub struct Workers(Arc<Semaphore>);
+
+impl Workers {
+    /// At most so many threads.
+    #[must_use]
+    pub fn new(threads: NonZeroUsize) -> Self {
+        Self(Arc::new(Semaphore::new(threads.get())))
+    }
+
+    /// Runs something that computes, as soon as it is its turn.
+    ///
+    /// # Errors
+    /// When it panics.
+    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerPanicked> {
+        let turn = Arc::clone(&self.0).acquire_owned().await;
+        let work = move || {
+            let result = work();
+            // Never closed; without a turn there would be no harm but a thread too many.
+            drop(turn);
+            result
+        };
+        Ok(spawn_blocking(work).await?)
+    }
+}
+
+/// A worker panicked: a defect of ours. The panic itself has been reported where it happened.
+#[derive(Debug, Error)]
+#[error("internal error while reading the data")]
+pub struct WorkerPanicked(#[from] JoinError);
+
+/// Learns, on the worker's thread, of what has been read so far.
+pub trait LaneObserver: Send + Sync + 'static {
+    /// A batch has been read.
+    fn advanced(&self, bytes_received: u64, so_far: &Aggregate);
+}
+
+/// Why an upload was not read to its end.
+#[derive(Debug, Error)]
+pub enum LaneError<E> {
+    /// The source of the bytes failed.
+    #[error("{0}")]
+    Source(E),
+    /// The contents cannot be used.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// We failed.
+    #[error(transparent)]
+    Worker(#[from] WorkerPanicked),
+}
+
+type Reading = JoinHandle<Result<Box<Pipeline>, ContentError>>;
+
+/// Reads everything that comes into the pipeline. When this future is dropped, a batch that is being read is read to its
+/// end and forgotten.
+///
+/// # Errors
+/// When the source fails, or the contents cannot be used.
+pub async fn receive<E>(
+    source: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
+    pipeline: Box<Pipeline>,
+    workers: &Workers,
+    observer: &Arc<impl LaneObserver>,
+) -> Result<Box<Pipeline>, LaneError<E>> {
+    let mut idle = Some(pipeline);
+    let mut reading: Option<Reading> = None;
+    let mut batch = Batch::default();
+    let mut overdue = pin!(sleep(MAX_BATCH_AGE));
+    let mut is_overdue = false;
+    let mut has_ended = false;
+    loop {
+        if (batch.is_full() || is_overdue || has_ended)
+            && let Some(pipeline) = idle.take()
+        {
+            if batch.pieces.is_empty() && has_ended {
+                return Ok(pipeline);
+            }
+            is_overdue = false;
+            reading = Some(workers.read(pipeline, std::mem::take(&mut batch), observer).await);
+            continue;
+        }
+        tokio::select! {
+            biased;
+            read = finish(&mut reading), if reading.is_some() => {
+                reading = None;
+                idle = Some(read.map_err(WorkerPanicked)??);
+            }
+            piece = source.next(), if !batch.is_full() && !has_ended => match piece {
+                Some(piece) => {
+                    if batch.pieces.is_empty() {
+                        overdue.as_mut().reset(Instant::now() + MAX_BATCH_AGE);
+                    }
+                    batch.add(piece.map_err(LaneError::Source)?);
+                }
+                None => has_ended = true,
+            },
+            () = &mut overdue, if idle.is_some() && !batch.pieces.is_empty() => is_overdue = true,
+        }
+    }
+}
+
+async fn finish(reading: &mut Option<Reading>) -> Result<Result<Box<Pipeline>, ContentError>, JoinError> {
+    match reading {
+        Some(reading) => reading.await,
+        None => pending().await,
+    }
+}
+
+/// Pieces that are read in one go. None is empty.
+#[derive(Default)]
+struct Batch {
+    pieces: Vec<Bytes>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn is_full(&self) -> bool {
+        self.bytes >= BLOCK_BYTES || self.pieces.len() >= MAX_BATCH_PIECES
+    }
+
+    fn add(&mut self, piece: Bytes) {
+        if !piece.is_empty() {
+            self.bytes += piece.len();
+            self.pieces.push(piece);
+        }
+    }
+}
+
+impl Workers {
+    /// Waits for a turn, which holds the sender back as well, and lets a worker read a batch.
+    async fn read(&self, mut pipeline: Box<Pipeline>, batch: Batch, observer: &Arc<impl LaneObserver>) -> Reading {
+        let turn = Arc::clone(&self.0).acquire_owned().await;
+        let observer = Arc::clone(observer);
+        spawn_blocking(move || {
+            for piece in batch.pieces {
+                pipeline.push(&piece)?;
+            }
+            observer.advanced(pipeline.bytes_received(), pipeline.so_far());
+            drop(turn);
+            Ok(pipeline)
+        })
+    }
+}

@@ -1,0 +1,216 @@
+//! One upload from the bytes that were sent to the engine: digest, decompression, charset, tally.
+
+use encoding_rs::{Encoding, UTF_8};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+use super::charset::TextDecoder;
+use super::decompress::{Coding, DecompressError, Decompressor};
+use crate::engine::{Aggregate, Fatal, Tally, TallyOptions};
+
+/// Decompressed text is handed on in pieces of this size.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Text from which on the decompression ratio is looked at: a short text may well consist of one row repeated.
+pub const RATIO_FREE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// A SHA-256 digest (FIPS 180-4).
+pub type Sha256Digest = [u8; 32];
+
+/// How to read an upload.
+#[derive(Clone, Copy, Debug)]
+pub struct PipelineOptions {
+    /// How to read the text.
+    pub tally: TallyOptions,
+    /// The encoding of text without a byte-order mark.
+    pub encoding: &'static Encoding,
+    /// How the bytes are compressed; `None`: their beginning tells.
+    pub coding: Option<Coding>,
+    /// The most bytes that may come out of decompression.
+    pub max_text_bytes: u64,
+    /// How many times more bytes may come out of decompression than went in, beyond [`RATIO_FREE_BYTES`].
+    pub max_decompression_ratio: u64,
+    /// Compute the digest of the bytes as they were sent.
+    pub with_digest: bool,
+}
+
+impl Default for PipelineOptions {
+    fn default() -> Self {
+        Self {
+            tally: TallyOptions::default(),
+            encoding: UTF_8,
+            coding: None,
+            max_text_bytes: 256 << 30,
+            max_decompression_ratio: 250,
+            with_digest: false,
+        }
+    }
+}
+
+/// Contents that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ContentError {
+    /// The text as a whole makes no sense.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+    /// The compressed data is cut off or damaged.
+    #[error(transparent)]
+    Decompress(#[from] DecompressError),
+    /// More text than allowed.
+    #[error("more than {max_text_bytes} bytes of text come out of decompression; the limit is max_text_bytes")]
+    TextTooLarge {
+        /// The limit in force.
+        max_text_bytes: u64,
+    },
+    /// Hardly any data makes very much text.
+    #[error(
+        "the data decompresses to more than {max_decompression_ratio} times its size; the limit is max_decompression_ratio"
+    )]
+    RatioTooHigh {
+        /// The limit in force.
+        max_decompression_ratio: u64,
+    },
+}
+
+/// What an upload came to.
+pub struct Finished {
+    /// What it counted.
+    pub aggregate: Aggregate,
+    /// The digest of the bytes as sent, when it was wanted.
+    pub sha256: Option<Sha256Digest>,
+}
+
+/// Reads one upload, pushed in pieces of any size.
+pub struct Pipeline {
+    input: Input,
+    decoder: TextDecoder,
+    tally: Tally,
+    sha256: Option<Sha256>,
+    bytes_received: u64,
+    text_bytes: u64,
+    max_text_bytes: u64,
+    max_decompression_ratio: u64,
+}
+
+enum Input {
+    /// Fewer bytes have been seen than tell how they are compressed.
+    Start(Vec<u8>),
+    Plain,
+    Compressed {
+        decompressor: Box<Decompressor>,
+        scratch: Box<[u8]>,
+    },
+}
+
+impl Input {
+    fn new(coding: Coding) -> Result<Self, DecompressError> {
+        if coding == Coding::Identity {
+            return Ok(Self::Plain);
+        }
+        let decompressor = Box::new(Decompressor::new(coding)?);
+        Ok(Self::Compressed { decompressor, scratch: vec![0; SCRATCH_BYTES].into() })
+    }
+}
+
+impl Pipeline {
+    /// Nothing read yet.
+    ///
+    /// # Errors
+    /// When the memory of a decompressor cannot be had.
+    pub fn new(options: &PipelineOptions) -> Result<Self, ContentError> {
+        Ok(Self {
+            input: match options.coding {
+                Some(coding) => Input::new(coding)?,
+                None => Input::Start(Vec::with_capacity(Coding::SNIFF_BYTES)),
+            },
+            decoder: TextDecoder::new(options.encoding),
+            tally: Tally::new(options.tally),
+            sha256: options.with_digest.then(Sha256::new),
+            bytes_received: 0,
+            text_bytes: 0,
+            max_text_bytes: options.max_text_bytes,
+            max_decompression_ratio: options.max_decompression_ratio,
+        })
+    }
+
+    /// Bytes read so far, as they were sent.
+    #[must_use]
+    pub fn bytes_received(&self) -> u64 {
+        self.bytes_received
+    }
+
+    /// What has been counted so far.
+    #[must_use]
+    pub fn so_far(&self) -> &Aggregate {
+        self.tally.so_far()
+    }
+
+    /// Reads the next piece.
+    ///
+    /// # Errors
+    /// When the contents cannot be used. The pipeline is of no more use then.
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), ContentError> {
+        self.bytes_received += piece.len() as u64;
+        if let Some(sha256) = &mut self.sha256 {
+            sha256.update(piece);
+        }
+        let Input::Start(start) = &mut self.input else {
+            return self.decompress(piece);
+        };
+        let missing = Coding::SNIFF_BYTES - start.len();
+        let (first, rest) = piece.split_at(piece.len().min(missing));
+        start.extend_from_slice(first);
+        if start.len() < Coding::SNIFF_BYTES {
+            return Ok(());
+        }
+        self.start()?;
+        self.decompress(rest)
+    }
+
+    /// Ends the upload.
+    ///
+    /// # Errors
+    /// When the contents cannot be used.
+    pub fn finish(mut self) -> Result<Finished, ContentError> {
+        if matches!(self.input, Input::Start(_)) {
+            self.start()?;
+        }
+        if let Input::Compressed { decompressor, .. } = &self.input {
+            decompressor.finish()?;
+        }
+        let Self { decoder, mut tally, sha256, .. } = self;
+        decoder.finish(|text| tally.push(text))?;
+        Ok(Finished { aggregate: tally.finish()?, sha256: sha256.map(|sha256| sha256.finalize().into()) })
+    }
+
+    fn start(&mut self) -> Result<(), ContentError> {
+        let Input::Start(start) = std::mem::replace(&mut self.input, Input::Plain) else {
+            return Ok(());
+        };
+        self.input = Input::new(Coding::sniff(&start))?;
+        self.decompress(&start)
+    }
+
+    fn decompress(&mut self, mut piece: &[u8]) -> Result<(), ContentError> {
+        let (decoder, tally) = (&mut self.decoder, &mut self.tally);
+        let Input::Compressed { decompressor, scratch } = &mut self.input else {
+            return Ok(decoder.push(piece, |text| tally.push(text))?);
+        };
+        loop {
+            let step = decompressor.step(piece, scratch)?;
+            piece = &piece[step.consumed..];
+            self.text_bytes += step.produced as u64;
+            if self.text_bytes > self.max_text_bytes {
+                return Err(ContentError::TextTooLarge { max_text_bytes: self.max_text_bytes });
+            }
+            let ratio_bound = self.bytes_received.saturating_mul(self.max_decompression_ratio);
+            if self.text_bytes > ratio_bound.max(RATIO_FREE_BYTES) {
+                return Err(ContentError::RatioTooHigh { max_decompression_ratio: self.max_decompression_ratio });
+            }
+            decoder.push(&scratch[..step.produced], |text| tally.push(text))?;
+            if piece.is_empty() && step.produced < scratch.len() {
+                return Ok(());
+            }
+        }
+    }
+}

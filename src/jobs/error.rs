@@ -1,0 +1,197 @@
+//! What can go wrong with a job, in the words of its sender.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::job::{Job, JobId, State};
+use super::store::StoreError;
+use crate::engine::Fatal;
+use crate::ingest::{ContentError, WorkerPanicked};
+
+/// Why a job ended without results.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Error)]
+#[error("{detail}")]
+pub struct Failure {
+    /// What kind of reason it is.
+    pub kind: FailureKind,
+    /// The reason, with what was expected.
+    pub detail: String,
+}
+
+/// The kinds of reasons for which a job ends without results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// There is no record at all.
+    EmptyInput,
+    /// The header lacks required names.
+    MissingColumns,
+    /// The header has required names more than once.
+    DuplicateColumns,
+    /// More campaigns than allowed.
+    TooManyCampaigns,
+    /// Sums beyond what the reports can compute with.
+    TotalsOverflow,
+    /// Compressed data that is cut off or damaged.
+    DamagedCompression,
+    /// More text came out of decompression than allowed.
+    TextTooLarge,
+    /// Hardly any data made very much text.
+    DecompressionRatio,
+    /// More bytes than allowed.
+    UploadTooLarge,
+    /// The sender vanished before the end.
+    UploadIncomplete,
+    /// The sender fell silent.
+    SenderStalled,
+    /// Not as many bytes as announced.
+    LengthMismatch,
+    /// Other contents than the digest says.
+    DigestMismatch,
+    /// A digest that cannot be understood, and came too late to refuse the upload.
+    InvalidDigest,
+    /// A form that cannot be taken apart.
+    MalformedForm,
+    /// A form without a file.
+    FormWithoutFile,
+    /// A form with more parts than allowed.
+    FormTooLarge,
+    /// A file's name that cannot be one.
+    InvalidName,
+    /// Somebody cancelled the job.
+    UploadCancelled,
+    /// The server was stopped, or fell, before the upload was complete.
+    ServerStopped,
+    /// There is no room for the results.
+    StorageFull,
+    /// The store does not answer.
+    StoreUnavailable,
+    /// A defect of ours.
+    Internal,
+}
+
+impl FailureKind {
+    /// True when the same upload may well succeed another time: the key it was sent with is free again.
+    #[must_use]
+    pub fn is_worth_a_retry(self) -> bool {
+        matches!(
+            self,
+            Self::UploadIncomplete
+                | Self::SenderStalled
+                | Self::LengthMismatch
+                | Self::DigestMismatch
+                | Self::UploadCancelled
+                | Self::ServerStopped
+                | Self::StorageFull
+                | Self::StoreUnavailable
+                | Self::Internal
+        )
+    }
+
+    /// This reason, in these words.
+    pub fn because(self, detail: impl Into<String>) -> Failure {
+        Failure { kind: self, detail: detail.into() }
+    }
+}
+
+impl From<ContentError> for Failure {
+    fn from(error: ContentError) -> Self {
+        let kind = match &error {
+            ContentError::Fatal(Fatal::EmptyInput) => FailureKind::EmptyInput,
+            ContentError::Fatal(Fatal::MissingColumns { .. }) => FailureKind::MissingColumns,
+            ContentError::Fatal(Fatal::DuplicateColumns { .. }) => FailureKind::DuplicateColumns,
+            ContentError::Fatal(Fatal::TooManyCampaigns { .. }) => FailureKind::TooManyCampaigns,
+            ContentError::Fatal(Fatal::TotalsOverflow) => FailureKind::TotalsOverflow,
+            ContentError::Decompress(_) => FailureKind::DamagedCompression,
+            ContentError::TextTooLarge { .. } => FailureKind::TextTooLarge,
+            ContentError::RatioTooHigh { .. } => FailureKind::DecompressionRatio,
+        };
+        kind.because(error.to_string())
+    }
+}
+
+impl From<WorkerPanicked> for Failure {
+    fn from(error: WorkerPanicked) -> Self {
+        FailureKind::Internal.because(error.to_string())
+    }
+}
+
+impl From<&StoreError> for Failure {
+    fn from(error: &StoreError) -> Self {
+        match error {
+            StoreError::Full(_) => FailureKind::StorageFull.because("there is no room to store the results"),
+            _ => FailureKind::StoreUnavailable.because("the results could not be stored"),
+        }
+    }
+}
+
+/// Why a request concerning a job is refused, or failed.
+#[derive(Debug, Error)]
+pub enum JobError {
+    /// There is no such job.
+    #[error("there is no job with the id or name {0:?}")]
+    NotFound(String),
+    /// There was such a job.
+    #[error("job {0} has expired and was removed with its results")]
+    Expired(JobId),
+    /// The job has no such result.
+    #[error("job {} has no result {name:?}; it has {}", job.id, job.details.results.join(", "))]
+    ResultNotFound {
+        /// The job.
+        job: Box<Job>,
+        /// What was asked for.
+        name: String,
+    },
+    /// The job has no results yet, or never will have.
+    #[error("{}", no_results(job))]
+    NotSucceeded {
+        /// The job.
+        job: Box<Job>,
+    },
+    /// The job has ended: it cannot be cancelled any more.
+    #[error("job {id} has already {}: it cannot be cancelled", state.name())]
+    Ended {
+        /// The job.
+        id: JobId,
+        /// How it ended.
+        state: State,
+    },
+    /// The job has ended without results.
+    #[error("{failure}")]
+    Failed {
+        /// The job.
+        id: JobId,
+        /// Why.
+        failure: Failure,
+    },
+    /// As many uploads are running as may.
+    #[error("{max_concurrent_uploads} uploads are running, as many as may; try again in a moment")]
+    TooManyUploads {
+        /// The limit in force.
+        max_concurrent_uploads: usize,
+    },
+    /// The server is about to stop.
+    #[error("the server is stopping and takes no new uploads; try again in a moment")]
+    Draining,
+    /// The first upload with this key is still running.
+    #[error("job {0}, created with the same Idempotency-Key, is still being received")]
+    IdempotencyKeyInUse(JobId),
+    /// The key was used for something else.
+    #[error("the Idempotency-Key was used for job {0}, which has another name or other options")]
+    IdempotencyKeyReused(JobId),
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn no_results(job: &Job) -> String {
+    let Job { id, state, .. } = job;
+    match state {
+        State::Failed | State::Cancelled => format!("job {id} has {} and has no results", ended(*state)),
+        _ => format!("job {id} is {}: results are there once it has succeeded", state.name()),
+    }
+}
+
+fn ended(state: State) -> &'static str {
+    if state == State::Cancelled { "been cancelled" } else { "failed" }
+}

@@ -1,0 +1,311 @@
+//! What a job is, and which states follow which.
+
+use std::fmt;
+use std::str::FromStr;
+
+use encoding_rs::{Encoding, UTF_8};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::error::Failure;
+use crate::engine::report::Stats;
+use crate::engine::{CampaignTotals, Delimiter};
+use crate::ingest::encoding_for_label;
+
+/// A job's name for good: a `UUIDv7` (RFC 9562), so that later jobs have greater ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct JobId(Uuid);
+
+impl JobId {
+    /// An id greater than all this process has made.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Uuid::now_v7())
+    }
+}
+
+impl Default for JobId {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl FromStr for JobId {
+    type Err = uuid::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        text.parse().map(Self)
+    }
+}
+
+impl fmt::Display for JobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Made, waiting for files.
+    Open,
+    /// Bytes are coming in.
+    Receiving,
+    /// A sender vanished; it may come back.
+    Interrupted,
+    /// Done, with results.
+    Succeeded,
+    /// Ended without results; `error` says why.
+    Failed,
+    /// Ended on request, without results.
+    Cancelled,
+}
+
+impl State {
+    /// Every state.
+    pub const ALL: [Self; 6] =
+        [Self::Open, Self::Receiving, Self::Interrupted, Self::Succeeded, Self::Failed, Self::Cancelled];
+
+    /// The name in documents and in the store.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Receiving => "receiving",
+            Self::Interrupted => "interrupted",
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// True for a state that a job stays in.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        matches!(self, Self::Succeeded | Self::Failed | Self::Cancelled)
+    }
+}
+
+/// A word that names no state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("expected one of open, receiving, interrupted, succeeded, failed, cancelled")]
+pub struct UnknownState;
+
+impl FromStr for State {
+    type Err = UnknownState;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        Self::ALL.into_iter().find(|state| state.name() == name).ok_or(UnknownState)
+    }
+}
+
+/// How a job's files are read and reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobOptions {
+    /// The byte between two fields.
+    #[serde(with = "as_character")]
+    pub delimiter: Delimiter,
+    /// Whether the first row names the columns.
+    pub has_header: bool,
+    /// The encoding of files without a byte-order mark.
+    #[serde(with = "as_label")]
+    pub encoding: &'static Encoding,
+    /// How many campaigns each list has, 1 to [`Self::MAX_TOP`].
+    pub top: u16,
+}
+
+impl JobOptions {
+    /// The longest lists.
+    pub const MAX_TOP: u16 = 1000;
+}
+
+impl Default for JobOptions {
+    fn default() -> Self {
+        Self { delimiter: Delimiter::COMMA, has_header: true, encoding: UTF_8, top: 10 }
+    }
+}
+
+mod as_character {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use crate::engine::Delimiter;
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+    pub(super) fn serialize<S: Serializer>(delimiter: &Delimiter, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_char(char::from(delimiter.byte()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Delimiter, D::Error> {
+        let character = char::deserialize(deserializer)?;
+        let byte = u8::try_from(character).map_err(D::Error::custom)?;
+        Delimiter::try_from(byte).map_err(D::Error::custom)
+    }
+}
+
+mod as_label {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+
+    use super::{Encoding, encoding_for_label};
+
+    pub(super) fn serialize<S: Serializer>(encoding: &&'static Encoding, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&encoding.name().to_ascii_lowercase())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static Encoding, D::Error> {
+        encoding_for_label(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// How far a job has come.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Progress {
+    /// Bytes of the files as they were sent.
+    pub bytes_received: u64,
+    /// Bytes to come in all, when the sender told.
+    pub bytes_expected: Option<u64>,
+    /// Data records so far.
+    pub rows_read: u64,
+    /// Those that did not count.
+    pub rows_skipped: u64,
+    /// Campaigns with at least one row that counted.
+    pub unique_campaigns: u64,
+    /// On average since the job began.
+    pub bytes_per_second: u64,
+    /// Until all bytes will be there, at this rate.
+    pub eta_seconds: Option<u64>,
+}
+
+/// Where a file of a job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileState {
+    /// Bytes are coming in.
+    Receiving,
+    /// All of it has been counted.
+    Complete,
+    /// It adds nothing to the job.
+    Failed,
+}
+
+/// A file of a job.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JobFile {
+    /// The name its sender gave it.
+    pub name: String,
+    /// Where it stands.
+    pub state: FileState,
+    /// Bytes received, as they were sent.
+    pub offset: u64,
+    /// Bytes in all, when known.
+    pub length: Option<u64>,
+}
+
+/// A campaign of a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Leader {
+    /// The campaign.
+    pub campaign_id: String,
+    /// Sum of its impressions.
+    pub total_impressions: u128,
+    /// Sum of its clicks.
+    pub total_clicks: u128,
+    /// Sum of its spends, with 2 decimals.
+    pub total_spend: String,
+    /// Sum of its conversions.
+    pub total_conversions: u128,
+    /// Clicks per impression, with 4 decimals.
+    pub ctr: String,
+    /// Spend per conversion, with 2 decimals; none without conversions.
+    pub cpa: Option<String>,
+}
+
+impl From<&CampaignTotals<'_>> for Leader {
+    fn from(totals: &CampaignTotals<'_>) -> Self {
+        Self {
+            campaign_id: totals.id_text().into(),
+            total_impressions: totals.impressions,
+            total_clicks: totals.clicks,
+            total_spend: totals.spend.to_string(),
+            total_conversions: totals.conversions,
+            ctr: totals.ctr().to_string(),
+            cpa: (totals.conversions > 0).then(|| totals.cpa().to_string()),
+        }
+    }
+}
+
+/// A job as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Job {
+    /// Its name for good.
+    pub id: JobId,
+    /// A label; not unique.
+    pub name: String,
+    /// Where it stands.
+    pub state: State,
+    /// When it began.
+    pub created_at: Timestamp,
+    /// When it ended.
+    pub finished_at: Option<Timestamp>,
+    /// When it will be removed; unknown while it is being received.
+    pub expires_at: Option<Timestamp>,
+    /// All else.
+    pub details: Details,
+}
+
+/// The parts of a job that nobody looks for by.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Details {
+    /// How its files are read and reported.
+    pub options: JobOptions,
+    /// How far it has come.
+    pub progress: Progress,
+    /// Its files, in the order in which they came.
+    pub files: Vec<JobFile>,
+    /// The final statistics, once it succeeded.
+    pub stats: Option<Stats>,
+    /// The campaigns with the highest CTR so far.
+    pub top_ctr: Vec<Leader>,
+    /// Those with the lowest CPA so far.
+    pub top_cpa: Vec<Leader>,
+    /// Why it ended without results.
+    pub error: Option<Failure>,
+    /// The names of its results, once it succeeded.
+    pub results: Vec<String>,
+}
+
+impl Job {
+    /// A job that begins now.
+    pub(super) fn begin(id: JobId, name: String, state: State, options: JobOptions) -> Self {
+        let details = Details { options, ..Details::default() };
+        Self { id, name, state, created_at: now(), finished_at: None, expires_at: None, details }
+    }
+
+    /// Moves to a final state. Files that were coming in add nothing unless it succeeded.
+    pub(super) fn end(&mut self, state: State, error: Option<Failure>, keep: jiff::SignedDuration) {
+        debug_assert!(state.is_final() && !self.state.is_final(), "{:?} to {state:?}", self.state);
+        let finished_at = now();
+        self.state = state;
+        self.finished_at = Some(finished_at);
+        self.expires_at = finished_at.checked_add(keep).ok();
+        self.details.error = error;
+        self.details.progress.eta_seconds = None;
+        if state != State::Succeeded {
+            for file in self.details.files.iter_mut().filter(|file| file.state == FileState::Receiving) {
+                file.state = FileState::Failed;
+            }
+            // What has not been counted has no leaders.
+            self.details.top_ctr.clear();
+            self.details.top_cpa.clear();
+        }
+    }
+}
+
+/// The time, as exact as the store keeps it.
+pub(super) fn now() -> Timestamp {
+    let now = Timestamp::now();
+    // A time within range stays within range when it loses digits.
+    Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
+}

@@ -1,0 +1,156 @@
+//! From what a job has counted to its results, piece by piece.
+
+use csv_async::{AsyncWriter, ByteRecord};
+use sha2::{Digest as _, Sha256};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+
+use super::job::JobOptions;
+use super::store::{Output, ResultFile, ResultPiece};
+use crate::engine::report::{CAMPAIGN_COLUMNS, Stats, campaign_table, list_name, rejects_table};
+use crate::engine::{Aggregate, CampaignTotals, Metric};
+
+/// Contents are cut behind the first line that ends beyond this.
+const PIECE_BYTES: usize = 1024 * 1024;
+
+/// Pieces between the thread that makes them and the store.
+const QUEUED_PIECES: usize = 2;
+
+/// Fast, and a third of the size.
+const ZSTD_LEVEL: i32 = 1;
+
+/// All that a finished job has counted.
+pub(super) struct Reports {
+    pub(super) aggregate: Aggregate,
+    pub(super) stats: Stats,
+    pub(super) options: JobOptions,
+    /// Rows of several files may have been skipped.
+    pub(super) has_several_files: bool,
+}
+
+impl Reports {
+    /// The names of the results.
+    pub(super) fn names(&self) -> Vec<String> {
+        let top = self.options.top;
+        let mut names = vec![list_name(Metric::Ctr, top), list_name(Metric::Cpa, top), "campaigns.csv".into()];
+        if !self.aggregate.rejects().is_empty() {
+            names.push("rejects.csv".into());
+        }
+        names.push("stats.json".into());
+        names
+    }
+
+    /// Makes the results on a thread of its own, which waits when nobody takes them.
+    pub(super) fn produce(self) -> mpsc::Receiver<Result<Output, String>> {
+        let (sender, receiver) = mpsc::channel(QUEUED_PIECES);
+        let runtime = Handle::current();
+        // Ranking, sorting, writing and compressing take time that the runtime's threads are not to lose.
+        spawn_blocking(move || {
+            runtime.block_on(async {
+                let result = self.write(&sender).await;
+                // Nobody is left to be told when the store has given up.
+                drop(sender.send(result.map(|()| Output::Complete)).await);
+            });
+        });
+        receiver
+    }
+
+    async fn write(&self, outputs: &mpsc::Sender<Result<Output, String>>) -> Result<(), String> {
+        let top = self.options.top;
+        for metric in [Metric::Ctr, Metric::Cpa] {
+            let table = campaign_table(&self.aggregate.leaders(metric, top.into()));
+            ResultWriter::new(list_name(metric, top), outputs).write_all(table.as_bytes()).await?;
+        }
+        let mut campaigns = ResultWriter::new("campaigns.csv".into(), outputs);
+        write_campaigns(&self.aggregate, &mut campaigns).await?;
+        campaigns.end().await?;
+        if !self.aggregate.rejects().is_empty() {
+            let table = rejects_table(self.aggregate.rejects(), self.has_several_files);
+            ResultWriter::new("rejects.csv".into(), outputs).write_all(table.as_bytes()).await?;
+        }
+        let mut stats = serde_json::to_vec_pretty(&self.stats).map_err(|error| error.to_string())?;
+        stats.push(b'\n');
+        ResultWriter::new("stats.json".into(), outputs).write_all(&stats).await
+    }
+}
+
+/// Writes every campaign, each piece with a writer of its own: only a part of the table is ever in memory as text.
+async fn write_campaigns(aggregate: &Aggregate, result: &mut ResultWriter<'_>) -> Result<(), String> {
+    let failed = |error: &dyn std::fmt::Display| error.to_string();
+    let mut campaigns = aggregate.campaigns().peekable();
+    let mut record = ByteRecord::from(CAMPAIGN_COLUMNS.as_slice());
+    loop {
+        let mut writer = AsyncWriter::from_writer(Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8));
+        let mut bytes = 0;
+        while bytes < PIECE_BYTES && !record.is_empty() {
+            bytes += record.as_slice().len() + record.len();
+            writer.write_byte_record(&record).await.map_err(|error| failed(&error))?;
+            record.clear();
+            if let Some(campaign) = campaigns.next() {
+                fill(&mut record, &campaign);
+            }
+        }
+        let text = writer.into_inner().await.map_err(|error| failed(&error))?;
+        result.write_piece(&text).await?;
+        if record.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+fn fill(record: &mut ByteRecord, campaign: &CampaignTotals<'_>) {
+    let CampaignTotals { campaign_id, impressions, clicks, spend, conversions } = campaign;
+    record.push_field(campaign_id);
+    for number in [impressions, clicks] {
+        record.push_field(number.to_string().as_bytes());
+    }
+    record.push_field(spend.to_string().as_bytes());
+    record.push_field(conversions.to_string().as_bytes());
+    record.push_field(campaign.ctr().to_string().as_bytes());
+    record.push_field(campaign.cpa().to_string().as_bytes());
+}
+
+/// Compresses and hands on one result.
+struct ResultWriter<'a> {
+    name: String,
+    length: u64,
+    sha256: Sha256,
+    outputs: &'a mpsc::Sender<Result<Output, String>>,
+}
+
+impl<'a> ResultWriter<'a> {
+    fn new(name: String, outputs: &'a mpsc::Sender<Result<Output, String>>) -> Self {
+        Self { name, length: 0, sha256: Sha256::new(), outputs }
+    }
+
+    async fn write_piece(&mut self, text: &[u8]) -> Result<(), String> {
+        self.sha256.update(text);
+        let body = zstd::bulk::compress(text, ZSTD_LEVEL).map_err(|error| error.to_string())?;
+        let length = text.len() as u64;
+        self.send(Output::Piece { name: self.name.clone(), start: self.length, length, body }).await?;
+        self.length += length;
+        Ok(())
+    }
+
+    async fn write_all(mut self, contents: &[u8]) -> Result<(), String> {
+        self.write_piece(contents).await?;
+        self.end().await
+    }
+
+    async fn end(self) -> Result<(), String> {
+        let Self { name, length, sha256, outputs } = self;
+        let etag = sha256.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        outputs.send(Ok(Output::End(ResultFile { name, length, etag }))).await.map_err(|error| error.to_string())
+    }
+
+    async fn send(&self, output: Output) -> Result<(), String> {
+        self.outputs.send(Ok(output)).await.map_err(|error| error.to_string())
+    }
+}
+
+/// The contents of a stored piece.
+pub(super) fn decompress(piece: &ResultPiece) -> Result<Vec<u8>, String> {
+    let length = usize::try_from(piece.length).map_err(|error| error.to_string())?;
+    zstd::bulk::decompress(&piece.body, length).map_err(|error| error.to_string())
+}

@@ -1,0 +1,81 @@
+//! Results as files for people: a directory for each job that succeeded, there as a whole or not at all.
+//!
+//! The store is what counts. What is missing here, because it could not be written or the server fell, is written at the
+//! next start.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio::fs;
+use tokio::io::AsyncWriteExt as _;
+
+use super::job::JobId;
+
+/// The directory that the jobs' directories are in.
+#[derive(Clone, Debug)]
+pub(super) struct ResultsDir(PathBuf);
+
+/// A job's directory that is being written.
+pub(super) struct Staged {
+    staged: PathBuf,
+    target: PathBuf,
+}
+
+impl ResultsDir {
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self(path)
+    }
+
+    /// True when the job's results are there.
+    pub(super) async fn has(&self, id: JobId) -> bool {
+        fs::try_exists(self.path_of(id)).await.unwrap_or(false)
+    }
+
+    fn path_of(&self, id: JobId) -> PathBuf {
+        self.0.join(id.to_string())
+    }
+
+    /// Begins a job's directory.
+    pub(super) async fn stage(&self, id: JobId) -> io::Result<Staged> {
+        let staged = self.0.join(format!(".{id}.tmp"));
+        remove_if_there(&staged).await?;
+        fs::create_dir_all(&staged).await?;
+        Ok(Staged { staged, target: self.path_of(id) })
+    }
+
+    /// Removes a job's directory.
+    pub(super) async fn remove(&self, id: JobId) -> io::Result<()> {
+        remove_if_there(&self.path_of(id)).await
+    }
+}
+
+impl Staged {
+    /// Begins a file.
+    pub(super) async fn create(&self, name: &str) -> io::Result<fs::File> {
+        fs::File::create(self.staged.join(name)).await
+    }
+
+    /// Ends a file.
+    pub(super) async fn close(mut file: fs::File) -> io::Result<()> {
+        file.flush().await?;
+        file.sync_all().await
+    }
+
+    /// Gives the directory its name.
+    pub(super) async fn publish(self) -> io::Result<()> {
+        fs::rename(&self.staged, &self.target).await
+    }
+
+    /// Gives up.
+    pub(super) async fn discard(self) {
+        // It stays behind under a name that nobody takes for a result, and is written over at the next try.
+        drop(remove_if_there(&self.staged).await);
+    }
+}
+
+async fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(path).await {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}

@@ -1,0 +1,82 @@
+//! What differs between databases: addresses, set-up, how a transaction begins, what errors mean.
+
+use std::path::Path;
+
+use sqlx::migrate::Migrator;
+use sqlx::{AnyConnection, Executor as _};
+
+static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("src/jobs/store/migrations/sqlite");
+
+/// `SQLITE_FULL`, "database or disk is full" (<https://www.sqlite.org/rescode.html#full>).
+const SQLITE_FULL: &str = "13";
+
+/// A kind of database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Dialect {
+    Sqlite,
+}
+
+impl Dialect {
+    pub(super) fn of(url: &str) -> Option<Self> {
+        url.starts_with("sqlite:").then_some(Self::Sqlite)
+    }
+
+    /// The address with what makes the database when it is not there.
+    pub(super) fn connection_url(self, url: &str) -> String {
+        match self {
+            Self::Sqlite if url.contains('?') => url.to_owned(),
+            Self::Sqlite => format!("{url}?mode=rwc"),
+        }
+    }
+
+    pub(super) fn migrator(self) -> &'static Migrator {
+        match self {
+            Self::Sqlite => &SQLITE_MIGRATIONS,
+        }
+    }
+
+    /// Sets up a new connection.
+    pub(super) async fn prepare(self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        match self {
+            // Readers do not wait for the writer, and a commit is on the disk when it returns.
+            Self::Sqlite => {
+                connection
+                    .execute(
+                        "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
+                         PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864",
+                    )
+                    .await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins a transaction that writes.
+    pub(super) fn begin(self) -> &'static str {
+        match self {
+            // Without, a transaction that reads first could find out too late that another is writing.
+            Self::Sqlite => "BEGIN IMMEDIATE",
+        }
+    }
+}
+
+/// The address of a file. Characters that mean something in an address are escaped (RFC 3986, 2.1).
+pub(super) fn file_url(path: &Path) -> String {
+    use std::fmt::Write as _;
+    use std::os::unix::ffi::OsStrExt as _;
+
+    let mut url = String::from("sqlite://");
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => url.push(char::from(*byte)),
+            // Writing to a string cannot fail.
+            _ => drop(write!(url, "%{byte:02X}")),
+        }
+    }
+    url
+}
+
+/// True when there was no room on the disk.
+pub(super) fn is_full(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code().map(|code| code == SQLITE_FULL)) == Some(true)
+}

@@ -1,0 +1,58 @@
+//! The statements, the same for every database.
+
+pub(super) const CHECK: &str = "SELECT 1 FROM jobs LIMIT 1";
+
+pub(super) const INSERT_JOB: &str = "INSERT INTO jobs \
+    (id, name, state, created_at, finished_at, expires_at, idempotency_key, details) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (idempotency_key) DO NOTHING";
+
+/// Only a job that has not ended can change.
+pub(super) const UPDATE_JOB: &str = "UPDATE jobs SET state = $2, finished_at = $3, expires_at = $4, details = $5, \
+    idempotency_key = CASE WHEN $6 = 1 THEN NULL ELSE idempotency_key END \
+    WHERE id = $1 AND state IN ('open', 'receiving', 'interrupted')";
+
+pub(super) const JOB_BY_ID: &str =
+    "SELECT id, name, state, created_at, finished_at, expires_at, details FROM jobs WHERE id = $1";
+
+pub(super) const NEWEST_JOB_BY_NAME: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
+    FROM jobs WHERE name = $1 ORDER BY id DESC LIMIT 1";
+
+pub(super) const JOB_BY_IDEMPOTENCY_KEY: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
+    FROM jobs WHERE idempotency_key = $1";
+
+pub(super) const LIST_JOBS: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
+    FROM jobs WHERE id < $1 ORDER BY id DESC LIMIT $2";
+
+pub(super) const LIST_JOBS_BY_STATE: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
+    FROM jobs WHERE id < $1 AND state = $3 ORDER BY id DESC LIMIT $2";
+
+pub(super) const LIST_JOBS_BY_NAME: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
+    FROM jobs WHERE id < $1 AND name = $3 ORDER BY id DESC LIMIT $2";
+
+pub(super) const LIST_JOBS_BY_NAME_AND_STATE: &str = "SELECT id, name, state, created_at, finished_at, expires_at, \
+    details FROM jobs WHERE id < $1 AND name = $3 AND state = $4 ORDER BY id DESC LIMIT $2";
+
+pub(super) const RECEIVING_JOBS: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
+    FROM jobs WHERE state = 'receiving'";
+
+pub(super) const DELETE_JOB: &str = "DELETE FROM jobs WHERE id = $1";
+
+/// A few at a time: others want to write, too.
+pub(super) const EXPIRED_JOBS: &str = "SELECT id FROM jobs WHERE expires_at <= $1 ORDER BY expires_at LIMIT 100";
+
+pub(super) const REMEMBER_EXPIRED_JOB: &str = "INSERT INTO expired_jobs (id, expired_at) VALUES ($1, $2)";
+
+pub(super) const FORGET_EXPIRED_JOBS: &str = "DELETE FROM expired_jobs WHERE expired_at < $1";
+
+pub(super) const EXPIRED_JOB: &str = "SELECT 1 FROM expired_jobs WHERE id = $1";
+
+pub(super) const INSERT_RESULT: &str = "INSERT INTO results (job_id, name, length, etag) VALUES ($1, $2, $3, $4)";
+
+pub(super) const INSERT_PIECE: &str =
+    "INSERT INTO result_pieces (job_id, name, start, length, body) VALUES ($1, $2, $3, $4, $5)";
+
+pub(super) const RESULT: &str = "SELECT length, etag FROM results WHERE job_id = $1 AND name = $2";
+
+/// The piece that a position lies in.
+pub(super) const PIECE_AT: &str = "SELECT start, length, body FROM result_pieces \
+    WHERE job_id = $1 AND name = $2 AND start <= $3 ORDER BY start DESC LIMIT 1";

@@ -1,0 +1,241 @@
+//! The real server in a process of its own, on a port of its own, and a client for it.
+
+use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader, Read, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+use ureq::http::Response;
+use ureq::{Agent, Body, SendBody};
+
+use crate::harness::{Running, adtally};
+
+/// Nothing in a test takes this long unless it hangs.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A running server. It is killed, and what it stored is removed, when the test ends.
+pub(crate) struct Service {
+    process: Option<Running>,
+    directory: TempDir,
+    arguments: Vec<String>,
+    address: String,
+    agent: Agent,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Service {
+    /// A server as it is without any options but a port and directories of its own.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// A server with further options.
+    pub(crate) fn start_with<S: AsRef<OsStr>>(arguments: &[S]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let arguments = arguments.iter().map(|argument| argument.as_ref().to_str().unwrap().to_owned()).collect();
+        let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
+        let mut service =
+            Self { process: None, directory, arguments, address: String::new(), agent: config.new_agent() };
+        service.launch();
+        service
+    }
+
+    fn launch(&mut self) {
+        let mut process = self.command().stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        self.process = Some(Running(process));
+        let address = line.trim().strip_prefix("listening on http://");
+        self.address = address.unwrap_or_else(|| panic!("the server said {line:?}")).to_owned();
+    }
+
+    /// The command that starts this server.
+    pub(crate) fn command(&self) -> std::process::Command {
+        let mut command = adtally();
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.path("data"));
+        command.arg("--results-dir").arg(self.path("results")).args(&self.arguments);
+        command
+    }
+
+    /// A place in the server's directory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// `HOST:PORT`
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// The server's process.
+    pub(crate) fn process(&mut self) -> &mut Child {
+        &mut self.process.as_mut().unwrap().0
+    }
+
+    /// Kills the server without warning, and starts it again with what it has stored.
+    pub(crate) fn crash_and_restart(&mut self) {
+        self.process = None;
+        self.launch();
+    }
+
+    /// A request without a body.
+    #[track_caller]
+    pub(crate) fn request(&self, method: &str, path: &str) -> Reply {
+        self.send(method, path, &[], b"")
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Reply {
+        self.request("GET", path)
+    }
+
+    /// A file, as `curl -T` sends it.
+    #[track_caller]
+    pub(crate) fn put(&self, path: &str, body: &[u8]) -> Reply {
+        self.send("PUT", path, &[], body)
+    }
+
+    /// A request with header fields and a body of known length.
+    #[track_caller]
+    pub(crate) fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        let mut request = ureq::http::Request::builder().method(method).uri(self.url(path));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let has_body = !body.is_empty() || matches!(method, "PUT" | "POST");
+        let response = if has_body {
+            self.agent.run(request.body(body).unwrap())
+        } else {
+            self.agent.run(request.body(()).unwrap())
+        };
+        Reply::of(response.unwrap_or_else(|error| panic!("{method} {path}: {error}")))
+    }
+
+    /// A file of unknown length, in chunks, as `curl -T -` sends it.
+    #[track_caller]
+    pub(crate) fn put_chunked(&self, path: &str, body: &mut dyn Read) -> Reply {
+        let request = ureq::http::Request::put(self.url(path)).body(SendBody::from_reader(body)).unwrap();
+        Reply::of(self.agent.run(request).unwrap())
+    }
+
+    /// Polls a job until it is as wanted.
+    #[track_caller]
+    pub(crate) fn wait_for_job(&self, job: &str, is_wanted: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let reply = self.send("GET", &format!("/v1/jobs/{job}"), &[("prefer", "wait=1")], b"");
+            if reply.status == 200 && is_wanted(&reply.json()) {
+                return reply.json();
+            }
+            assert!(Instant::now() < deadline, "job {job} is still {reply:?}");
+        }
+    }
+
+    /// A connection for bytes that no well-behaved client sends.
+    pub(crate) fn connect(&self) -> Connection {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Connection(stream)
+    }
+}
+
+impl Reply {
+    fn of(response: Response<Body>) -> Self {
+        let (parts, mut body) = response.into_parts();
+        let text = |value: &ureq::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        Self {
+            status: parts.status.as_u16(),
+            headers: parts.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
+            body: body.with_config().limit(u64::MAX).read_to_vec().unwrap(),
+        }
+    }
+
+    /// The first field of this name, in lower case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    #[track_caller]
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Checks the status, and gives the JSON.
+    #[track_caller]
+    pub(crate) fn expect(&self, status: u16) -> serde_json::Value {
+        assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));
+        self.json()
+    }
+
+    /// Checks that the answer is this problem, as every problem is to be, and that its detail says all of this.
+    #[track_caller]
+    pub(crate) fn expect_problem(&self, status: u16, code: &str, says: &[&str]) -> serde_json::Value {
+        let problem = self.expect(status);
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{problem}");
+        assert_eq!(problem["type"], format!("urn:adtally:problem:{code}"), "{problem}");
+        assert_eq!(problem["status"], status, "{problem}");
+        assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"), "{problem}");
+        assert!(problem["title"].is_string(), "{problem}");
+        let detail = problem["detail"].as_str().unwrap();
+        for part in says {
+            assert!(detail.contains(part), "{part:?} is missing: {problem}");
+        }
+        problem
+    }
+}
+
+/// A connection for bytes that no well-behaved client sends.
+pub(crate) struct Connection(TcpStream);
+
+impl Connection {
+    /// Sends these bytes.
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
+        self.0.write_all(bytes.as_ref()).unwrap();
+        self
+    }
+
+    /// Everything the server sends until it closes the connection; nothing more is sent.
+    pub(crate) fn read_to_end(mut self) -> String {
+        self.0.shutdown(std::net::Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        self.0.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// What the server sends up to and including this text.
+    #[track_caller]
+    pub(crate) fn read_until(&mut self, text: &str) -> String {
+        let mut answer = Vec::new();
+        let mut byte = [0];
+        while !answer.ends_with(text.as_bytes()) {
+            match self.0.read(&mut byte) {
+                Ok(1) => answer.push(byte[0]),
+                end => panic!("{end:?} after {:?}", String::from_utf8_lossy(&answer)),
+            }
+        }
+        String::from_utf8(answer).unwrap()
+    }
+
+    /// Vanishes without a word.
+    pub(crate) fn vanish(self) {
+        drop(self.0);
+    }
+}
