@@ -100,38 +100,41 @@ impl Kind {
             }
             Self::TooManyUploads => ("too_many_uploads", S::SERVICE_UNAVAILABLE, "Too many uploads at once"),
             Self::Draining => ("draining", S::SERVICE_UNAVAILABLE, "The server is stopping"),
-            Self::Failure(kind) => describe_failure(kind),
+            Self::Failure(kind) => {
+                let (status, title) = describe_failure(kind);
+                (kind.name(), status, title)
+            }
         }
     }
 }
 
-fn describe_failure(kind: FailureKind) -> (&'static str, StatusCode, &'static str) {
+fn describe_failure(kind: FailureKind) -> (StatusCode, &'static str) {
     use FailureKind as F;
     use StatusCode as S;
     match kind {
-        F::EmptyInput => ("empty_input", S::UNPROCESSABLE_ENTITY, "The input is empty"),
-        F::MissingColumns => ("missing_columns", S::UNPROCESSABLE_ENTITY, "Required columns are missing"),
-        F::DuplicateColumns => ("duplicate_columns", S::UNPROCESSABLE_ENTITY, "Columns have the same name"),
-        F::TooManyCampaigns => ("too_many_campaigns", S::UNPROCESSABLE_ENTITY, "Too many different campaign ids"),
-        F::TotalsOverflow => ("totals_overflow", S::UNPROCESSABLE_ENTITY, "Totals are too large"),
-        F::DamagedCompression => ("damaged_compression", S::UNPROCESSABLE_ENTITY, "Compressed data is damaged"),
-        F::TextTooLarge => ("text_too_large", S::PAYLOAD_TOO_LARGE, "Too much text comes out of decompression"),
-        F::DecompressionRatio => ("decompression_ratio", S::PAYLOAD_TOO_LARGE, "The data is compressed too well"),
-        F::UploadTooLarge => ("upload_too_large", S::PAYLOAD_TOO_LARGE, "The upload is too large"),
-        F::UploadIncomplete => ("upload_incomplete", S::BAD_REQUEST, "The upload broke off"),
-        F::SenderStalled => ("sender_stalled", S::REQUEST_TIMEOUT, "The sender fell silent"),
-        F::LengthMismatch => ("length_mismatch", S::BAD_REQUEST, "Not as many bytes as announced"),
-        F::DigestMismatch => ("digest_mismatch", S::BAD_REQUEST, "The contents are others than the digest says"),
-        F::InvalidDigest => ("invalid_digest", S::BAD_REQUEST, "The digest cannot be understood"),
-        F::MalformedForm => ("malformed_form", S::BAD_REQUEST, "The form cannot be taken apart"),
-        F::FormWithoutFile => ("form_without_file", S::BAD_REQUEST, "The form has no file"),
-        F::FormTooLarge => ("form_too_large", S::PAYLOAD_TOO_LARGE, "The form has too many parts"),
-        F::InvalidName => ("invalid_name", S::BAD_REQUEST, "This cannot be a name"),
-        F::UploadCancelled => ("upload_cancelled", S::CONFLICT, "The job was cancelled"),
-        F::ServerStopped => ("server_stopped", S::SERVICE_UNAVAILABLE, "The server was stopped"),
-        F::StorageFull => ("storage_full", S::INSUFFICIENT_STORAGE, "There is no room for the results"),
-        F::StoreUnavailable => ("store_unavailable", S::SERVICE_UNAVAILABLE, "The store does not answer"),
-        F::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "Something went wrong here"),
+        F::EmptyInput => (S::UNPROCESSABLE_ENTITY, "The input is empty"),
+        F::MissingColumns => (S::UNPROCESSABLE_ENTITY, "Required columns are missing"),
+        F::DuplicateColumns => (S::UNPROCESSABLE_ENTITY, "Columns have the same name"),
+        F::TooManyCampaigns => (S::UNPROCESSABLE_ENTITY, "Too many different campaign ids"),
+        F::TotalsOverflow => (S::UNPROCESSABLE_ENTITY, "Totals are too large"),
+        F::DamagedCompression => (S::UNPROCESSABLE_ENTITY, "Compressed data is damaged"),
+        F::TextTooLarge => (S::PAYLOAD_TOO_LARGE, "Too much text comes out of decompression"),
+        F::DecompressionRatio => (S::PAYLOAD_TOO_LARGE, "The data is compressed too well"),
+        F::UploadTooLarge => (S::PAYLOAD_TOO_LARGE, "The upload is too large"),
+        F::UploadIncomplete => (S::BAD_REQUEST, "The upload broke off"),
+        F::SenderStalled => (S::REQUEST_TIMEOUT, "The sender fell silent"),
+        F::LengthMismatch => (S::BAD_REQUEST, "Not as many bytes as announced"),
+        F::DigestMismatch => (S::BAD_REQUEST, "The contents are others than the digest says"),
+        F::InvalidDigest => (S::BAD_REQUEST, "The digest cannot be understood"),
+        F::MalformedForm => (S::BAD_REQUEST, "The form cannot be taken apart"),
+        F::FormWithoutFile => (S::BAD_REQUEST, "The form has no file"),
+        F::FormTooLarge => (S::PAYLOAD_TOO_LARGE, "The form has too many parts"),
+        F::InvalidName => (S::BAD_REQUEST, "This cannot be a name"),
+        F::UploadCancelled => (S::CONFLICT, "The job was cancelled"),
+        F::ServerStopped => (S::SERVICE_UNAVAILABLE, "The server was stopped"),
+        F::StorageFull => (S::INSUFFICIENT_STORAGE, "There is no room for the results"),
+        F::StoreUnavailable => (S::SERVICE_UNAVAILABLE, "The store does not answer"),
+        F::Internal => (S::INTERNAL_SERVER_ERROR, "Something went wrong here"),
     }
 }
 

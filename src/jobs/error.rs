@@ -88,6 +88,36 @@ impl FailureKind {
         )
     }
 
+    /// The stable name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EmptyInput => "empty_input",
+            Self::MissingColumns => "missing_columns",
+            Self::DuplicateColumns => "duplicate_columns",
+            Self::TooManyCampaigns => "too_many_campaigns",
+            Self::TotalsOverflow => "totals_overflow",
+            Self::DamagedCompression => "damaged_compression",
+            Self::TextTooLarge => "text_too_large",
+            Self::DecompressionRatio => "decompression_ratio",
+            Self::UploadTooLarge => "upload_too_large",
+            Self::UploadIncomplete => "upload_incomplete",
+            Self::SenderStalled => "sender_stalled",
+            Self::LengthMismatch => "length_mismatch",
+            Self::DigestMismatch => "digest_mismatch",
+            Self::InvalidDigest => "invalid_digest",
+            Self::MalformedForm => "malformed_form",
+            Self::FormWithoutFile => "form_without_file",
+            Self::FormTooLarge => "form_too_large",
+            Self::InvalidName => "invalid_name",
+            Self::UploadCancelled => "upload_cancelled",
+            Self::ServerStopped => "server_stopped",
+            Self::StorageFull => "storage_full",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
     /// This reason, in these words.
     pub fn because(self, detail: impl Into<String>) -> Failure {
         Failure { kind: self, detail: detail.into() }

@@ -24,7 +24,7 @@ use super::live::Live;
 use super::reports;
 use super::results_dir::{ResultsDir, Staged};
 use super::store::{Inserted, JobFilter, ResultFile, Store, StoreError};
-use super::upload::Upload;
+use super::upload::{Upload, count_end};
 use crate::engine::{Kernel, Limits, TallyOptions};
 use crate::ingest::{Coding, PipelineOptions, Workers};
 
@@ -248,6 +248,7 @@ impl Jobs {
         let mut job = Job::clone(&live.latest());
         job.end(state, Some(failure), self.config.keep_finished);
         let job = Arc::new(job);
+        count_end(&job);
         live.end(Arc::clone(&job));
         self.record_end(&job).await;
     }

@@ -156,6 +156,7 @@ impl Upload {
         }
         self.has_ended = true;
         let job = Arc::new(job);
+        count_end(&job);
         self.jobs.publish_results(&job).await;
         self.live.end(Arc::clone(&job));
         self.jobs.forget_live(job.id);
@@ -187,6 +188,18 @@ impl Drop for Upload {
             let end = async move { jobs.end_without_results(&live, failure).await };
             self.jobs.tracker().spawn_on(end, &runtime);
         }
+    }
+}
+
+/// Adds a job that has ended to the metrics.
+pub(super) fn count_end(job: &Job) {
+    let outcome = job.details.error.as_ref().map_or(job.state.name(), |failure| failure.kind.name());
+    metrics::counter!("adtally_uploads_total", "outcome" => outcome).increment(1);
+    metrics::counter!("adtally_received_bytes_total").increment(job.details.progress.bytes_received);
+    if let Some(stats) = &job.details.stats {
+        let count = |result, rows| metrics::counter!("adtally_rows_total", "result" => result).increment(rows);
+        count("counted", stats.rows_read - stats.rows_skipped);
+        count("skipped", stats.rows_skipped);
     }
 }
 

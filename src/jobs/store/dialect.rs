@@ -43,7 +43,8 @@ impl Dialect {
                 connection
                     .execute(
                         "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-                         PRAGMA foreign_keys = ON; PRAGMA journal_size_limit = 67108864",
+                         PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; \
+                         PRAGMA journal_size_limit = 67108864",
                     )
                     .await?;
             }
