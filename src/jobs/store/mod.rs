@@ -119,7 +119,7 @@ impl Store {
     /// # Errors
     /// When it does not.
     pub async fn check(&self) -> Result<(), StoreError> {
-        sqlx::query(sql::CHECK).fetch_one(&self.pool).await?;
+        sqlx::query(sql::CHECK).fetch_optional(&self.pool).await?;
         Ok(())
     }
 
