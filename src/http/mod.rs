@@ -98,6 +98,7 @@ async fn not_found(uri: Uri) -> Problem {
     Problem::new(Kind::NotFound, format!("{:?}: the interface is described at /openapi.yaml", uri.path()))
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "the layer hands it over")]
 fn answer_panic(panic: Box<dyn Any + Send>) -> Response {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     Problem::internal(&format_args!("panic: {}", text.unwrap_or("without words"))).into_response()

@@ -22,7 +22,10 @@ const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 /// What a request comes to when it is refused or fails. It becomes a document on its way out, when the request id
 /// is known: see [`render`].
 #[derive(Clone, Debug)]
-pub(super) struct Problem {
+pub(super) struct Problem(Box<Facts>);
+
+#[derive(Clone, Debug)]
+struct Facts {
     kind: Kind,
     detail: Cow<'static, str>,
     job: Option<JobId>,
@@ -174,7 +177,7 @@ impl Problem {
             StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, RETRY_AFTER_SECONDS)),
             _ => None,
         };
-        Self { kind, detail: detail.into(), job: None, limit: None, header, cause: None }
+        Self(Box::new(Facts { kind, detail: detail.into(), job: None, limit: None, header, cause: None }))
     }
 
     /// A failure of ours: the cause is for the log, not for the sender.
@@ -183,25 +186,30 @@ impl Problem {
     }
 
     fn failure_of_ours(kind: FailureKind, detail: &'static str, cause: &dyn std::fmt::Display) -> Self {
-        Self { cause: Some(cause.to_string().into()), ..Self::new(Kind::Failure(kind), detail) }
+        let mut problem = Self::new(Kind::Failure(kind), detail);
+        problem.0.cause = Some(cause.to_string().into());
+        problem
     }
 
     /// What was wrong, in words.
     pub(super) fn detail(&self) -> &str {
-        &self.detail
+        &self.0.detail
     }
 
     /// A limit that a request passed, as a reader of the configuration knows it.
-    pub(super) fn with_limit(self, name: &'static str, value: u64) -> Self {
-        Self { limit: Some(Limit { name, value }), ..self }
+    pub(super) fn with_limit(mut self, name: &'static str, value: u64) -> Self {
+        self.0.limit = Some(Limit { name, value });
+        self
     }
 
-    fn with_header(self, name: HeaderName, value: HeaderValue) -> Self {
-        Self { header: Some((name, value)), ..self }
+    fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.header = Some((name, value));
+        self
     }
 
-    fn with_job(self, job: JobId) -> Self {
-        Self { job: Some(job), ..self }
+    fn with_job(mut self, job: JobId) -> Self {
+        self.0.job = Some(job);
+        self
     }
 
     pub(super) fn unsupported_media_type(given: &str) -> Self {
@@ -274,8 +282,8 @@ impl From<PathRejection> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut response = self.kind.describe().1.into_response();
-        if let Some(job) = self.job {
+        let mut response = self.0.kind.describe().1.into_response();
+        if let Some(job) = self.0.job {
             response.extensions_mut().insert(JobTag(job));
         }
         response.extensions_mut().insert(self);
@@ -285,7 +293,7 @@ impl IntoResponse for Problem {
 
 /// Writes the problem that a response carries, if any, as its body.
 pub(super) fn render(mut response: Response, request_id: &str) -> Response {
-    let problem = match response.extensions_mut().remove::<Problem>() {
+    let Problem(problem) = match response.extensions_mut().remove::<Problem>() {
         Some(problem) => problem,
         // An answer of the router itself, which adds the methods on its way out.
         None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {

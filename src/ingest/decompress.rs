@@ -164,7 +164,7 @@ impl Decompressor {
             return Ok(Step::default());
         };
         if !self.is_unfinished {
-            return self.expect_no_more(Coding::Brotli, input);
+            return expect_no_more(Coding::Brotli, input);
         }
         let (mut available_in, mut available_out) = (input.len(), output.len());
         let (mut consumed, mut produced, mut total) = (0, 0, 0);
@@ -191,7 +191,7 @@ impl Decompressor {
             return self.inflate_rest(output);
         };
         if !self.is_unfinished {
-            return self.expect_no_more(Coding::Deflate, input);
+            return expect_no_more(Coding::Deflate, input);
         }
         // RFC 1950, 2.2: the low four bits are 8 for deflate, and the others at most 7; RFC 1951 starts with the
         // same only for a stored block with odd padding, which no compressor writes.
@@ -212,11 +212,6 @@ impl Decompressor {
             }
             _ => Ok(Step::default()),
         }
-    }
-
-    /// These formats are one stream: nothing may follow.
-    fn expect_no_more(&self, coding: Coding, input: &[u8]) -> Result<Step, DecompressError> {
-        if input.is_empty() { Ok(Step::default()) } else { Err(damaged(coding, &"something else follows its end")) }
     }
 
     fn step_gzip(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, DecompressError> {
@@ -270,6 +265,11 @@ impl Decompressor {
 fn new_gzip_member() -> Decompress {
     // The largest window that deflate has: 2^15 bytes.
     Decompress::new_gzip(15)
+}
+
+/// Some formats are one stream: nothing may follow.
+fn expect_no_more(coding: Coding, input: &[u8]) -> Result<Step, DecompressError> {
+    if input.is_empty() { Ok(Step::default()) } else { Err(damaged(coding, &"something else follows its end")) }
 }
 
 /// One call of the inflater, and what it did.

@@ -150,6 +150,7 @@ mod as_label {
 
     use super::{Encoding, encoding_for_label};
 
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
     pub(super) fn serialize<S: Serializer>(encoding: &&'static Encoding, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&encoding.name().to_ascii_lowercase())
     }

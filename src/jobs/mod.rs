@@ -14,6 +14,7 @@ mod upload;
 pub use error::{Failure, FailureKind, JobError};
 pub use job::{FileState, Job, JobFile, JobId, JobOptions, Leader, Progress, State};
 pub use live::Stopped;
+pub use reports::fingerprint;
 pub use service::{Begun, Jobs, JobsConfig, NewJob};
 pub use store::{JobFilter, ResultFile, Store, StoreError};
 pub use upload::{FileOptions, Upload};

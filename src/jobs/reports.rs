@@ -7,9 +7,10 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
 use super::job::JobOptions;
-use super::store::{Output, ResultFile, ResultPiece};
+use super::store::{Output, ResultFile, ResultPiece, STATS_NAME};
 use crate::engine::report::{CAMPAIGN_COLUMNS, Stats, campaign_table, list_name, rejects_table};
 use crate::engine::{Aggregate, CampaignTotals, Metric};
+use crate::ingest::Sha256Digest;
 
 /// Contents are cut behind the first line that ends beyond this.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -37,7 +38,7 @@ impl Reports {
         if !self.aggregate.rejects().is_empty() {
             names.push("rejects.csv".into());
         }
-        names.push("stats.json".into());
+        names.push(STATS_NAME.into());
         names
     }
 
@@ -71,7 +72,7 @@ impl Reports {
         }
         let mut stats = serde_json::to_vec_pretty(&self.stats).map_err(|error| error.to_string())?;
         stats.push(b'\n');
-        ResultWriter::new("stats.json".into(), outputs).write_all(&stats).await
+        ResultWriter::new(STATS_NAME.into(), outputs).write_all(&stats).await
     }
 }
 
@@ -140,13 +141,19 @@ impl<'a> ResultWriter<'a> {
 
     async fn end(self) -> Result<(), String> {
         let Self { name, length, sha256, outputs } = self;
-        let etag = sha256.finalize().iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+        let etag = fingerprint(sha256.finalize().into());
         outputs.send(Ok(Output::End(ResultFile { name, length, etag }))).await.map_err(|error| error.to_string())
     }
 
     async fn send(&self, output: Output) -> Result<(), String> {
         self.outputs.send(Ok(output)).await.map_err(|error| error.to_string())
     }
+}
+
+/// Hexadecimal digits that are others when a digest is: half of it is plenty.
+#[must_use]
+pub fn fingerprint(digest: Sha256Digest) -> String {
+    digest.iter().take(16).fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
 }
 
 /// The contents of a stored piece.

@@ -1,6 +1,5 @@
 //! The real server in a process of its own, on a port of its own, and a client for it.
 
-use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -40,9 +39,9 @@ impl Service {
     }
 
     /// A server with further options.
-    pub(crate) fn start_with<S: AsRef<OsStr>>(arguments: &[S]) -> Self {
+    pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let arguments = arguments.iter().map(|argument| argument.as_ref().to_str().unwrap().to_owned()).collect();
+        let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
         let mut service =
             Self { process: None, directory, arguments, address: String::new(), agent: config.new_agent() };

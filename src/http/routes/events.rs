@@ -34,15 +34,15 @@ pub(in crate::http) async fn get(
     let id = app.jobs.get(&job).await?.id;
     let changes = app.jobs.watch(id);
     let job = app.jobs.get(&id.to_string()).await?;
-    let events = events(job, changes).map(Ok::<_, Infallible>);
+    let events = events(&job, changes).map(Ok::<_, Infallible>);
     let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(HEARTBEAT)).into_response();
     response.extensions_mut().insert(JobTag(id));
     Ok(response)
 }
 
 /// The state, then every progress, then the last state.
-fn events(job: Arc<Job>, changes: Option<watch::Receiver<Arc<Job>>>) -> impl Stream<Item = Event> {
-    let first = event("state", &job);
+fn events(job: &Job, changes: Option<watch::Receiver<Arc<Job>>>) -> impl Stream<Item = Event> + use<> {
+    let first = event("state", job);
     let changes = changes.filter(|_| !job.state.is_final());
     let rest = stream::unfold((changes, job.state), |(changes, state)| async move {
         let mut changes = changes?;

@@ -17,8 +17,9 @@ use crate::http::App;
 use crate::http::log::JobTag;
 use crate::http::options::{Query, invalid_option, preferred_wait_seconds};
 use crate::http::problem::{Kind, Problem};
+use crate::http::routes::set_field;
 use crate::http::view::{JobList, JobView, path};
-use crate::jobs::{Job, JobFilter};
+use crate::jobs::{Job, JobFilter, fingerprint};
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
@@ -84,9 +85,8 @@ async fn wait_for_change(
 /// A job as JSON, and its entity tag: weak, as compression may change the bytes.
 fn document(job: &Job) -> Result<(Vec<u8>, String), Problem> {
     let body = serde_json::to_vec(&JobView::new(job)).map_err(|error| Problem::internal(&error))?;
-    let digest = Sha256::digest(&body);
-    let digits: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
-    Ok((body, format!("W/\"{digits}\"")))
+    let etag = format!("W/\"{}\"", fingerprint(Sha256::digest(&body).into()));
+    Ok((body, etag))
 }
 
 fn respond(job: &Job, if_none_match: Option<&IfNoneMatch>) -> Result<Response, Problem> {
@@ -101,21 +101,14 @@ fn respond(job: &Job, if_none_match: Option<&IfNoneMatch>) -> Result<Response, P
         ([(CONTENT_TYPE, "application/json")], body).into_response()
     };
     let headers = response.headers_mut();
-    set(headers, ETAG, &etag);
-    set(headers, CONTENT_LOCATION, &path(job.id));
+    set_field(headers, ETAG, &etag);
+    set_field(headers, CONTENT_LOCATION, &path(job.id));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if !job.state.is_final() {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response.extensions_mut().insert(JobTag(job.id));
     Ok(response)
-}
-
-/// Sets a field whose value is made of ids and digits.
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
 }
 
 /// `GET /v1/jobs`
@@ -154,7 +147,7 @@ pub(in crate::http) async fn list(State(app): State<App>, uri: Uri) -> Result<Re
             }
         }
         let parameters = parameters.append_pair("cursor", &cursor.to_string()).finish();
-        set(response.headers_mut(), LINK, &format!("</v1/jobs?{parameters}>; rel=\"next\""));
+        set_field(response.headers_mut(), LINK, &format!("</v1/jobs?{parameters}>; rel=\"next\""));
     }
     Ok(response)
 }

@@ -5,3 +5,12 @@ pub(super) mod jobs;
 pub(super) mod results;
 pub(super) mod service;
 pub(super) mod uploads;
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+/// Sets a field to a value that is made of ids, digits and names of results.
+fn set_field(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Ok(value) = HeaderValue::from_str(value) {
+        headers.insert(name, value);
+    }
+}

@@ -9,7 +9,7 @@ use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE,
     ETAG, VARY,
 };
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use headers::{HeaderMapExt as _, IfNoneMatch, IfRange, Range};
 
@@ -17,6 +17,7 @@ use crate::http::App;
 use crate::http::log::JobTag;
 use crate::http::options::{Query, prefers_json};
 use crate::http::problem::{Kind, Problem};
+use crate::http::routes::set_field;
 use crate::http::table;
 use crate::http::view::path;
 use crate::jobs::{Job, ResultFile};
@@ -31,7 +32,7 @@ pub(in crate::http) async fn get(
     let Path((job, file)) = address?;
     Query::read(&uri, &[])?;
     let (job, result) = app.jobs.result(&job, &file).await?;
-    let is_table = result.name.ends_with(".csv");
+    let is_table = result.is_table();
     let as_json = match prefers_json(&headers) {
         Some(as_json) => as_json && is_table,
         None if is_table => {
@@ -52,8 +53,8 @@ pub(in crate::http) async fn get(
         }
     };
     let headers = response.headers_mut();
-    set(headers, ETAG, &etag);
-    set(headers, CONTENT_LOCATION, &format!("{}/results/{}", path(job.id), result.name));
+    set_field(headers, ETAG, &etag);
+    set_field(headers, CONTENT_LOCATION, &format!("{}/results/{}", path(job.id), result.name));
     headers.insert(VARY, HeaderValue::from_static("accept"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response.extensions_mut().insert(JobTag(job.id));
@@ -71,37 +72,47 @@ fn contents(
     let length = result.length;
     let is_same = headers.typed_get::<IfRange>().is_none_or(|condition| !condition.is_modified(Some(etag), None));
     let range = headers.typed_get::<Range>().filter(|_| is_same);
-    let (status, start, end) = match range.and_then(|range| one_range(&range, length)) {
-        Some(Some((start, end))) => (StatusCode::PARTIAL_CONTENT, start, end),
-        Some(None) => return Err(Problem::range_not_satisfiable(length)),
-        None => (StatusCode::OK, 0, length),
+    let (status, start, end) = match range.map_or(Wanted::Everything, |range| wanted(&range, length)) {
+        Wanted::Everything => (StatusCode::OK, 0, length),
+        Wanted::Part { start, end } => (StatusCode::PARTIAL_CONTENT, start, end),
+        Wanted::Nothing => return Err(Problem::range_not_satisfiable(length)),
     };
     let body = Body::from_stream(app.jobs.read_result(job.id, &result.name, start, end));
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
-    let is_table = result.name.ends_with(".csv");
-    let content_type = if is_table { "text/csv; charset=utf-8; header=present" } else { "application/json" };
+    let content_type = if result.is_table() { "text/csv; charset=utf-8; header=present" } else { "application/json" };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(end - start));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    set(headers, CONTENT_DISPOSITION, &format!("attachment; filename=\"{}\"", result.name));
+    set_field(headers, CONTENT_DISPOSITION, &format!("attachment; filename=\"{}\"", result.name));
     if status == StatusCode::PARTIAL_CONTENT {
-        set(headers, CONTENT_RANGE, &format!("bytes {start}-{}/{length}", end - 1));
+        set_field(headers, CONTENT_RANGE, &format!("bytes {start}-{}/{length}", end - 1));
     }
     Ok(response)
 }
 
-/// The one range that is asked for, if it is one, and if it is there. More than one at once may be answered with the
-/// whole (RFC 9110, 14.2).
-fn one_range(range: &Range, length: u64) -> Option<Option<(u64, u64)>> {
+/// What a range asks for.
+enum Wanted {
+    Everything,
+    /// Bytes from `start` up to `end`.
+    Part {
+        start: u64,
+        end: u64,
+    },
+    /// What lies beyond the end.
+    Nothing,
+}
+
+/// More than one range at once may be answered with the whole (RFC 9110, 14.2).
+fn wanted(range: &Range, length: u64) -> Wanted {
     use std::ops::Bound;
 
     let mut ranges = range.satisfiable_ranges(length);
     let Some((start, end)) = ranges.next() else {
-        return Some(None);
+        return Wanted::Nothing;
     };
     if ranges.next().is_some() {
-        return None;
+        return Wanted::Everything;
     }
     let start = match start {
         Bound::Included(start) => start,
@@ -113,12 +124,5 @@ fn one_range(range: &Range, length: u64) -> Option<Option<(u64, u64)>> {
         Bound::Excluded(end) => end.min(length),
         Bound::Unbounded => length,
     };
-    Some((start < end).then_some((start, end)))
-}
-
-/// Sets a field whose value is made of ids, digits and names of results.
-fn set(headers: &mut HeaderMap, name: HeaderName, value: &str) {
-    if let Ok(value) = HeaderValue::from_str(value) {
-        headers.insert(name, value);
-    }
+    if start < end { Wanted::Part { start, end } } else { Wanted::Nothing }
 }

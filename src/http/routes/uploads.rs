@@ -18,6 +18,7 @@ use crate::http::options::{
     job_options, media, refuse_part_of_file,
 };
 use crate::http::problem::{Kind, Problem};
+use crate::http::routes::set_field;
 use crate::http::view::{JobView, path};
 use crate::jobs::{Begun, Failure, FailureKind, FileOptions, Job, JobError, NewJob, Upload};
 
@@ -70,7 +71,7 @@ async fn receive_file(
     let new = new_job(&app, headers, name, job_options(&query, content_type.as_ref())?)?;
     let mut upload = match app.jobs.begin(new).await? {
         Begun::Upload(upload) => upload,
-        Begun::Before(job) => return replay(&job),
+        Begun::Before(job) => return Ok(replay(&job)),
     };
     let limits = app.body_limits();
     let mut body = UploadBody::new(request.into_body(), limits, upload.stopped());
@@ -96,7 +97,7 @@ async fn receive_form(app: App, request: Request, known_options: &[&str]) -> Res
     let new = new_job(&app, &headers, name, job_options(&query, None)?)?;
     let upload = match app.jobs.begin(new).await? {
         Begun::Upload(upload) => upload,
-        Begun::Before(job) => return replay(&job),
+        Begun::Before(job) => return Ok(replay(&job)),
     };
     let limits = app.body_limits();
     let stopped = upload.stopped();
@@ -203,20 +204,17 @@ fn created(job: &Job) -> Response {
 }
 
 /// The answer to a job that was created before with the same key: the same again.
-fn replay(job: &Job) -> Result<Response, Problem> {
+fn replay(job: &Job) -> Response {
     let mut response = match &job.details.error {
         Some(failure) => Problem::from(JobError::Failed { id: job.id, failure: failure.clone() }).into_response(),
         None => Json(JobView::new(job)).into_response(),
     };
     response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     set_location(&mut response, job);
-    Ok(response)
+    response
 }
 
 fn set_location(response: &mut Response, job: &Job) {
-    // An id makes a header value.
-    if let Ok(location) = HeaderValue::from_str(&path(job.id)) {
-        response.headers_mut().insert(LOCATION, location);
-    }
+    set_field(response.headers_mut(), LOCATION, &path(job.id));
     response.extensions_mut().insert(JobTag(job.id));
 }

@@ -15,6 +15,7 @@ use sqlx::{AnyPool, Row as _, Transaction};
 use thiserror::Error;
 use tokio::sync::{Mutex, MutexGuard};
 
+pub(super) use results::STATS_NAME;
 pub use results::{Output, ResultFile, ResultPiece};
 
 use super::error::Failure;

@@ -6,6 +6,9 @@ use tokio::sync::mpsc;
 use super::{Store, StoreError, sql, update};
 use crate::jobs::job::{Job, JobId};
 
+/// The name of the one result that is not a table.
+pub(in crate::jobs) const STATS_NAME: &str = "stats.json";
+
 /// What is to be stored of a result, in order.
 #[derive(Debug)]
 pub enum Output {
@@ -35,6 +38,14 @@ pub struct ResultFile {
     pub length: u64,
     /// Hexadecimal digits that are others when the contents are.
     pub etag: String,
+}
+
+impl ResultFile {
+    /// True for a table, false for the statistics.
+    #[must_use]
+    pub fn is_table(&self) -> bool {
+        self.name != STATS_NAME
+    }
 }
 
 /// A piece of a result's contents.
