@@ -11,7 +11,7 @@ use axum::body::Body;
 use axum::http::header::EXPECT;
 use axum::http::{HeaderMap, Request};
 use bytes::Bytes;
-use futures_util::Stream;
+use futures_util::{Stream, StreamExt as _};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::runtime::Handle;
@@ -119,6 +119,37 @@ impl Stream for UploadBody {
         }
         Poll::Pending
     }
+}
+
+/// Bytes of a form that have been handed to its reader since that last had something to show. The reader keeps them until it
+/// has, so there must not be many.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unshown(Arc<AtomicU64>);
+
+impl Unshown {
+    /// The reader has shown something.
+    pub(super) fn clear(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}
+
+/// The most bytes of a form between two of its parts, headers of parts included, and before the first.
+pub(super) const MAX_UNSHOWN_BYTES: u64 = 1024 * 1024;
+
+/// The body of an upload that is a form, for the form's reader.
+pub(super) fn form_source(
+    body: UploadBody,
+    unshown: Unshown,
+) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
+    body.map(move |piece| {
+        let piece = piece?;
+        let unshown_bytes = unshown.0.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        if unshown_bytes > MAX_UNSHOWN_BYTES {
+            let detail = format!("no part of the form begins or goes on within {MAX_UNSHOWN_BYTES} bytes");
+            return Err(FailureKind::MalformedForm.because(detail));
+        }
+        Ok(piece)
+    })
 }
 
 /// What of a body is read and thrown away after the request has been answered.

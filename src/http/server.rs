@@ -92,6 +92,8 @@ fn connection_builder(limits: ConnectionLimits) -> Builder<TokioExecutor> {
         .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)
+        // Some clients end their side of the connection with their request, and still want the answer.
+        .half_close(true)
         .max_headers(limits.max_header_fields)
         .max_buf_size(MAX_READ_BYTES);
     builder

@@ -7,11 +7,12 @@ use axum::extract::{FromRequest as _, Multipart, Path, Request, State};
 use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use futures_util::StreamExt as _;
+use bytes::Bytes;
 use futures_util::stream::unfold;
+use futures_util::{Stream, StreamExt as _};
 
 use crate::http::App;
-use crate::http::body::{UploadBody, too_large};
+use crate::http::body::{Unshown, UploadBody, form_source, too_large};
 use crate::http::log::JobTag;
 use crate::http::options::{
     DigestFault, Digests, JOB_OPTIONS, Media, Query, check_name, content_coding, content_length, idempotency_key,
@@ -101,11 +102,17 @@ async fn receive_form(app: App, request: Request, known_options: &[&str]) -> Res
     };
     let limits = app.body_limits();
     let stopped = upload.stopped();
-    let request = request.map(|body| Body::from_stream(UploadBody::new(body, limits, stopped)));
-    receive_parts(&app, request, upload).await
+    let unshown = Unshown::default();
+    let source = |body| Body::from_stream(form_source(UploadBody::new(body, limits, stopped), unshown.clone()));
+    receive_parts(&app, request.map(source), &unshown, upload).await
 }
 
-async fn receive_parts(app: &App, request: Request, mut upload: Box<Upload>) -> Result<Response, Problem> {
+async fn receive_parts(
+    app: &App,
+    request: Request,
+    unshown: &Unshown,
+    mut upload: Box<Upload>,
+) -> Result<Response, Problem> {
     let received = async {
         let mut form = Multipart::from_request(request, &())
             .await
@@ -113,16 +120,23 @@ async fn receive_parts(app: &App, request: Request, mut upload: Box<Upload>) -> 
         let mut parts = 0;
         let mut files = 0;
         while let Some(part) = form.next_field().await.map_err(|error| form_failure(&error))? {
+            unshown.clear();
             parts += 1;
             let max_form_parts = app.config.max_form_parts;
             if parts > max_form_parts {
                 let detail = format!("the form has more than {max_form_parts} parts; the limit is max_form_parts");
                 return Err(FailureKind::FormTooLarge.because(detail));
             }
-            if let Some(file_name) = part.file_name() {
-                let name = file_part_name(file_name)?;
+            let file_name = part.file_name().map(file_part_name).transpose()?;
+            let mut bytes = part_bytes(part, unshown).boxed();
+            if let Some(name) = file_name {
                 files += 1;
-                receive_part(&mut upload, part, name).await?;
+                let file = FileOptions { name, coding: None, length: None, with_digest: false };
+                upload.read_file(file, &mut bytes).await?;
+            } else {
+                while let Some(piece) = bytes.next().await {
+                    piece?;
+                }
             }
         }
         if files == 0 {
@@ -137,13 +151,12 @@ async fn receive_parts(app: &App, request: Request, mut upload: Box<Upload>) -> 
     }
 }
 
-async fn receive_part(upload: &mut Upload, part: Field<'_>, name: String) -> Result<(), Failure> {
-    let bytes = unfold(part, |mut part| async {
-        let chunk = part.chunk().await.map_err(|error| form_failure(&error)).transpose()?;
-        Some((chunk, part))
-    });
-    let file = FileOptions { name, coding: None, length: None, with_digest: false };
-    upload.read_file(file, &mut bytes.boxed()).await.map(drop)
+fn part_bytes<'a>(part: Field<'a>, unshown: &'a Unshown) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'a {
+    unfold(part, |mut part| async {
+        let piece = part.chunk().await.map_err(|error| form_failure(&error)).transpose()?;
+        unshown.clear();
+        Some((piece, part))
+    })
 }
 
 /// Some senders give a whole path.
