@@ -8,7 +8,7 @@ use super::error::Fatal;
 use super::record::{Fields, Found, LastRecord, RecordFinder, is_line_end};
 use super::report::SHOWN_RECORD_BYTES;
 use super::row::{SkipReason, is_blank};
-use super::scan::{Kernel, MIN_RECORD_LIMIT_BYTES, Scanned, Scanner};
+use super::scan::{Kernel, Scanned, Scanner};
 
 /// What a single input may make grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,8 +85,6 @@ impl Tally {
     /// Nothing read yet.
     #[must_use]
     pub fn new(options: TallyOptions) -> Self {
-        let scanner =
-            if options.limits.max_record_bytes < MIN_RECORD_LIMIT_BYTES { Kernel::Off } else { options.kernel };
         Self {
             options,
             columns: (!options.has_header).then_some(Columns::DEFAULT),
@@ -97,7 +95,7 @@ impl Tally {
             lines: LineCounter::default(),
             aggregate: Aggregate::new(options.limits.max_campaigns),
             fields: Fields::default(),
-            scanner: Scanner::new(scanner),
+            scanner: Scanner::new(options.kernel, options.delimiter.byte(), options.limits.max_record_bytes),
         }
     }
 

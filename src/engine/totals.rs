@@ -64,8 +64,8 @@ impl Key {
 
     #[inline(always)]
     fn is(self, other: Self) -> bool {
-        // Word by word: the words are in registers already.
-        self.low() == other.low() && self.high() == other.high()
+        // Word by word, as they are in registers already, and with one branch.
+        (self.low() ^ other.low()) | (self.high() ^ other.high()) == 0
     }
 
     fn long(hash: u64, offset: usize, len: usize) -> Self {
@@ -191,18 +191,32 @@ impl Lookup<'_> {
     }
 
     /// The campaign of a short id, if it is in the table.
-    #[inline(always)]
     pub(crate) fn find_short(&self, key: Key, hash: u64) -> Option<usize> {
-        let mask = self.slots.len() - 1;
-        let index = self.slots[word_to_index(hash) & mask] as usize & mask;
-        // Number 0 is nobody's key.
-        if self.entries[index].key.is(key) { Some(index) } else { self.find_short_further(key, hash) }
+        self.find(hash, |found| found == key)
     }
 
-    #[cold]
-    #[inline(never)]
-    fn find_short_further(&self, key: Key, hash: u64) -> Option<usize> {
-        self.find(hash, |found| found == key)
+    /// Never true. Asked once, it spares the question at every look into the table.
+    #[inline(always)]
+    pub(crate) fn has_no_slots(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    /// Adds to the lanes of the campaign of a short id; false if it is not in the table.
+    #[inline(always)]
+    pub(crate) fn add_short(&mut self, key: Key, addends: Lanes) -> bool {
+        let hash = self.hash(key);
+        let mask = self.slots.len() - 1;
+        let index = self.slots[word_to_index(hash) & mask] as usize & mask;
+        let entry = &mut self.entries[index];
+        // Nearly always the first look decides. Number 0 is nobody's key.
+        if entry.key.is(key) {
+            entry.lanes.add(addends);
+            return true;
+        }
+        // No function of its own: everything would have to leave its register for a call, even when it is not made.
+        let Some(index) = self.find(hash, |found| found.is(key)) else { return false };
+        self.add(index, addends);
+        true
     }
 
     /// The campaigns of short ids, given with their hashes; 0 for those that are not in the table, and for a few that are.
@@ -236,22 +250,23 @@ impl Lookup<'_> {
         std::hint::black_box(fetched);
     }
 
-    /// The campaign of an id of any length, if it is in the table.
+    /// Adds to the lanes of the campaign of an id of any length; false if it is not in the table.
     #[inline(never)]
-    pub(crate) fn find_id(&self, id: &[u8]) -> Option<usize> {
-        if id.len() <= MAX_SHORT_ID_BYTES {
+    pub(crate) fn add_id(&mut self, id: &[u8], addends: Lanes) -> bool {
+        let found = if id.len() <= MAX_SHORT_ID_BYTES {
             let key = Key::of_short_id(id);
             self.find_short(key, self.hash(key))
         } else {
             self.find_long(id, self.hash_long(id))
-        }
+        };
+        found.map(|campaign| self.add(campaign, addends)).is_some()
     }
 
     fn find_long(&self, id: &[u8], hash: u64) -> Option<usize> {
         self.find(hash, |key| key.is_long() && key.low() == hash && &self.long_ids[key.long_range()] == id)
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, hash: u64, is_wanted: impl Fn(Key) -> bool) -> Option<usize> {
         let mask = self.slots.len() - 1;
         let tag = tag(hash, mask);

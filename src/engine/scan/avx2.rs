@@ -3,16 +3,15 @@
 #![expect(clippy::cast_ptr_alignment, reason = "only unaligned loads are made")]
 
 use std::arch::x86_64::{
-    __m128i, __m256i, _mm_castsi128_ps, _mm_clmulepi64_si128, _mm_cvtsi32_si128, _mm_cvtsi128_si64, _mm_loadu_si128,
-    _mm_movemask_ps, _mm_or_si128, _mm_set_epi64x, _mm_set1_epi8, _mm_slli_si128, _mm_sub_epi32, _mm256_adds_epu8,
-    _mm256_cmpeq_epi8, _mm256_cvtepu32_epi64, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_movemask_epi8, _mm256_packus_epi32, _mm256_set_epi64x, _mm256_set1_epi8, _mm256_set1_epi16,
-    _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_shuffle_epi32,
-    _mm256_slli_epi64, _mm256_sllv_epi64, _mm256_sub_epi64, _mm256_xor_si256,
+    __m256i, _mm_clmulepi64_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_set1_epi8, _mm256_and_si256,
+    _mm256_andnot_si256, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_packus_epi32, _mm256_set_epi64x, _mm256_set1_epi8,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_shuffle_epi32,
+    _mm256_sub_epi64, _mm256_testz_si256, _mm256_xor_si256,
 };
 
 use super::marks::{self, Marked, Marks, Masks};
-use super::rows::{self, Batch, Cursor, Window};
+use super::rows::{self, Batch, Window};
 use super::{BLOCK_BYTES, Instructions, Job, SLACK_BYTES, Scanned};
 use crate::engine::error::Fatal;
 use crate::engine::totals::{Lanes, Lookup};
@@ -48,33 +47,46 @@ fn mark(window: &[u8], blocks: usize, delimiter: u8, marks: &mut Marks) -> Marke
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
-fn add_plain_rows<const STANDARD: bool, const QUOTED: bool>(
+fn add_plain_rows<const LINE_END: usize, const QUOTED: bool>(
     window: &Window<'_>,
-    cursor: &mut Cursor<'_>,
+    start: &mut usize,
+    room: &mut [usize],
     lookup: Lookup<'_>,
-) -> usize {
-    rows::add_plain_rows::<Avx2, STANDARD, QUOTED>(window, cursor, lookup)
+) -> u64 {
+    rows::add_plain_rows::<Avx2, LINE_END, QUOTED>(window, start, room, lookup)
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
-fn collect_batch<'a, const STANDARD: bool, const QUOTED: bool>(
+fn collect_batch<const LINE_END: usize, const QUOTED: bool>(
     window: &Window<'_>,
-    cursor: &mut Cursor<'a>,
+    start: &mut usize,
+    room: &mut [usize],
     lookup: &Lookup<'_>,
-    batch: &mut Batch<'a>,
+    batch: &mut Batch,
 ) {
-    rows::collect_batch::<Avx2, STANDARD, QUOTED>(window, cursor, lookup, batch);
+    rows::collect_batch::<Avx2, LINE_END, QUOTED>(window, start, room, lookup, batch);
 }
 
+/// The bytes of a block that are the wanted one: all ones, the others zero.
 #[inline(always)]
-fn mask_of(low: __m256i, high: __m256i, byte: u8) -> u64 {
-    // SAFETY: only inlined into the functions above, which have AVX2.
+fn equal(block: &[u8; BLOCK_BYTES], wanted: u8) -> [__m256i; 2] {
+    let start = block.as_ptr().cast::<__m256i>();
+    // SAFETY: the block has 64 bytes, and unaligned loads may start anywhere; only inlined into the functions above, which
+    // have AVX2.
     unsafe {
-        let wanted = _mm256_set1_epi8(byte.cast_signed());
-        let low = _mm256_movemask_epi8(_mm256_cmpeq_epi8(low, wanted)).cast_unsigned();
-        let high = _mm256_movemask_epi8(_mm256_cmpeq_epi8(high, wanted)).cast_unsigned();
-        u64::from(low) | u64::from(high) << 32
+        let wanted = _mm256_set1_epi8(wanted.cast_signed());
+        let (low, high) = (_mm256_loadu_si256(start), _mm256_loadu_si256(start.add(1)));
+        [_mm256_cmpeq_epi8(low, wanted), _mm256_cmpeq_epi8(high, wanted)]
     }
+}
+
+/// One bit for each byte.
+#[inline(always)]
+fn mask_of(block: &[u8; BLOCK_BYTES], wanted: u8) -> u64 {
+    let [low, high] = equal(block, wanted);
+    // SAFETY: AVX2 as in `equal`.
+    let (low, high) = unsafe { (_mm256_movemask_epi8(low), _mm256_movemask_epi8(high)) };
+    u64::from(low.cast_unsigned()) | u64::from(high.cast_unsigned()) << 32
 }
 
 impl Instructions for Avx2 {
@@ -83,35 +95,44 @@ impl Instructions for Avx2 {
         unsafe { mark(window, blocks, delimiter, marks) }
     }
 
-    fn add_plain_rows<const STANDARD: bool, const QUOTED: bool>(
+    fn add_plain_rows<const LINE_END: usize, const QUOTED: bool>(
         window: &Window<'_>,
-        cursor: &mut Cursor<'_>,
+        start: &mut usize,
+        room: &mut [usize],
         lookup: Lookup<'_>,
-    ) -> usize {
+    ) -> u64 {
         // SAFETY: as in `mark`.
-        unsafe { add_plain_rows::<STANDARD, QUOTED>(window, cursor, lookup) }
+        unsafe { add_plain_rows::<LINE_END, QUOTED>(window, start, room, lookup) }
     }
 
-    fn collect_batch<'a, const STANDARD: bool, const QUOTED: bool>(
+    fn collect_batch<const LINE_END: usize, const QUOTED: bool>(
         window: &Window<'_>,
-        cursor: &mut Cursor<'a>,
+        start: &mut usize,
+        room: &mut [usize],
         lookup: &Lookup<'_>,
-        batch: &mut Batch<'a>,
+        batch: &mut Batch,
     ) {
         // SAFETY: as in `mark`.
-        unsafe { collect_batch::<STANDARD, QUOTED>(window, cursor, lookup, batch) };
+        unsafe { collect_batch::<LINE_END, QUOTED>(window, start, room, lookup, batch) };
     }
 
     #[inline(always)]
     fn masks(block: &[u8; BLOCK_BYTES], delimiter: u8) -> Masks {
-        let start = block.as_ptr().cast::<__m256i>();
-        // SAFETY: the block has 64 bytes, and unaligned loads may start anywhere; AVX2 as in `mask_of`.
-        let (low, high) = unsafe { (_mm256_loadu_si256(start), _mm256_loadu_si256(start.add(1))) };
-        Masks {
-            delimiters: mask_of(low, high, delimiter),
-            newlines: mask_of(low, high, b'\n'),
-            returns: mask_of(low, high, b'\r'),
-            quotes: mask_of(low, high, b'"'),
+        Masks { delimiters: mask_of(block, delimiter), newlines: mask_of(block, b'\n'), returns: mask_of(block, b'\r') }
+    }
+
+    #[inline(always)]
+    fn quotes(block: &[u8; BLOCK_BYTES]) -> u64 {
+        mask_of(block, b'"')
+    }
+
+    #[inline(always)]
+    fn has_quotes(block: &[u8; BLOCK_BYTES]) -> bool {
+        let [low, high] = equal(block, b'"');
+        // SAFETY: AVX2 as in `equal`.
+        unsafe {
+            let any = _mm256_or_si256(low, high);
+            _mm256_testz_si256(any, any) == 0
         }
     }
 
@@ -133,42 +154,36 @@ impl Instructions for Avx2 {
     }
 
     #[inline(always)]
-    fn numbers(text: &[u8], before: &[u32; 4], ends: &[u32; 4], last_trim: u32) -> Option<Lanes> {
-        // The point is looked for in the text itself, which is there long before the vectors are. It may belong to a field
-        // before the spend; then the spend is shorter than its form allows.
-        let last_four = text.get(..ends[2] as usize)?.last_chunk::<4>()?;
-        // SAFETY: only inlined into the functions above, which have AVX2; the tables' rows are as long as what is loaded.
+    fn numbers(text: &[u8], start: usize, ends: [usize; 4], len: usize) -> Option<Lanes> {
+        // Rows behind the first need no further look.
+        if start < 8 && ends.iter().any(|end| start + end < 8) {
+            return None;
+        }
+        let load = |index: usize| load_8_before(text, start, ends[index]);
+        // SAFETY: only inlined into the functions above, which have AVX2.
         unsafe {
-            // Lane by lane the digits' values, the last digit in the last byte, zeros in front of the first.
-            let loaded = _mm256_set_epi64x(
-                load_8(text, before[3]),
-                load_8(text, before[2]),
-                load_8(text, before[1]),
-                load_8(text, before[0]),
-            );
+            // Lane by lane the last digit in the last byte, with whatever stands before the number in the first ones.
+            let loaded = _mm256_set_epi64x(load(3), load(2), load(1), load(0));
             let values = _mm256_xor_si256(loaded, _mm256_set1_epi8(b'0'.cast_signed()));
-            // Both were written one by one, long ago. From the loads above the compiler must not learn that they are the
-            // same: it would take the addresses out of the vector again.
-            let trim = _mm_slli_si128::<12>(_mm_cvtsi32_si128(last_trim.cast_signed()));
-            let lens_and_one = _mm_sub_epi32(_mm_sub_epi32(load_vector(ends), load_vector(before)), trim);
-            let bits = _mm256_slli_epi64::<3>(_mm256_cvtepu32_epi64(lens_and_one));
-            let aligned = _mm256_sllv_epi64(values, _mm256_sub_epi64(_mm256_set1_epi64x(72), bits));
-            // Where the spend has its point decides how its digits move.
-            let form = &SPEND_FORMS[usize::from(last_four[1] == b'.') + 2 * usize::from(last_four[2] == b'.')];
-            let digits = _mm256_shuffle_epi8(aligned, _mm256_loadu_si256((&raw const form.moves).cast::<__m256i>()));
-            // Highest bits say what is wrong: a byte above nine, a length outside of what is allowed.
-            let above_nine = _mm256_movemask_epi8(_mm256_adds_epu8(digits, _mm256_set1_epi8(0x76)));
-            let too_short = _mm_sub_epi32(lens_and_one, load_vector(&form.min_lens_and_one));
-            let too_long = _mm_sub_epi32(load_vector(&form.max_lens_and_one), lens_and_one);
-            let wrong_length = _mm_movemask_ps(_mm_castsi128_ps(_mm_or_si128(too_short, too_long)));
-            if above_nine | wrong_length != 0 {
+            let points = _mm256_movemask_epi8(_mm256_cmpeq_epi8(loaded, _mm256_set1_epi8(b'.'.cast_signed())));
+            let form = &SPEND_FORMS[(points.cast_unsigned() >> 21 & 3) as usize];
+            // Now the last digit comes first. Digits are kept up to the first byte above nine: adding one to all ones
+            // carries up to there.
+            let moved = _mm256_shuffle_epi8(values, load_vector(&form.moves));
+            let up_to_nine = _mm256_cmpeq_epi8(_mm256_min_epu8(moved, _mm256_set1_epi8(9)), moved);
+            let carried = _mm256_sub_epi64(up_to_nine, _mm256_set1_epi8(-1));
+            let keep = _mm256_andnot_si256(carried, up_to_nine);
+            let kept = _mm256_movemask_epi8(keep).cast_unsigned();
+            // No lane keeps more than its number has. So if all of them together have as many, each one has.
+            if kept.count_ones() as usize != len.wrapping_add(form.further) || form.needed & !kept != 0 {
                 return None;
             }
+            let digits = _mm256_and_si256(moved, keep);
             // Two digits, four digits, eight digits; then each number to the low half of its lane.
-            let pairs = _mm256_maddubs_epi16(digits, _mm256_set1_epi16(0x010a));
-            let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x0001_0064));
+            let pairs = _mm256_maddubs_epi16(digits, _mm256_set1_epi16(0x0a01));
+            let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x0064_0001));
             let packed = _mm256_packus_epi32(fours, _mm256_setzero_si256());
-            let eights = _mm256_madd_epi16(packed, _mm256_set1_epi32(0x0001_2710));
+            let eights = _mm256_madd_epi16(packed, _mm256_set1_epi32(0x2710_0001));
             let numbers = _mm256_shuffle_epi32::<0b11_01_10_00>(eights);
             Some(Lanes(std::mem::transmute::<__m256i, [u64; 4]>(numbers)))
         }
@@ -176,48 +191,52 @@ impl Instructions for Avx2 {
 }
 
 #[inline(always)]
-fn load_vector(of: &[u32; 4]) -> __m128i {
-    // SAFETY: the array has 16 bytes, and unaligned loads may start anywhere; only inlined into the functions above.
-    unsafe { _mm_loadu_si128(of.as_ptr().cast()) }
+fn load_vector(of: &[u8; 32]) -> __m256i {
+    // SAFETY: unaligned loads may start anywhere; only inlined into the functions above, which have AVX2.
+    unsafe { _mm256_loadu_si256(of.as_ptr().cast()) }
 }
 
-/// The eight bytes behind a position.
+/// The eight bytes before a position relative to `start`.
 #[inline(always)]
-fn load_8(text: &[u8], before: u32) -> i64 {
-    // The position before the first byte is -1. Extended one by one, or the compiler would compute addresses in vectors.
-    let start = before.cast_signed() as isize + 1;
-    debug_assert!(usize::try_from(start).is_ok_and(|start| start + 8 <= text.len()));
-    // SAFETY: as in `load_16`.
-    unsafe { text.as_ptr().offset(start).cast::<i64>().read_unaligned() }
+fn load_8_before(text: &[u8], start: usize, end: usize) -> i64 {
+    debug_assert!((8..=text.len()).contains(&(start + end)));
+    // The sum that all four loads have in common is formed first.
+    let before_start = text.as_ptr().wrapping_add(start).wrapping_sub(8);
+    // SAFETY: `numbers` has made sure that there are eight bytes before it, and fields end within the text.
+    unsafe { before_start.wrapping_add(end).cast::<i64>().read_unaligned() }
 }
 
-/// How the digits of a spend, the third lane, become those of its cents, and the lengths of the fields (and one) for which
-/// that is right; the other lanes stay as they are.
+/// How the digits of a spend, the third lane, become those of its cents; the other lanes are only turned around.
+#[repr(align(64))]
 struct SpendForm {
     moves: [u8; 32],
-    min_lens_and_one: [u32; 4],
-    max_lens_and_one: [u32; 4],
+    /// What must be among the bytes that are kept, a bit for each: the last digit of every number, and the other decimal.
+    needed: u32,
+    /// How many more bytes of all numbers are kept than these have with the bytes before them, modulo 2^64.
+    further: usize,
 }
 
 /// By the place of the point: none, before the last two digits, before the last, both of these.
 static SPEND_FORMS: [SpendForm; 4] = {
     const ZERO: u8 = 0x80;
-    const fn form(spend: [u8; 8], min_len: u32, max_len: u32) -> SpendForm {
+    const fn form(spend: [u8; 8], needed_of_spend: u32, further: isize) -> SpendForm {
         let mut moves = [0; 32];
         let mut byte = 0_u8;
         while byte < 32 {
             // A shuffle moves within sixteen bytes; the third lane is the first half of the second sixteen.
-            moves[byte as usize] = if byte >= 16 && byte < 24 { spend[byte as usize - 16] } else { byte % 16 };
+            let turned = byte % 16 / 8 * 8 + 7 - byte % 8;
+            moves[byte as usize] = if byte >= 16 && byte < 24 { spend[byte as usize - 16] } else { turned };
             byte += 1;
         }
-        SpendForm { moves, min_lens_and_one: [2, 2, min_len + 1, 2], max_lens_and_one: [9, 9, max_len + 1, 9] }
+        SpendForm { moves, needed: 0x0100_0101 | needed_of_spend << 16, further: further.cast_unsigned() }
     }
     [
-        // Two places up; more than six digits would lose the first.
-        form([2, 3, 4, 5, 6, 7, ZERO, ZERO], 1, 6),
-        form([ZERO, 0, 1, 2, 3, 4, 6, 7], 3, 8),
-        form([0, 1, 2, 3, 4, 5, 7, ZERO], 2, 8),
-        // No number, of whatever length.
-        form([0, 1, 2, 3, 4, 5, 6, 7], 8, 1),
+        // Two places up, and a digit before them. More than six would lose some, and their number then tells.
+        form([ZERO, ZERO, 7, 6, 5, 4, 3, 2], 0b100, -2),
+        // The point comes last: it is no digit. That the decimals are there makes it one of this field.
+        form([7, 6, 4, 3, 2, 1, 0, 5], 0b11, -5),
+        form([ZERO, 7, 5, 4, 3, 2, 1, 0], 0b10, -4),
+        // No number: the point comes first, and is not kept.
+        form([5, 7, 6, 4, 3, 2, 1, 0], 0b1, -4),
     ]
 };

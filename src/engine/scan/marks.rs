@@ -1,128 +1,212 @@
 //! Where the separators and the row ends of a window are.
 
-use super::{BLOCK_BYTES, Instructions, WINDOW_BYTES, index_to_position};
+use super::{ANY, BLOCK_BYTES, Instructions, WINDOW_BYTES};
 
-/// The special bytes of a block, one bit a byte.
+/// The special bytes of a block but its quotes, one bit a byte.
 pub(super) struct Masks {
     pub(super) delimiters: u64,
     pub(super) newlines: u64,
     pub(super) returns: u64,
-    pub(super) quotes: u64,
 }
 
-/// The marks of one window: positions in it, ascending. Room for one more block is left behind the last.
+/// The marks of one window.
+#[derive(Default)]
 pub(super) struct Marks {
-    /// Delimiters and row ends.
-    pub(super) separators: Box<[u32]>,
+    /// Those that separate fields.
+    pub(super) delimiters: Positions,
     /// Row ends: the LF, whether there is a CR before it or not.
-    pub(super) row_ends: Box<[u32]>,
+    pub(super) newlines: Positions,
 }
 
-impl Marks {
-    pub(super) fn new() -> Self {
-        let room = vec![0; WINDOW_BYTES + BLOCK_BYTES].into_boxed_slice();
-        Self { separators: room.clone(), row_ends: room }
+/// Positions in a window, as bits: those of eight bytes in one, the first one lowest. Behind those of the marked blocks
+/// stand eight bytes without any.
+pub(super) struct Positions([u8; POSITION_BYTES]);
+
+const POSITION_BYTES: usize = WINDOW_BYTES / 8 + MASK_BYTES;
+const MASK_BYTES: usize = BLOCK_BYTES / 8;
+
+impl Default for Positions {
+    fn default() -> Self {
+        Self([0; POSITION_BYTES])
+    }
+}
+
+impl Positions {
+    /// At least so many bits are what [`Self::behind`] gives.
+    const SURE_BITS: usize = BLOCK_BYTES - 7;
+
+    /// The next positions, less `start`, as bits: those below 57, and perhaps further ones.
+    #[inline(always)]
+    pub(super) fn behind(&self, start: usize) -> u64 {
+        let mask = self.0[start / 8..].first_chunk::<MASK_BYTES>();
+        mask.map_or(0, |mask| u64::from_le_bytes(*mask) >> (start % 8))
+    }
+
+    /// The positions from `start` on and below `end`.
+    #[inline(always)]
+    pub(super) fn between(&self, start: usize, end: usize) -> Between<'_> {
+        Between { positions: self, start, end, bits: self.sure_bits(start) }
+    }
+
+    #[inline(always)]
+    fn sure_bits(&self, start: usize) -> u64 {
+        self.behind(start) & ((1 << Self::SURE_BITS) - 1)
+    }
+}
+
+/// Some positions of a window, ascending.
+pub(super) struct Between<'a> {
+    positions: &'a Positions,
+    /// What `bits` are relative to.
+    start: usize,
+    end: usize,
+    bits: u64,
+}
+
+impl Iterator for Between<'_> {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        while self.bits == 0 {
+            self.start += Positions::SURE_BITS;
+            if self.start >= self.end {
+                return None;
+            }
+            self.bits = self.positions.sure_bits(self.start);
+        }
+        let position = self.start + self.bits.trailing_zeros() as usize;
+        self.bits &= self.bits - 1;
+        (position < self.end).then_some(position)
     }
 }
 
 /// What is known of a window.
 pub(super) struct Marked {
-    pub(super) separators: usize,
-    pub(super) row_ends: usize,
     /// There are quotes in it.
     pub(super) quoted: bool,
-    /// How many CRs stand before each LF, if it is the same everywhere.
-    pub(super) returns_at_end: Option<u32>,
+    /// The length of all its line ends, or [`ANY`].
+    pub(super) line_end: usize,
     /// Up to here it is regular.
     pub(super) regular_to: usize,
     /// The block there is not.
     pub(super) is_irregular: bool,
 }
 
+/// What [`mark`] has to know of the blocks before.
+#[derive(Default)]
+struct Before {
+    regular_blocks: usize,
+    /// One when the last byte is a CR.
+    after_return: u64,
+    /// Bits that are set in some block: CRs; line ends without one.
+    any_returns: u64,
+    bare_newlines: u64,
+}
+
+impl Before {
+    /// Where in the next block CR does not stand before LF. One at the end of a block is found out in the next: its row
+    /// ends there.
+    #[inline(always)]
+    fn lone_returns(&self, newlines: u64, returns: u64) -> u64 {
+        (returns << 1 | self.after_return) & !newlines
+    }
+
+    #[inline(always)]
+    fn pass(&mut self, newlines: u64, returns: u64) {
+        self.bare_newlines |= newlines & !(returns << 1 | self.after_return);
+        self.any_returns |= returns;
+        self.after_return = returns >> 63;
+        self.regular_blocks += 1;
+    }
+}
+
 /// Finds the marks of the first `blocks` blocks of a window that starts at a record.
 #[inline(always)]
 pub(super) fn mark<I: Instructions>(window: &[u8], blocks: usize, delimiter: u8, marks: &mut Marks) -> Marked {
-    let Marks { separators: separator_list, row_ends: row_end_list } = marks;
-    let (separator_list, row_end_list) = (&mut **separator_list, &mut **row_end_list);
-    let (mut separators, mut row_ends, mut quoted, mut regular_blocks) = (0, 0, false, 0);
+    let text = &window.as_chunks().0[..blocks];
+    let delimiter_masks = marks.delimiters.0.as_chunks_mut().0;
+    let newline_masks = marks.newlines.0.as_chunks_mut().0;
+    let mut before = Before::default();
+    let regular = mark_unquoted::<I>(text, delimiter, delimiter_masks, newline_masks, &mut before);
+    let quoted = regular && before.regular_blocks < blocks;
+    if quoted {
+        mark_quoted::<I>(text, delimiter, delimiter_masks, newline_masks, &mut before);
+    }
+    // Those of the window before may be there.
+    delimiter_masks[before.regular_blocks] = [0; MASK_BYTES];
+    newline_masks[before.regular_blocks] = [0; MASK_BYTES];
+    let line_end = match (before.any_returns, before.bare_newlines) {
+        (0, _) => 1,
+        (_, 0) => 2,
+        _ => ANY,
+    };
+    let regular_to = before.regular_blocks * BLOCK_BYTES;
+    Marked { quoted, line_end, regular_to, is_irregular: before.regular_blocks < blocks }
+}
+
+/// Marks blocks up to the first with quotes, or the first that is irregular; then the result is false.
+#[inline(always)]
+fn mark_unquoted<I: Instructions>(
+    text: &[[u8; BLOCK_BYTES]],
+    delimiter: u8,
+    delimiter_masks: &mut [[u8; MASK_BYTES]],
+    newline_masks: &mut [[u8; MASK_BYTES]],
+    before: &mut Before,
+) -> bool {
+    let places = delimiter_masks[..text.len()].iter_mut().zip(&mut newline_masks[..text.len()]);
+    for (block, (delimiter_mask, newline_mask)) in text.iter().zip(places) {
+        if I::has_quotes(block) {
+            return true;
+        }
+        let Masks { delimiters, newlines, returns } = I::masks(block, delimiter);
+        // Written before all is known: what is behind the regular blocks is never looked at.
+        *delimiter_mask = delimiters.to_le_bytes();
+        *newline_mask = newlines.to_le_bytes();
+        if before.lone_returns(newlines, returns) != 0 {
+            return false;
+        }
+        before.pass(newlines, returns);
+    }
+    true
+}
+
+/// Marks the further blocks up to the first that is irregular. Before them there are no quotes.
+#[inline(always)]
+fn mark_quoted<I: Instructions>(
+    text: &[[u8; BLOCK_BYTES]],
+    delimiter: u8,
+    delimiter_masks: &mut [[u8; MASK_BYTES]],
+    newline_masks: &mut [[u8; MASK_BYTES]],
+    before: &mut Before,
+) {
     // All ones while inside quotes, else zero.
     let mut inside_before = 0_u64;
-    // One when the byte before this block is such a one: a delimiter or line end, a closing quote, a CR.
-    let (mut after_separator, mut after_closing, mut after_return) = (1, 0, 0);
-    let (mut any_returns, mut bare_newlines) = (0, 0);
-    for block in window.as_chunks::<BLOCK_BYTES>().0.iter().take(blocks) {
-        let at = regular_blocks * BLOCK_BYTES;
-        let Masks { mut delimiters, newlines, returns, quotes } = I::masks(block, delimiter);
-        // CR stands before LF and nowhere else. One at the end of a block is found out in the next: its row ends there.
-        let behind_return = returns << 1 | after_return;
-        let mut irregular = behind_return & !newlines;
-        if quotes | inside_before | after_closing != 0 {
-            let inside = I::prefix_xor(quotes) ^ inside_before;
-            let (opening, closing) = (quotes & inside, quotes & !inside);
-            delimiters &= !inside;
-            let separating = delimiters | newlines | returns;
-            irregular |= opening & !(separating << 1 | after_separator);
-            irregular |= (closing << 1 | after_closing) & !separating;
-            irregular |= (newlines | returns) & inside;
-            inside_before = 0_u64.wrapping_sub(inside >> 63);
-            after_closing = closing >> 63;
-            quoted = true;
-        }
+    // One when the byte before this block is such a one: a delimiter or line end; a closing quote.
+    let mut after_separator = before.regular_blocks.checked_sub(1).map_or(1, |last| {
+        let separators = u64::from_le_bytes(delimiter_masks[last]) | u64::from_le_bytes(newline_masks[last]);
+        separators >> 63
+    });
+    let mut after_closing = 0;
+    for (index, block) in text.iter().enumerate().skip(before.regular_blocks) {
+        let quotes = I::quotes(block);
+        let Masks { delimiters, newlines, returns } = I::masks(block, delimiter);
+        let inside = I::prefix_xor(quotes) ^ inside_before;
+        let (opening, closing) = (quotes & inside, quotes & !inside);
+        let delimiters = delimiters & !inside;
+        let separating = delimiters | newlines | returns;
+        let irregular = before.lone_returns(newlines, returns)
+            | opening & !(separating << 1 | after_separator)
+            | (closing << 1 | after_closing) & !separating
+            | (newlines | returns) & inside;
         if irregular != 0 {
-            break;
+            return;
         }
-        after_return = returns >> 63;
-        any_returns |= returns;
-        bare_newlines |= newlines & !behind_return;
+        inside_before = 0_u64.wrapping_sub(inside >> 63);
+        after_closing = closing >> 63;
         after_separator = (delimiters | newlines) >> 63;
-        separators = push_positions::<12>(separator_list, separators, delimiters | newlines, at);
-        row_ends = push_positions::<2>(row_end_list, row_ends, newlines, at);
-        regular_blocks += 1;
-    }
-    let returns_at_end = match (any_returns, bare_newlines) {
-        (0, _) => Some(0),
-        (_, 0) => Some(1),
-        _ => None,
-    };
-    let regular_to = regular_blocks * BLOCK_BYTES;
-    Marked { separators, row_ends, quoted, returns_at_end, regular_to, is_irregular: regular_blocks < blocks }
-}
-
-/// Appends the positions of the bits of a mask to a list of so many, and gives its new length. Writes in steps, beyond the
-/// last position if need be: how many bits there are is hard to predict one by one. `FEW` is what most masks have.
-#[inline(always)]
-fn push_positions<const FEW: usize>(list: &mut [u32], len: usize, mask: u64, base: usize) -> usize {
-    let count = mask.count_ones() as usize;
-    let Some(room) = list[len..].first_chunk_mut::<BLOCK_BYTES>() else {
-        return len;
-    };
-    let mut bits = Bits { mask, base: index_to_position(base) };
-    bits.write(room, 0, FEW);
-    if count > FEW {
-        bits.write(room, FEW, 2 * FEW);
-        if count > 2 * FEW {
-            bits.write(room, 2 * FEW, BLOCK_BYTES);
-        }
-    }
-    len + count
-}
-
-/// The bits of a mask that are still to be written.
-struct Bits {
-    mask: u64,
-    base: u32,
-}
-
-impl Bits {
-    #[expect(unsafe_code, reason = "a volatile write is the only kind that is not made into vectors")]
-    #[inline(always)]
-    fn write(&mut self, room: &mut [u32; BLOCK_BYTES], from: usize, to: usize) {
-        for place in &mut room[from..to] {
-            let position = self.base.wrapping_add(self.mask.trailing_zeros());
-            // SAFETY: a reference may be written to. The compiler would otherwise gather positions into vectors element
-            // by element, which takes longer than all the rest.
-            unsafe { std::ptr::from_mut(place).write_volatile(position) };
-            self.mask &= self.mask.wrapping_sub(1);
-        }
+        delimiter_masks[index] = delimiters.to_le_bytes();
+        newline_masks[index] = newlines.to_le_bytes();
+        before.pass(newlines, returns);
     }
 }

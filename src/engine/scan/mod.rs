@@ -1,10 +1,13 @@
 //! Finding and reading plain rows many bytes at a time.
 //!
-//! The text is taken in windows that start at a record. First the marks of a window are found, 64 bytes at a time: every
-//! separator and every row end, those inside quotes left out (the inside of quotes is a prefix xor over the quotes, as in
-//! simdjson: Langdale and Lemire, "Parsing gigabytes of JSON per second", 2019). Then rows are read off the marks: a row
-//! is plain when the next row end is where the header says, its id is short and known, and its four numbers are at most
-//! eight digits, the spend with up to two decimals. Any other row goes, fields already found, to the general judgement.
+//! The text is taken in windows that start at a record. First the marks of a window are found, 64 bytes at a time: a bit
+//! for every delimiter and one for every row end, those inside quotes left out (the inside of quotes is a prefix xor over
+//! the quotes, as in simdjson: Langdale and Lemire, "Parsing gigabytes of JSON per second", 2019). Then rows are read off
+//! the marks: a row is plain when it has as many fields as the header, its id is known, and its four numbers are at most
+//! eight bytes, the spend with up to two decimals. Any other row goes, fields already found, to the general judgement.
+//!
+//! Nearly all rows are short: all their marks lie in one word, counted and read without a loop. Where line ends are the same
+//! throughout and columns the usual ones, everything about such rows but their bytes is known when this is compiled.
 //!
 //! Marks are right only where the text is regular: quotes open and close whole fields, nothing is doubled or broken
 //! inside them, CR stands only before LF. At the first block of 64 bytes where it is not, the scanner stops and says how
@@ -17,7 +20,7 @@ mod portable;
 mod rows;
 
 use self::marks::{Marked, Marks, Masks};
-use self::rows::{Batch, Cursor, Rows, Window};
+use self::rows::{Batch, Rows, Window};
 use super::aggregate::{Aggregate, Position};
 use super::dialect::Columns;
 use super::error::Fatal;
@@ -30,11 +33,12 @@ const WINDOW_BYTES: usize = 8192;
 /// Bytes looked at in one step, and the bits of a mask.
 const BLOCK_BYTES: usize = 64;
 
-/// Readable bytes behind every marked block, so that a field can be loaded as one word from its first byte.
-const SLACK_BYTES: usize = 16;
+/// As the length of all line ends, which is one or two: they differ. With one of these lengths as their parameter, functions
+/// read short rows with the usual columns; with this, all other rows.
+const ANY: usize = 0;
 
-/// Rows longer than a window are the general reader's; limits below this one too.
-pub(crate) const MIN_RECORD_LIMIT_BYTES: usize = WINDOW_BYTES;
+/// Readable bytes behind every marked block, so that an id can be loaded as two words.
+const SLACK_BYTES: usize = 16;
 
 /// Which instructions the scanner uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -50,8 +54,14 @@ pub enum Kernel {
 
 /// The instructions a scanner is made of.
 trait Instructions: Sized {
-    /// The special bytes of a block.
+    /// The special bytes of a block but its quotes.
     fn masks(block: &[u8; BLOCK_BYTES], delimiter: u8) -> Masks;
+
+    /// The quotes of a block, one bit a byte.
+    fn quotes(block: &[u8; BLOCK_BYTES]) -> u64;
+
+    /// True when there are any.
+    fn has_quotes(block: &[u8; BLOCK_BYTES]) -> bool;
 
     /// Bit `n` of the result is the parity of bits 0 to `n`.
     fn prefix_xor(bits: u64) -> u64;
@@ -59,10 +69,11 @@ trait Instructions: Sized {
     /// Sixteen bytes as two words, the first one lowest. All of them are readable.
     fn load_16(text: &[u8], start: usize) -> [u64; 2];
 
-    /// Reads three whole numbers and, third, an amount with up to two decimals, in cents. They start behind the positions
-    /// `before` and end before the positions `ends`, the last one `last_trim` bytes earlier. Eight bytes from each start on
-    /// are readable. `None` when one of them is not as plain as that.
-    fn numbers(text: &[u8], before: &[u32; 4], ends: &[u32; 4], last_trim: u32) -> Option<Lanes>;
+    /// Reads three whole numbers and, third, an amount with up to two decimals, in cents. They end before the positions
+    /// `ends` and have, with the byte before each, `len` bytes together; positions are relative to `start`. The byte before
+    /// each is none that numbers have. `None` when one of them is not as plain as that, or ends within the first eight bytes
+    /// of the text.
+    fn numbers(text: &[u8], start: usize, ends: [usize; 4], len: usize) -> Option<Lanes>;
 
     /// [`marks::mark`] with these instructions.
     fn mark(window: &[u8], blocks: usize, delimiter: u8, marks: &mut Marks) -> Marked {
@@ -70,22 +81,24 @@ trait Instructions: Sized {
     }
 
     /// [`rows::add_plain_rows`] with these instructions.
-    fn add_plain_rows<const STANDARD: bool, const QUOTED: bool>(
+    fn add_plain_rows<const LINE_END: usize, const QUOTED: bool>(
         window: &Window<'_>,
-        cursor: &mut Cursor<'_>,
+        start: &mut usize,
+        room: &mut [usize],
         lookup: Lookup<'_>,
-    ) -> usize {
-        rows::add_plain_rows::<Self, STANDARD, QUOTED>(window, cursor, lookup)
+    ) -> u64 {
+        rows::add_plain_rows::<Self, LINE_END, QUOTED>(window, start, room, lookup)
     }
 
     /// [`rows::collect_batch`] with these instructions.
-    fn collect_batch<'a, const STANDARD: bool, const QUOTED: bool>(
+    fn collect_batch<const LINE_END: usize, const QUOTED: bool>(
         window: &Window<'_>,
-        cursor: &mut Cursor<'a>,
+        start: &mut usize,
+        room: &mut [usize],
         lookup: &Lookup<'_>,
-        batch: &mut Batch<'a>,
+        batch: &mut Batch,
     ) {
-        rows::collect_batch::<Self, STANDARD, QUOTED>(window, cursor, lookup, batch);
+        rows::collect_batch::<Self, LINE_END, QUOTED>(window, start, room, lookup, batch);
     }
 }
 
@@ -101,8 +114,10 @@ pub(crate) struct Scanned {
 /// The scanner with its buffers.
 pub(crate) struct Scanner {
     instructions: Selected,
-    marks: Marks,
+    marks: Box<Marks>,
     fields: Fields,
+    room: Vec<usize>,
+    separators: Vec<usize>,
 }
 
 #[derive(Clone, Copy)]
@@ -113,8 +128,12 @@ enum Selected {
 }
 
 impl Scanner {
-    /// A scanner, unless it is switched off.
-    pub(crate) fn new(kernel: Kernel) -> Option<Self> {
+    /// A scanner for such texts, unless it is switched off.
+    pub(crate) fn new(kernel: Kernel, delimiter: u8, max_record_bytes: usize) -> Option<Self> {
+        // Rows longer than a window are the general reader's. Numbers are taken to start behind a byte that no number has.
+        if max_record_bytes < WINDOW_BYTES || delimiter.is_ascii_digit() || delimiter == b'.' {
+            return None;
+        }
         let instructions = match kernel {
             Kernel::Off => return None,
             Kernel::Portable => Selected::Portable,
@@ -123,7 +142,13 @@ impl Scanner {
             #[cfg(not(target_arch = "x86_64"))]
             Kernel::Detect => Selected::Portable,
         };
-        Some(Self { instructions, marks: Marks::new(), fields: Fields::default() })
+        Some(Self {
+            instructions,
+            marks: Box::default(),
+            fields: Fields::default(),
+            room: Vec::new(),
+            separators: Vec::new(),
+        })
     }
 
     /// Counts the rows at the start of `text`, which starts at the record at `start`, as far as they are regular and whole.
@@ -136,8 +161,9 @@ impl Scanner {
         aggregate: &mut Aggregate,
         start: &mut Position,
     ) -> Result<Scanned, Fatal> {
-        let Self { instructions, marks, fields } = self;
-        let job = Job { text, marks, rows: Rows { columns, delimiter, fields, aggregate, start } };
+        let Self { instructions, marks, fields, room, separators } = self;
+        room.resize(columns.count, 0);
+        let job = Job { text, marks, rows: Rows { columns, delimiter, fields, room, separators, aggregate, start } };
         match *instructions {
             #[cfg(target_arch = "x86_64")]
             Selected::Avx2(available) => available.run(job),
@@ -174,11 +200,4 @@ impl Job<'_> {
             }
         }
     }
-}
-
-/// Positions in a window are small.
-#[expect(clippy::cast_possible_truncation, reason = "see above")]
-#[inline(always)]
-fn index_to_position(index: usize) -> u32 {
-    index as u32
 }

@@ -49,13 +49,17 @@ fn word_at(text: &[u8], start: usize) -> u64 {
 impl Instructions for Portable {
     #[inline(always)]
     fn masks(block: &[u8; BLOCK_BYTES], delimiter: u8) -> Masks {
-        let is_quoted = block.iter().fold(false, |found, byte| found | (*byte == b'"'));
-        Masks {
-            delimiters: mask_of(block, delimiter),
-            newlines: mask_of(block, b'\n'),
-            returns: mask_of(block, b'\r'),
-            quotes: if is_quoted { mask_of(block, b'"') } else { 0 },
-        }
+        Masks { delimiters: mask_of(block, delimiter), newlines: mask_of(block, b'\n'), returns: mask_of(block, b'\r') }
+    }
+
+    #[inline(always)]
+    fn quotes(block: &[u8; BLOCK_BYTES]) -> u64 {
+        mask_of(block, b'"')
+    }
+
+    #[inline(always)]
+    fn has_quotes(block: &[u8; BLOCK_BYTES]) -> bool {
+        block.iter().fold(false, |found, byte| found | (*byte == b'"'))
     }
 
     #[inline(always)]
@@ -72,53 +76,52 @@ impl Instructions for Portable {
     }
 
     #[inline(always)]
-    fn numbers(text: &[u8], before: &[u32; 4], ends: &[u32; 4], last_trim: u32) -> Option<Lanes> {
-        let len = |index: usize| {
-            let trim = if index == 3 { last_trim } else { 0 };
-            ends[index].wrapping_sub(before[index]).wrapping_sub(1 + trim)
+    fn numbers(text: &[u8], start: usize, ends: [usize; 4], len: usize) -> Option<Lanes> {
+        let mut words = [0; 4];
+        for (word, end) in words.iter_mut().zip(ends) {
+            *word = u64::from_le_bytes(*text[..start + end].last_chunk()?) ^ 0x3030_3030_3030_3030;
+        }
+        let (cents, filled, further) = cents_digits(words[2]);
+        words[2] = cents;
+        let kept = [kept_bits(words[0]), kept_bits(words[1]), kept_bits(words[2]), kept_bits(words[3])];
+        let is_long_enough = (kept[0] > 0) & (kept[1] > 0) & (kept[2] > filled) & (kept[3] > 0);
+        // No word keeps more than its number has. So if all of them together have as many, each one has.
+        let len = len.wrapping_add(further);
+        if !is_long_enough | (kept.iter().sum::<u32>() as usize != 8 * len) {
+            return None;
+        }
+        let digits = |index: usize| {
+            let dropped = 64 - kept[index];
+            eight_digits(words[index] >> dropped << dropped)
         };
-        // Every length less one is below 8 when all their bits together are.
-        let lens_less_one = (0..4).fold(0, |bits, index| bits | len(index).wrapping_sub(1));
-        if lens_less_one >= 8 {
-            return None;
-        }
-        let digits = |index: usize| right_aligned(word_at(text, before[index].wrapping_add(1) as usize), len(index));
-        let (cents, is_lost) = cents_digits(digits(2));
-        let words = [digits(0), digits(1), cents, digits(3)];
-        // A byte above 9 reaches its highest bit when 118 is added, or has it already.
-        let not_digits = words.iter().fold(0, |bits, word| bits | word.wrapping_add(0x7676_7676_7676_7676) | word);
-        if is_lost | (not_digits & !LOW_SEVEN != 0) {
-            return None;
-        }
-        Some(Lanes(words.map(eight_digits)))
+        Some(Lanes([digits(0), digits(1), digits(2), digits(3)]))
     }
 }
 
-/// The digit values of the first `len` bytes, 1 to 8, moved to the end; zeros before them.
+/// How many bits at the end of a word are digit values: those of the bytes behind the last that is above nine.
 #[inline(always)]
-fn right_aligned(word: u64, len: u32) -> u64 {
-    (word ^ 0x3030_3030_3030_3030).wrapping_shl(64_u32.wrapping_sub(8 * len))
+fn kept_bits(word: u64) -> u32 {
+    // A byte above nine reaches its highest bit when 118 is added, or has it already. One that is not ASCII may carry into
+    // the byte behind it, but what stands before a number is ASCII.
+    let above_nine = (word.wrapping_add(0x7676_7676_7676_7676) | word) & !LOW_SEVEN;
+    above_nine.leading_zeros()
 }
 
-/// Takes the point out of an amount's digits and gives those of its cents. The flag is true when leading digits were lost
-/// on the way; bytes that are no digits are left for the caller to find.
+/// Takes the point out of an amount's digits and gives those of its cents; how many bits of them any text has; and how
+/// many more bytes of all numbers are kept than these have with the bytes before them, modulo 2^64.
 #[inline(always)]
-fn cents_digits(digits: u64) -> (u64, bool) {
+fn cents_digits(digits: u64) -> (u64, u32, usize) {
     const POINT: u64 = (b'.' ^ b'0') as u64;
-    let two = digits & 0xffff_0000_0000_0000 | digits << 8 & 0x0000_ffff_ffff_ff00;
+    let two = digits & 0xffff_0000_0000_0000 | digits << 8 & 0x0000_ffff_ffff_ff00 | POINT;
     let one = digits & 0x0000_ffff_ffff_ffff | digits >> 8 & 0x00ff_0000_0000_0000;
     let none = digits >> 16;
     let has_two = digits >> 40 & 0xff == POINT;
     let has_one = digits >> 48 & 0xff == POINT;
-    let is_lost = !has_two & !has_one & (digits & 0xffff != 0);
-    (
-        if has_two {
-            two
-        } else if has_one {
-            one
-        } else {
-            none
-        },
-        is_lost,
-    )
+    if has_two {
+        (two, 8, 5_usize.wrapping_neg())
+    } else if has_one {
+        (one, 8, 4_usize.wrapping_neg())
+    } else {
+        (none, 16, 2_usize.wrapping_neg())
+    }
 }

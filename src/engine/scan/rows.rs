@@ -1,12 +1,12 @@
 //! Reading rows off the marks of a window.
 
 use super::marks::{Marked, Marks};
-use super::{Instructions, index_to_position};
+use super::{ANY, Instructions};
 use crate::engine::aggregate::{Aggregate, Position};
 use crate::engine::dialect::Columns;
 use crate::engine::error::Fatal;
 use crate::engine::record::Fields;
-use crate::engine::totals::{Key, Lanes, Lookup};
+use crate::engine::totals::{Key, Lanes, Lookup, MAX_SHORT_ID_BYTES};
 
 /// Tables with so many campaigns no longer fit the nearer caches.
 const BATCH_FROM_CAMPAIGNS: usize = 4096;
@@ -14,37 +14,96 @@ const BATCH_FROM_CAMPAIGNS: usize = 4096;
 /// Rows looked up at once.
 const BATCH_ROWS: usize = 32;
 
-/// A piece of text that starts at a record.
+/// A piece of text that starts at a record, and what is known of it.
 pub(super) struct Window<'a> {
     text: &'a [u8],
+    marks: &'a Marks,
+    /// Where its marks end.
+    regular_to: usize,
     columns: &'a Columns,
-    /// How many CRs stand before each LF; without meaning where that differs.
-    returns_at_end: u32,
+    /// It has the usual columns and the same line ends everywhere.
+    is_standard: bool,
 }
 
-/// The rows of a window that are still to be taken.
-#[derive(Clone, Copy)]
-pub(super) struct Cursor<'a> {
-    /// Where the first of them starts.
-    start: usize,
-    /// Its separators and those of the rows behind it.
-    separators: &'a [u32],
-    row_ends: &'a [u32],
-}
-
-impl<'a> Cursor<'a> {
-    /// Its rows with their ends, as if each had as many fields as it should: up to the first that has not, that is so.
-    #[inline(always)]
-    fn rows(&self, field_count: usize) -> impl Iterator<Item = (&'a [u32], u32)> + use<'a> {
-        self.separators.chunks_exact(field_count).zip(self.row_ends.iter().copied())
+impl Window<'_> {
+    /// Where the row from `start` on ends.
+    fn row_end(&self, start: usize) -> Option<usize> {
+        self.marks.newlines.between(start, self.regular_to).next()
     }
 
-    /// Passes over rows that have as many fields as they should, the last of which ends before `start`.
+    /// The separators of a short row, relative to its start, if it has six.
     #[inline(always)]
-    fn skip(&mut self, rows: usize, field_count: usize, start: usize) {
-        self.start = start;
-        self.separators = &self.separators[rows * field_count..];
-        self.row_ends = &self.row_ends[rows..];
+    fn six_separators(&self, start: usize) -> Option<[usize; 6]> {
+        let newlines = self.marks.newlines.behind(start);
+        if newlines == 0 {
+            return None;
+        }
+        let up_to_end = newlines ^ (newlines - 1);
+        let mut delimiters = self.marks.delimiters.behind(start) & up_to_end;
+        if delimiters.count_ones() != 5 {
+            return None;
+        }
+        let mut row = [newlines.trailing_zeros() as usize; 6];
+        for separator in &mut row[..5] {
+            *separator = delimiters.trailing_zeros() as usize;
+            delimiters &= delimiters.wrapping_sub(1);
+        }
+        Some(row)
+    }
+
+    /// Writes out the separators of a row, relative to its start; false unless they are as many as there are places.
+    #[inline(always)]
+    fn find_separators(&self, start: usize, room: &mut [usize]) -> bool {
+        if let Some(found) = self.find_near_separators(start, 0, room) {
+            return found;
+        }
+        // Often only the first field is long.
+        let delimiters = self.marks.delimiters.behind(start);
+        if let (Some((first, others)), true) = (room.split_first_mut(), delimiters != 0) {
+            *first = delimiters.trailing_zeros() as usize;
+            if let Some(found) = self.find_near_separators(start, *first + 1, others) {
+                return found;
+            }
+        }
+        self.find_far_separators(start, room)
+    }
+
+    /// The same for those from an offset on; nothing when the end of the row is not seen from there at once.
+    #[inline(always)]
+    fn find_near_separators(&self, start: usize, offset: usize, room: &mut [usize]) -> Option<bool> {
+        let newlines = self.marks.newlines.behind(start + offset);
+        if newlines == 0 {
+            return None;
+        }
+        let up_to_end = newlines ^ (newlines - 1);
+        let mut separators = (self.marks.delimiters.behind(start + offset) | newlines) & up_to_end;
+        if separators.count_ones() as usize != room.len() {
+            return Some(false);
+        }
+        for separator in room {
+            *separator = offset + separators.trailing_zeros() as usize;
+            separators &= separators.wrapping_sub(1);
+        }
+        Some(true)
+    }
+
+    #[inline(never)]
+    fn find_far_separators(&self, start: usize, room: &mut [usize]) -> bool {
+        let (Some(end), Some((last, others))) = (self.row_end(start), room.split_last_mut()) else { return false };
+        *last = end - start;
+        let mut delimiters = self.marks.delimiters.between(start, end);
+        for separator in others {
+            let Some(delimiter) = delimiters.next() else { return false };
+            *separator = delimiter - start;
+        }
+        delimiters.next().is_none()
+    }
+
+    /// True when a row is not for the functions that read short rows with short ids in standard windows.
+    #[inline(always)]
+    fn is_long(&self, start: usize) -> bool {
+        let is_long_id = self.marks.delimiters.behind(start).trailing_zeros() as usize > MAX_SHORT_ID_BYTES;
+        is_long_id || self.marks.newlines.behind(start) == 0
     }
 }
 
@@ -53,6 +112,10 @@ pub(super) struct Rows<'a> {
     pub(super) columns: &'a Columns,
     pub(super) delimiter: u8,
     pub(super) fields: &'a mut Fields,
+    /// As many places as there are columns, for the separators of a row that may be plain.
+    pub(super) room: &'a mut [usize],
+    /// For those of any other.
+    pub(super) separators: &'a mut Vec<usize>,
     pub(super) aggregate: &'a mut Aggregate,
     /// The next row.
     pub(super) start: &'a mut Position,
@@ -66,65 +129,83 @@ impl Rows<'_> {
         marks: &Marks,
         marked: &Marked,
     ) -> Result<usize, Fatal> {
-        let cursor = Cursor {
-            start: 0,
-            separators: &marks.separators[..marked.separators],
-            row_ends: &marks.row_ends[..marked.row_ends],
+        let window = Window {
+            text,
+            marks,
+            regular_to: marked.regular_to,
+            columns: self.columns,
+            is_standard: *self.columns == Columns::DEFAULT && marked.line_end != ANY,
         };
-        let window = Window { text, columns: self.columns, returns_at_end: marked.returns_at_end.unwrap_or(0) };
-        // At most so many plain rows follow, each a small addend, and at most so many others, announced one by one.
-        let rows = marked.row_ends as u64;
-        self.aggregate.totals.reserve_lane_addends(rows, rows);
-        let is_standard = *self.columns == Columns::DEFAULT && marked.returns_at_end.is_some();
-        let length = match (is_standard, marked.quoted) {
-            (true, false) => self.take_all::<I, true, false>(&window, cursor)?,
-            (true, true) => self.take_all::<I, true, true>(&window, cursor)?,
-            (false, false) => self.take_all::<I, false, false>(&window, cursor)?,
-            (false, true) => self.take_all::<I, false, true>(&window, cursor)?,
+        // No more rows than bytes follow. Those that are counted announce themselves, none of which empties the lanes now.
+        self.aggregate.totals.reserve_lane_addends(0, marked.regular_to as u64);
+        let length = match (if window.is_standard { marked.line_end } else { ANY }, marked.quoted) {
+            (1, false) => self.take_all::<I, 1, false>(&window)?,
+            (1, true) => self.take_all::<I, 1, true>(&window)?,
+            (2, false) => self.take_all::<I, 2, false>(&window)?,
+            (2, true) => self.take_all::<I, 2, true>(&window)?,
+            (_, false) => self.take_all::<I, ANY, false>(&window)?,
+            (_, true) => self.take_all::<I, ANY, true>(&window)?,
         };
         self.start.byte_offset += length as u64;
         Ok(length)
     }
 
-    fn take_all<I: Instructions, const STANDARD: bool, const QUOTED: bool>(
+    fn take_all<I: Instructions, const LINE_END: usize, const QUOTED: bool>(
         &mut self,
         window: &Window<'_>,
-        mut cursor: Cursor<'_>,
     ) -> Result<usize, Fatal> {
+        let mut start = 0;
         loop {
-            if self.aggregate.totals.len() >= BATCH_FROM_CAMPAIGNS {
-                self.take_batches::<I, STANDARD, QUOTED>(window, &mut cursor)?;
+            self.take_plain::<I, LINE_END, QUOTED>(window, &mut start)?;
+            let Some(end) = window.row_end(start) else { return Ok(start) };
+            if LINE_END != ANY && window.is_long(start) {
+                // Those behind it that are long too are read on the way.
+                let before = start;
+                self.take_plain::<I, ANY, QUOTED>(window, &mut start)?;
+                if start > before {
+                    continue;
+                }
             }
-            let lookup = self.aggregate.totals.lookup();
-            let plain_rows = I::add_plain_rows::<STANDARD, QUOTED>(window, &mut cursor, lookup);
-            self.pass_plain_rows(plain_rows as u64);
-            if cursor.row_ends.is_empty() {
-                return Ok(cursor.start);
-            }
-            cursor = self.take_unusual::<QUOTED>(window.text, cursor)?;
+            self.take_unusual::<QUOTED>(window, start, end)?;
+            start = end + 1;
         }
+    }
+
+    /// Counts plain rows up to one that is not, or that is not of the kind which is read with this `LINE_END`.
+    fn take_plain<I: Instructions, const LINE_END: usize, const QUOTED: bool>(
+        &mut self,
+        window: &Window<'_>,
+        start: &mut usize,
+    ) -> Result<(), Fatal> {
+        if self.aggregate.totals.len() >= BATCH_FROM_CAMPAIGNS {
+            self.take_batches::<I, LINE_END, QUOTED>(window, start)?;
+        }
+        let lookup = self.aggregate.totals.lookup();
+        let plain_rows = I::add_plain_rows::<LINE_END, QUOTED>(window, start, self.room, lookup);
+        self.pass_plain_rows(plain_rows);
+        Ok(())
     }
 
     /// For tables larger than the caches: looks up many rows at once, so that the processor waits for their keys side by
     /// side and not one after another. Stops at a row for which that does not go.
-    fn take_batches<I: Instructions, const STANDARD: bool, const QUOTED: bool>(
+    fn take_batches<I: Instructions, const LINE_END: usize, const QUOTED: bool>(
         &mut self,
         window: &Window<'_>,
-        cursor: &mut Cursor<'_>,
+        start: &mut usize,
     ) -> Result<(), Fatal> {
         let mut batch = Batch::new();
         loop {
             let lookup = self.aggregate.totals.lookup();
-            I::collect_batch::<STANDARD, QUOTED>(window, cursor, &lookup, &mut batch);
+            I::collect_batch::<LINE_END, QUOTED>(window, start, self.room, &lookup, &mut batch);
             let is_full = batch.len == BATCH_ROWS;
-            self.take_batch::<QUOTED>(window.text, &mut batch)?;
+            self.take_batch::<QUOTED>(window, &mut batch)?;
             if !is_full {
                 return Ok(());
             }
         }
     }
 
-    fn take_batch<const QUOTED: bool>(&mut self, text: &[u8], batch: &mut Batch<'_>) -> Result<(), Fatal> {
+    fn take_batch<const QUOTED: bool>(&mut self, window: &Window<'_>, batch: &mut Batch) -> Result<(), Fatal> {
         let mut found = [0; BATCH_ROWS];
         self.aggregate.totals.lookup().find_many(&batch.ids[..batch.len], &mut found);
         for (index, campaign) in found.into_iter().take(std::mem::take(&mut batch.len)).enumerate() {
@@ -136,116 +217,113 @@ impl Rows<'_> {
                 lookup.add(campaign, batch.lanes[index]);
                 self.pass_plain_rows(1);
             } else {
-                self.take_unusual::<QUOTED>(text, batch.cursor(index, self.columns.count))?;
+                let (start, end) = batch.places[index];
+                self.take_unusual::<QUOTED>(window, start, end)?;
             }
         }
         Ok(())
     }
 
+    /// Notes rows that have been added to lanes. That there would be room for them is known.
     fn pass_plain_rows(&mut self, count: u64) {
+        self.aggregate.totals.reserve_lane_addends(count, 0);
         self.aggregate.counters.rows_read += count;
         self.start.line += count;
     }
 
-    /// Judges the first row of a cursor, which is not plain, or new. Gives the cursor behind it.
+    /// Judges the row from `start` to its line end, which is not plain, or new.
     #[cold]
     #[inline(never)]
-    fn take_unusual<'m, const QUOTED: bool>(&mut self, text: &[u8], cursor: Cursor<'m>) -> Result<Cursor<'m>, Fatal> {
-        let Some((end, row_ends)) = cursor.row_ends.split_first() else { return Ok(cursor) };
-        let start = cursor.start;
-        let field_count = 1 + cursor.separators.iter().take_while(|separator| *separator != end).count();
-        let (row, separators) = cursor.separators.split_at(field_count);
-        let line = &text[start..*end as usize];
+    fn take_unusual<const QUOTED: bool>(&mut self, window: &Window<'_>, start: usize, end: usize) -> Result<(), Fatal> {
+        let line = &window.text[start..end];
         let record = line.strip_suffix(b"\r").unwrap_or(line);
         let position = Position { line: self.start.line, byte_offset: self.start.byte_offset + start as u64 };
         self.start.line += 1;
         if QUOTED {
             self.fields.split(record, self.delimiter);
             let fields = &*self.fields;
-            self.aggregate.take_record(self.columns, fields.len(), |index| fields.get(index), record, position)?;
-        } else {
-            let field = |index: usize| {
-                let field_start = if index == 0 { 0 } else { row[index - 1] as usize + 1 - start };
-                &record[field_start..record.len().min(row[index] as usize - start)]
-            };
-            self.aggregate.take_record(self.columns, row.len(), field, record, position)?;
+            return self.aggregate.take_record(self.columns, fields.len(), |index| fields.get(index), record, position);
         }
-        Ok(Cursor { start: *end as usize + 1, separators, row_ends })
+        self.separators.clear();
+        self.separators.extend(window.marks.delimiters.between(start, end).map(|delimiter| delimiter - start));
+        self.separators.push(end - start);
+        let separators = &*self.separators;
+        let field = |index: usize| {
+            let field_start = if index == 0 { 0 } else { separators[index - 1] + 1 };
+            &record[field_start..separators[index].min(record.len())]
+        };
+        self.aggregate.take_record(self.columns, separators.len(), field, record, position)
     }
 }
 
 /// Plain rows with short ids, before their campaigns are looked up.
-pub(super) struct Batch<'a> {
+pub(super) struct Batch {
     len: usize,
     /// Keys and their hashes.
     ids: [(Key, u64); BATCH_ROWS],
     lanes: [Lanes; BATCH_ROWS],
-    /// Where each row starts.
-    starts: [usize; BATCH_ROWS],
-    /// The rows from the first on.
-    first: Cursor<'a>,
+    /// Where each row starts and ends.
+    places: [(usize, usize); BATCH_ROWS],
 }
 
-impl<'a> Batch<'a> {
+impl Batch {
     fn new() -> Self {
         Self {
             len: 0,
             ids: [(Key::NONE, 0); BATCH_ROWS],
             lanes: [Lanes::default(); BATCH_ROWS],
-            starts: [0; BATCH_ROWS],
-            first: Cursor { start: 0, separators: &[], row_ends: &[] },
+            places: [(0, 0); BATCH_ROWS],
         }
-    }
-
-    /// The rows from one of the batch's on.
-    fn cursor(&self, index: usize, field_count: usize) -> Cursor<'a> {
-        let mut cursor = self.first;
-        cursor.skip(index, field_count, self.starts[index]);
-        cursor
     }
 }
 
-/// Adds plain rows of known campaigns up to the first that is not one. Gives their number.
+/// Adds plain rows of known campaigns up to the first that is not one. Gives their number; `start` moves on with them.
 #[inline(always)]
-pub(super) fn add_plain_rows<I: Instructions, const STANDARD: bool, const QUOTED: bool>(
+pub(super) fn add_plain_rows<I: Instructions, const LINE_END: usize, const QUOTED: bool>(
     window: &Window<'_>,
-    cursor: &mut Cursor<'_>,
+    start: &mut usize,
+    room: &mut [usize],
     mut lookup: Lookup<'_>,
-) -> usize {
-    let field_count = if STANDARD { Columns::DEFAULT.count } else { window.columns.count };
-    let (mut count, mut start) = (0, cursor.start);
-    for (row, end) in cursor.rows(field_count) {
-        let Some((id, addends)) = plain_row::<I, STANDARD, QUOTED>(window, start, row, end) else { break };
-        let Some(campaign) = id.find(&lookup, window.text) else { break };
-        lookup.add(campaign, addends);
-        count += 1;
-        start = end as usize + 1;
+) -> u64 {
+    if lookup.has_no_slots() {
+        return 0;
     }
-    cursor.skip(count, field_count, start);
+    let (mut count, mut next) = (0, *start);
+    while let Some(row) = plain_row::<I, LINE_END, QUOTED>(window, next, room) {
+        let is_added = match row.id {
+            Id::Short(key) => lookup.add_short(key, row.lanes),
+            Id::Long(..) if LINE_END != ANY => false,
+            Id::Long(start, end) => lookup.add_id(&window.text[start..end], row.lanes),
+        };
+        if !is_added {
+            break;
+        }
+        count += 1;
+        next = row.end + 1;
+    }
+    *start = next;
     count
 }
 
-/// Fills a batch with plain rows, up to the first that is not one with a short id.
+/// Fills a batch with plain rows, up to the first that is not one with a short id. `start` moves on with them.
 #[inline(always)]
-pub(super) fn collect_batch<'a, I: Instructions, const STANDARD: bool, const QUOTED: bool>(
+pub(super) fn collect_batch<I: Instructions, const LINE_END: usize, const QUOTED: bool>(
     window: &Window<'_>,
-    cursor: &mut Cursor<'a>,
+    start: &mut usize,
+    room: &mut [usize],
     lookup: &Lookup<'_>,
-    batch: &mut Batch<'a>,
+    batch: &mut Batch,
 ) {
-    let field_count = if STANDARD { Columns::DEFAULT.count } else { window.columns.count };
-    let first = *cursor;
-    let (mut count, mut start) = (0, cursor.start);
-    for (row, end) in first.rows(field_count).take(BATCH_ROWS) {
-        let Some((Id::Short(key), addends)) = plain_row::<I, STANDARD, QUOTED>(window, start, row, end) else { break };
-        batch.ids[count] = (key, lookup.hash(key));
-        batch.lanes[count] = addends;
-        batch.starts[count] = start;
-        count += 1;
-        start = end as usize + 1;
+    batch.len = 0;
+    while batch.len < BATCH_ROWS {
+        let row = plain_row::<I, LINE_END, QUOTED>(window, *start, room);
+        let Some(PlainRow { id: Id::Short(key), lanes, end }) = row else { break };
+        batch.ids[batch.len] = (key, lookup.hash(key));
+        batch.lanes[batch.len] = lanes;
+        batch.places[batch.len] = (*start, end);
+        batch.len += 1;
+        *start = end + 1;
     }
-    cursor.skip(count, field_count, start);
-    (batch.first, batch.len) = (first, count);
 }
 
 /// A campaign id as the scanner meets it.
@@ -255,101 +333,100 @@ enum Id {
     Long(usize, usize),
 }
 
-impl Id {
-    #[inline(always)]
-    fn find(self, lookup: &Lookup<'_>, text: &[u8]) -> Option<usize> {
-        match self {
-            Self::Short(key) => lookup.find_short(key, lookup.hash(key)),
-            Self::Long(start, end) => lookup.find_id(&text[start..end]),
-        }
-    }
+/// What counts of a plain row, and where it ends.
+struct PlainRow {
+    id: Id,
+    lanes: Lanes,
+    end: usize,
 }
 
-/// The id and the numbers of a row from `start` to `end`, if they are plain and `row` are its separators.
+/// The row from `start` on, if it is plain.
 #[inline(always)]
-fn plain_row<I: Instructions, const STANDARD: bool, const QUOTED: bool>(
+fn plain_row<I: Instructions, const LINE_END: usize, const QUOTED: bool>(
     window: &Window<'_>,
     start: usize,
-    row: &[u32],
-    end: u32,
-) -> Option<(Id, Lanes)> {
-    if row.last() != Some(&end) {
-        return None;
-    }
+    room: &mut [usize],
+) -> Option<PlainRow> {
     // Columns the compiler knows cost it no checks, and arrays of them no loops: hence the literals.
-    let (columns, row) =
-        if STANDARD { (&Columns::DEFAULT, row.first_chunk::<6>()?.as_slice()) } else { (window.columns, row) };
-    let fields = RowFields::<STANDARD, QUOTED> { window, row, start };
-    let lanes = if STANDARD && !QUOTED {
-        // The four numbers stand side by side: their separators are taken as they lie.
-        let (before, ends) = (row[1..].first_chunk()?, row[2..].first_chunk()?);
-        I::numbers(window.text, before, ends, fields.return_at_end())?
+    let six;
+    debug_assert_eq!(room.len(), window.columns.count);
+    let (columns, row) = if LINE_END == ANY {
+        if window.is_standard && !window.is_long(start) || !window.find_separators(start, room) {
+            return None;
+        }
+        (window.columns, &*room)
     } else {
-        let before = [
-            fields.before(columns.impressions),
-            fields.before(columns.clicks),
-            fields.before(columns.spend),
-            fields.before(columns.conversions),
-        ];
-        let ends = [
-            fields.end(columns.impressions),
-            fields.end(columns.clicks),
-            fields.end(columns.spend),
-            fields.end(columns.conversions),
-        ];
-        I::numbers(window.text, &before, &ends, 0)?
+        six = window.six_separators(start)?;
+        (&Columns::DEFAULT, &six[..])
     };
-    let id_start = fields.before(columns.campaign_id).wrapping_add(1) as usize;
-    let id_end = fields.end(columns.campaign_id) as usize;
-    let len = id_end.wrapping_sub(id_start);
+    let fields = RowFields::<LINE_END, QUOTED> { window, row, start };
+    let ends = [
+        fields.end(columns.impressions),
+        fields.end(columns.clicks),
+        fields.end(columns.spend),
+        fields.end(columns.conversions),
+    ];
+    let len = fields.len(columns.impressions)
+        + fields.len(columns.clicks)
+        + fields.len(columns.spend)
+        + fields.len(columns.conversions);
+    let lanes = I::numbers(window.text, start, ends, len)?;
+    let (id_start, id_end) = (fields.start(columns.campaign_id), fields.end(columns.campaign_id));
+    let end = start + row[row.len() - 1];
+    let len = id_end - id_start;
     let Some((low, high)) = FIRST_BYTES.get(len) else {
-        return Some((Id::Long(id_start, id_end), lanes));
+        return Some(PlainRow { id: Id::Long(start + id_start, start + id_end), lanes, end });
     };
-    let [first, second] = I::load_16(window.text, id_start);
-    Some((Id::Short(Key::short(first & low, second & high, len)), lanes))
+    let [first, second] = I::load_16(window.text, start + id_start);
+    Some(PlainRow { id: Id::Short(Key::short(first & low, second & high, len)), lanes, end })
 }
 
-/// The fields of a row that starts at `start` and has the separators `row`.
-struct RowFields<'a, const STANDARD: bool, const QUOTED: bool> {
+/// The fields of a row that starts at `start` and has the separators `row`. All positions are relative to its start.
+struct RowFields<'a, const LINE_END: usize, const QUOTED: bool> {
     window: &'a Window<'a>,
-    row: &'a [u32],
+    row: &'a [usize],
     start: usize,
 }
 
-impl<const STANDARD: bool, const QUOTED: bool> RowFields<'_, STANDARD, QUOTED> {
-    /// Regular text: a field that starts with a quote ends with its closing quote.
+impl<const LINE_END: usize, const QUOTED: bool> RowFields<'_, LINE_END, QUOTED> {
     #[inline(always)]
-    fn quote(&self, before: u32) -> u32 {
-        u32::from(QUOTED && self.window.text[before.wrapping_add(1) as usize] == b'"')
+    fn behind_separator(&self, column: usize) -> usize {
+        if column == 0 { 0 } else { self.row[column - 1] + 1 }
     }
 
+    /// One when a field is quoted. Regular text: one that starts with a quote ends with its closing quote.
     #[inline(always)]
-    fn separator_before(&self, column: usize) -> u32 {
-        if column == 0 { index_to_position(self.start).wrapping_sub(1) } else { self.row[column - 1] }
+    fn quote(&self, column: usize) -> usize {
+        usize::from(QUOTED && self.window.text[self.start + self.behind_separator(column)] == b'"')
     }
 
-    /// The position before the contents of a field; that before 0 wraps around.
+    /// Where the contents of a field start.
     #[inline(always)]
-    fn before(&self, column: usize) -> u32 {
-        let before = self.separator_before(column);
-        before.wrapping_add(self.quote(before))
+    fn start(&self, column: usize) -> usize {
+        self.behind_separator(column) + self.quote(column)
     }
 
     /// The position behind the contents of a field.
     #[inline(always)]
-    fn end(&self, column: usize) -> u32 {
+    fn end(&self, column: usize) -> usize {
         let trim = if column + 1 == self.row.len() { self.return_at_end() } else { 0 };
-        self.row[column] - trim - self.quote(self.separator_before(column))
+        self.row[column] - trim - self.quote(column)
+    }
+
+    /// The length of a field with the byte before it.
+    #[inline(always)]
+    fn len(&self, column: usize) -> usize {
+        self.end(column) + 1 - self.start(column)
     }
 
     /// One when the row ends with CRLF.
     #[inline(always)]
-    fn return_at_end(&self) -> u32 {
-        if STANDARD {
-            return self.window.returns_at_end;
+    fn return_at_end(&self) -> usize {
+        if LINE_END != ANY {
+            return LINE_END - 1;
         }
-        let line_end = self.row[self.row.len() - 1] as usize;
-        u32::from(self.window.text.get(line_end.wrapping_sub(1)) == Some(&b'\r'))
+        let line_end = self.start + self.row[self.row.len() - 1];
+        usize::from(self.window.text.get(line_end.wrapping_sub(1)) == Some(&b'\r'))
     }
 }
 
