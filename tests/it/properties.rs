@@ -204,6 +204,74 @@ fn odd_rows_are_seen_at_every_place() {
     }
 }
 
+/// Numbers that are not what they look like, each beside each other: what one has too many must not make up for what another
+/// lacks. In rows short and long, and behind columns that end like a number.
+#[test]
+fn odd_numbers_are_seen_beside_each_other() {
+    const NUMBERS: [&str; 21] = [
+        "",
+        "1",
+        "12.",
+        ".5",
+        "1.5",
+        "1.25",
+        ".",
+        "..5",
+        "x1",
+        "1x",
+        "x.5",
+        "12345678",
+        "123456789",
+        "12345.67",
+        "12345.6",
+        "123456",
+        "1234567",
+        "+1",
+        "-1",
+        "1,2",
+        "\u{e9}9",
+    ];
+    let long = "7".repeat(70);
+    for (header, id) in [
+        (HEADER, "a"),
+        (HEADER, "a campaign of more bytes"),
+        ("note,spend,clicks,campaign_id,conversions,impressions\r\n", "campaign-of-15b"),
+    ] {
+        for note in ["", "7.", &long] {
+            let mut text = header.to_owned();
+            let mut push_row = |numbers: [&str; 3], quote: &str| {
+                let fields = header.split(',').map(|name| match name.trim() {
+                    "campaign_id" => id,
+                    "impressions" => numbers[0],
+                    "clicks" => numbers[1],
+                    "spend" => numbers[2],
+                    "conversions" => "12",
+                    _ => note,
+                });
+                let fields: Vec<_> = fields.map(|field| format!("{quote}{field}{quote}")).collect();
+                text += &fields.join(",");
+                text += if header == HEADER { "\n" } else { "\r\n" };
+            };
+            for quote in ["", "\""] {
+                // What is known is added to without a further look.
+                push_row(["1"; 3], quote);
+                for impressions in NUMBERS {
+                    for clicks in NUMBERS {
+                        for spend in NUMBERS {
+                            push_row([impressions, clicks, spend], quote);
+                        }
+                    }
+                }
+            }
+            let text = Text { bytes: text.into_bytes(), options: TallyOptions::default() };
+            let expected = outcome_of(&text, Kernel::Off);
+            for kernel in [Kernel::Detect, Kernel::Portable] {
+                assert!(outcome_of(&text, kernel) == expected, "{header:?} with {id:?}, {note:?} and {kernel:?}");
+            }
+        }
+    }
+}
+
 /// Texts that a reader may lose much time over: looking again and again at what it has seen. None of these would be done
 /// in reasonable time if the cost were not linear.
 #[test]
