@@ -188,6 +188,24 @@ fn a_damaged_state_is_refused_whatever_the_bit() {
     }
 }
 
+/// Of as many columns no row can have fields, and no reader may make room for them.
+#[test]
+fn columns_beyond_all_records_are_no_panic() {
+    let mut tally = Tally::new(TallyOptions { has_header: false, ..TallyOptions::default() });
+    tally.push(EXAMPLE.as_bytes()).unwrap();
+    let mut state = tally.save();
+    // How many there are, and where those stand that count.
+    let place = state.windows(6).position(|bytes| bytes == [6, 0, 2, 3, 4, 5]).unwrap();
+    state.splice(place..=place, [[0xff; 9].as_slice(), &[1]].concat());
+    let state = resealed(state);
+    for kernel in KERNELS {
+        let mut tally = restore(&state, kernel);
+        let rows_read = tally.so_far().counters().rows_read;
+        tally.push("A,2025-01-01,100,5,1.50,1\n".repeat(20).as_bytes()).unwrap();
+        assert_eq!(tally.so_far().counters().rows_read, rows_read);
+    }
+}
+
 #[test]
 fn a_refusal_says_what_is_wrong() {
     let error = |state: &[u8]| Tally::restore(state, Kernel::Detect).err().unwrap();
