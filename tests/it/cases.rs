@@ -14,26 +14,26 @@ use crate::harness::{KERNELS, Run, Workspace, gzip, project_path, run, tally, zs
 /// The contents of `case.json`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Expectation {
-    delimiter: String,
-    encoding: String,
-    has_header: bool,
-    top: usize,
+pub(crate) struct Expectation {
+    pub(crate) delimiter: String,
+    pub(crate) encoding: String,
+    pub(crate) has_header: bool,
+    pub(crate) top: usize,
     /// Absent when the input as a whole is refused.
-    stats: Option<Value>,
+    pub(crate) stats: Option<Value>,
     /// The code of the error.
-    error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
-struct Case {
-    name: String,
+pub(crate) struct Case {
+    pub(crate) name: String,
     directory: PathBuf,
-    expectation: Expectation,
-    input: Vec<u8>,
+    pub(crate) expectation: Expectation,
+    pub(crate) input: Vec<u8>,
 }
 
 impl Case {
-    fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         let mut cases: Vec<_> = fs::read_dir(project_path("tests/cases"))
             .unwrap()
             .map(|entry| {
@@ -50,13 +50,13 @@ impl Case {
         cases
     }
 
-    fn expected(&self, document: &str) -> String {
+    pub(crate) fn expected(&self, document: &str) -> String {
         fs::read_to_string(self.directory.join(document))
             .unwrap_or_else(|error| panic!("{} {document}: {error}", self.name))
     }
 
     /// The names of the two lists.
-    fn lists(&self) -> [String; 2] {
+    pub(crate) fn lists(&self) -> [String; 2] {
         ["ctr", "cpa"].map(|metric| format!("top{}_{metric}.csv", self.expectation.top))
     }
 
@@ -170,7 +170,7 @@ impl Case {
 }
 
 /// The table of rejects without the records themselves, as the cases have it.
-fn first_three_columns(rejects: &str) -> String {
+pub(crate) fn first_three_columns(rejects: &str) -> String {
     let mut reader = csv_table(rejects).into_iter();
     let mut table = String::new();
     for record in &mut reader {
@@ -181,7 +181,7 @@ fn first_three_columns(rejects: &str) -> String {
 }
 
 /// Takes a table apart with a reader of other people's making.
-fn csv_table(text: &str) -> Vec<Vec<String>> {
+pub(crate) fn csv_table(text: &str) -> Vec<Vec<String>> {
     use futures_util::StreamExt as _;
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let mut reader = csv_async::AsyncReaderBuilder::new().has_headers(false).create_reader(text.as_bytes());

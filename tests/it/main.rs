@@ -3,16 +3,24 @@
 // A test that meets something unexpected is to stop right there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod broken_uploads;
 mod cases;
 mod cli;
 mod ground_truth;
 mod harness;
+mod jobs;
 mod oracle;
 mod parallel;
 mod properties;
+mod refusals;
+mod results;
 mod saved;
+mod senders;
 mod service;
 mod service_cases;
+mod start_up;
+mod store;
 mod texts;
 mod tidy;
+mod uploads;
 mod wrong_input;

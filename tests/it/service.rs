@@ -35,7 +35,7 @@ pub(crate) struct Reply {
 impl Service {
     /// A server as it is without any options but a port and directories of its own.
     pub(crate) fn start() -> Self {
-        Self::start_with(&[])
+        Self::start_with::<&str>(&[])
     }
 
     /// A server with further options.
@@ -233,8 +233,48 @@ impl Connection {
         String::from_utf8(answer).unwrap()
     }
 
+    /// Sends these bytes as far as the server takes them; false when it hung up before the last.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.0.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// An answer whose length its head tells; an interim one has none. The connection stays.
+    #[track_caller]
+    pub(crate) fn read_reply(&mut self) -> Reply {
+        let head = self.read_until("\r\n\r\n");
+        let mut lines = head.lines();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let field = |(name, value): (&str, &str)| (name.to_ascii_lowercase(), value.to_owned());
+        let headers = lines.filter_map(|line| line.split_once(": ")).map(field).collect();
+        let mut reply = Reply { status, headers, body: Vec::new() };
+        if let Some(length) = reply.header("content-length") {
+            reply.body.resize(length.parse().unwrap(), 0);
+            self.0.read_exact(&mut reply.body).unwrap();
+        }
+        reply
+    }
+
+    /// Says that nothing more will come, and still listens.
+    pub(crate) fn half_close(&mut self) -> &mut Self {
+        self.0.shutdown(std::net::Shutdown::Write).unwrap();
+        self
+    }
+
+    /// Everything the server sends until the connection ends, however it ends.
+    pub(crate) fn read_rest(mut self) -> String {
+        let mut answer = Vec::new();
+        drop(self.0.read_to_end(&mut answer));
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
     /// Vanishes without a word.
     pub(crate) fn vanish(self) {
+        drop(self.0);
+    }
+
+    /// Vanishes in a way that the server learns of by a reset, not by an end: something that it sent is there, unread.
+    pub(crate) fn reset(self) {
+        assert_eq!(self.0.peek(&mut [0]).unwrap(), 1);
         drop(self.0);
     }
 }
