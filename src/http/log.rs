@@ -35,17 +35,26 @@ pub(super) fn sanitize_request_id(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
+/// Lets the layers around the router know the route.
+pub(super) async fn tag_route(request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
+}
+
 /// Writes a line for every request once it is answered, and lets problems know the request id.
 pub(super) async fn log_request(request: Request, next: Next) -> Response {
     let started = Instant::now();
     let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().cloned();
-    let route = route.as_ref().map_or("none", MatchedPath::as_str).to_owned();
     let received = request.extensions().get::<ReceivedBytes>().cloned().unwrap_or_default();
     let request_id = request.extensions().get::<RequestId>().cloned();
     let request_id = request_id.as_ref().and_then(|id| id.header_value().to_str().ok()).unwrap_or_default().to_owned();
     let response = problem::render(next.run(request).await, &request_id);
     let elapsed_seconds = started.elapsed().as_secs_f64();
+    let route = response.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let status = response.status().as_u16();
     let job = response.extensions().get::<JobTag>().map(|tag| tag.0.to_string());
     tracing::info!(

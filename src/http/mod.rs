@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::header::{REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CONTENT_ENCODING, ETAG, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::{from_fn, map_request};
 use axum::response::{IntoResponse, Response};
@@ -31,7 +31,7 @@ pub use server::{ConnectionLimits, serve};
 
 use crate::jobs::Jobs;
 use body::{BodyLimits, LingerLimits, linger};
-use log::{X_REQUEST_ID, log_request, sanitize_request_id};
+use log::{X_REQUEST_ID, log_request, sanitize_request_id, tag_route};
 use problem::{Kind, Problem};
 use routes::{events, jobs, results, service, uploads};
 
@@ -72,10 +72,11 @@ pub fn router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) ->
         .layer(PropagateRequestIdLayer::new(X_REQUEST_ID))
         .layer(SetResponseHeaderLayer::if_not_present(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
         .layer(SetResponseHeaderLayer::if_not_present(REFERRER_POLICY, HeaderValue::from_static("no-referrer")))
+        .map_response(weaken_compressed)
         .layer(CompressionLayer::new())
         .layer(from_fn(log_request))
         .layer(CatchPanicLayer::custom(answer_panic));
-    Router::new()
+    let routes = Router::new()
         .route("/", get(service::page))
         .route("/healthz", get(service::healthz))
         .route("/readyz", get(service::readyz))
@@ -90,8 +91,22 @@ pub fn router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) ->
         .fallback(not_found)
         // Uploads have limits of their own.
         .layer(DefaultBodyLimit::disable())
-        .layer(layers)
-        .with_state(App { jobs, config, metrics })
+        .layer(from_fn(tag_route))
+        .with_state(App { jobs, config, metrics });
+    // Around the routes, so that what the router itself answers passes the layers, too.
+    Router::new().fallback_service(routes).layer(layers)
+}
+
+/// Compressed bytes are not those that a strong entity tag stands for.
+fn weaken_compressed<B>(mut response: Response<B>) -> Response<B> {
+    if response.headers().contains_key(CONTENT_ENCODING)
+        && let Some(tag) = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok())
+        && !tag.starts_with("W/")
+        && let Ok(tag) = HeaderValue::from_str(&format!("W/{tag}"))
+    {
+        response.headers_mut().insert(ETAG, tag);
+    }
+    response
 }
 
 async fn not_found(uri: Uri) -> Problem {

@@ -11,7 +11,7 @@ use sfv::{BareItem, Dictionary, ListEntry, Parser};
 use super::problem::{Kind, Problem};
 use crate::engine::Delimiter;
 use crate::ingest::{Coding, Sha256Digest, encoding_for_label};
-use crate::jobs::JobOptions;
+use crate::jobs::{JobId, JobOptions};
 
 /// The longest name of a job or file, in bytes of UTF-8.
 pub(super) const MAX_NAME_BYTES: usize = 255;
@@ -282,6 +282,9 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
             "{name:?} cannot be a name: control characters, / and \\ are not allowed, nor are . and .."
         ));
     }
+    if name.parse::<JobId>().is_ok() {
+        return Err(format!("{name:?} cannot be a name: it looks like the id of a job"));
+    }
     Ok(())
 }
 
@@ -352,7 +355,19 @@ mod tests {
         for name in ["ad_data.csv", "Bericht Mai.csv", "caf\u{e9}", "...", &"x".repeat(255)] {
             assert_eq!(check_name(name), Ok(()), "{name}");
         }
-        for name in ["", ".", "..", "a/b", "a\\b", "a\nb", "a\r\nb", "a\0", "\u{85}", &"x".repeat(256)] {
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a\\b",
+            "a\nb",
+            "a\r\nb",
+            "a\0",
+            "\u{85}",
+            &"x".repeat(256),
+            &JobId::new().to_string(),
+        ] {
             assert!(check_name(name).is_err(), "{name:?}");
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -295,9 +295,10 @@ impl IntoResponse for Problem {
 pub(super) fn render(mut response: Response, request_id: &str) -> Response {
     let Problem(problem) = match response.extensions_mut().remove::<Problem>() {
         Some(problem) => problem,
-        // An answer of the router itself, which adds the methods on its way out.
+        // An answer of the router itself.
         None if response.status() == StatusCode::METHOD_NOT_ALLOWED => {
-            Problem::new(Kind::MethodNotAllowed, "the Allow field lists the methods of this address")
+            let allowed = response.headers().get(ALLOW).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            Problem::new(Kind::MethodNotAllowed, format!("this address takes {}", allowed.replace(',', ", ")))
         }
         None => return response,
     };

@@ -9,6 +9,7 @@ mod cli;
 mod ground_truth;
 mod harness;
 mod jobs;
+mod openapi;
 mod oracle;
 mod parallel;
 mod properties;

@@ -103,6 +103,7 @@ impl Description {
                 "maximum" => value.as_f64().is_some_and(|number| number > expected.as_f64().unwrap()),
                 "minLength" => value.as_str().is_some_and(|text| (text.chars().count() as u64) < limit(expected)),
                 "maxLength" => value.as_str().is_some_and(|text| text.chars().count() as u64 > limit(expected)),
+                "minItems" => value.as_array().is_some_and(|items| (items.len() as u64) < limit(expected)),
                 "maxItems" => value.as_array().is_some_and(|items| items.len() as u64 > limit(expected)),
                 "items" => return value.as_array()?.iter().find_map(|item| self.mismatch(expected, item)),
                 "required" => {
@@ -206,29 +207,19 @@ fn routes(sources: &str) -> BTreeSet<&str> {
     literals.map(|path| if path == "/" { path } else { path.trim_end_matches('/') }).collect()
 }
 
-/// The codes of problems that sources name: words in quotes that stand beside a status, behind `code:`, or as the outcome
-/// of an arm in `fn code`.
+/// The codes of problems that sources name: words in quotes before a status, and the outcomes of `FailureKind::name`.
 fn codes(sources: &str) -> BTreeSet<String> {
     let text = sources.split_whitespace().collect::<Vec<_>>().join(" ");
     let is_word = |character: char| character.is_ascii_lowercase() || character == '_';
-    let is_status = |token: &str| {
-        ["StatusCode::", "S::"].iter().any(|status| token.starts_with(status))
-            || token.parse().is_ok_and(|number: u16| (400..600).contains(&number))
-    };
-    let is_of_token = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | ':');
     let mut found = BTreeSet::new();
     for (quote, _) in text.match_indices('"') {
         let (before, rest) = (&text[..quote], &text[quote + 1..]);
         let word = &rest[..rest.find(|character| !is_word(character)).unwrap_or(rest.len())];
-        let Some(after) = rest[word.len()..].strip_prefix('"') else { continue };
-        let status_before = before.strip_suffix(", ").and_then(|before| before.rsplit(|c| !is_of_token(c)).next());
-        let status_after = after.strip_prefix(", ").and_then(|after| after.split(|c| !is_of_token(c)).next());
-        let in_code = || before.rsplit("fn ").next().is_some_and(|function| function.starts_with("code("));
-        let names_problem = status_before.is_some_and(is_status)
-            || status_after.is_some_and(is_status)
-            || before.ends_with("code: ")
-            || before.ends_with("=> ") && in_code();
-        if names_problem && !word.is_empty() {
+        let Some(after) = rest[word.len()..].strip_prefix('"').filter(|_| !word.is_empty()) else { continue };
+        let is_in = |item: &str, name: &str| before.rsplit(item).next().is_some_and(|rest| rest.starts_with(name));
+        let has_status = after.starts_with(", S::") || after.starts_with(", StatusCode::");
+        let is_failure = before.ends_with("=> ") && is_in("fn ", "name(") && is_in("impl ", "FailureKind {");
+        if has_status || is_failure {
             found.insert(word.to_owned());
         }
     }
@@ -339,30 +330,22 @@ fn examples_of_problems_have_the_status_they_are_shown_under() {
 
 #[test]
 fn the_document_and_the_sources_name_the_same_problems() {
-    let described = Description::read().problem_codes();
-    // What makes a file unusable is named by the engine.
-    let sources = ["src/engine", "src/http", "src/jobs"].map(|directory| sources(&project_path(directory))).concat();
-    for code in &described {
-        assert!(sources.contains(&format!("\"{code}\"")), "no source names the problem {code}");
-    }
-    let unknown: Vec<_> = codes(&sources).into_iter().filter(|code| !described.contains(code)).collect();
-    assert_eq!(unknown, Vec::<String>::new(), "the document does not have these problems");
+    let sources = ["src/http", "src/jobs"].map(|directory| sources(&project_path(directory))).concat();
+    assert_eq!(codes(&sources), Description::read().problem_codes());
 }
 
 #[test]
 fn codes_are_found_in_sources() {
     for source in [
-        "Problem::new(StatusCode::NOT_FOUND, \"job_not_found\", \"There is no such job\")",
-        "Problem::new(\n    StatusCode::NOT_FOUND,\n    \"job_not_found\",\n)",
-        "const ALL: [(u16, &str); 1] = [(404, \"job_not_found\")];",
-        "const ALL: [(&str, StatusCode); 1] = [(\"job_not_found\", StatusCode::NOT_FOUND)];",
-        "Problem { code: \"job_not_found\", title: \"There is no such job\" }",
         "use StatusCode as S; match self { Self::NoJob => (\"job_not_found\", S::NOT_FOUND, \"There is no such job\") }",
-        "fn code(&self) -> &'static str { match self { Self::NoJob => \"job_not_found\" } }",
+        "Problem::new(\n    \"job_not_found\",\n    StatusCode::NOT_FOUND,\n)",
+        "impl FailureKind { fn name(&self) -> &'static str { match self { Self::NoJob => \"job_not_found\" } } }",
     ] {
         assert_eq!(codes(source), BTreeSet::from(["job_not_found".to_owned()]), "{source}");
     }
-    for source in ["fn name(&self) { match self { Self::Ended => \"ended\" } }", "limit(\"max_upload_bytes\", 64)"] {
+    for source in
+        ["impl State { fn name(&self) { match self { Self::Open => \"open\" } } }", "limit(\"max_upload_bytes\", 64)"]
+    {
         assert_eq!(codes(source), BTreeSet::new(), "{source}");
     }
 }

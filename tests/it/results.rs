@@ -82,7 +82,9 @@ fn every_result_says_what_it_is() {
 fn other_names_are_no_results() {
     let done = Done::new(&csv(3));
     let id = done.job["id"].as_str().unwrap();
-    for name in ["rejects.csv", "top25_ctr.csv", "nothing", "TOP10_CTR.CSV", "%2e%2e", "..%2fadtally.db", "a%00b", "%20"] {
+    for name in
+        ["rejects.csv", "top25_ctr.csv", "nothing", "TOP10_CTR.CSV", "%2e%2e", "..%2fadtally.db", "a%00b", "%20"]
+    {
         let reply = done.service.get(&format!("/v1/jobs/{id}/results/{name}"));
         let problem = reply.expect_problem(404, "result_not_found", &["it has top10_ctr.csv, top10_cpa.csv"]);
         assert_eq!(problem["job"], done.job["links"]["self"], "{name}");
@@ -231,7 +233,9 @@ fn ranges_that_make_no_sense_are_passed_over() {
 fn answers_are_compressed_for_those_who_ask_for_it() {
     let done = Done::new(&csv(2000));
     let whole = done.get("campaigns.csv", &[]).body;
-    for (coding, decompress) in [("gzip", gunzip as fn(&[u8]) -> Vec<u8>), ("zstd", |data| zstd::decode_all(data).unwrap())] {
+    for (coding, decompress) in
+        [("gzip", gunzip as fn(&[u8]) -> Vec<u8>), ("zstd", |data| zstd::decode_all(data).unwrap())]
+    {
         for accept in ["text/csv", "application/json"] {
             let headers = [("accept-encoding", coding), ("accept", accept)];
             let reply = done.get("campaigns.csv", &headers);
@@ -273,7 +277,13 @@ fn all_campaigns_of_a_large_job_are_those_of_the_command() {
     let rows = lines(100_000, |number| {
         // Ids of all lengths, so that pieces end anywhere.
         let padding = "x".repeat(number as usize * 7 % 60);
-        format!("campaign-{number}-{padding},2025-01-01,{},{},{}.25,{}", 1000 + number, number % 50, number % 90, number % 7)
+        format!(
+            "campaign-{number}-{padding},2025-01-01,{},{},{}.25,{}",
+            1000 + number,
+            number % 50,
+            number % 90,
+            number % 7
+        )
     });
     let body = HEADER.to_owned() + &rows;
     let place = Workspace::new();
@@ -294,7 +304,9 @@ fn all_campaigns_of_a_large_job_are_those_of_the_command() {
         borders.push(at);
     }
     for at in borders.into_iter().chain([1 << 20, 2 << 20]) {
-        for (start, end) in [(at - 1, at + 1), (at, at + 1), (at - 1, at), (at - 300, at + 300), (0, at), (at, whole.len())] {
+        for (start, end) in
+            [(at - 1, at + 1), (at, at + 1), (at - 1, at), (at - 300, at + 300), (0, at), (at, whole.len())]
+        {
             let range = format!("bytes={start}-{}", end - 1);
             done.assert_part("campaigns.csv", &whole, &range, start, end);
         }

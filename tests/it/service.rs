@@ -35,7 +35,7 @@ pub(crate) struct Reply {
 impl Service {
     /// A server as it is without any options but a port and directories of its own.
     pub(crate) fn start() -> Self {
-        Self::start_with::<&str>(&[])
+        Self::start_with(&[])
     }
 
     /// A server with further options.

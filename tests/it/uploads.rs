@@ -123,10 +123,7 @@ fn options_come_from_the_query_and_the_media_type_and_the_query_wins() {
     assert_eq!(send("", "text/csv; charset=ISO-8859-1; header=absent", row), all(",", false, "windows-1252", 10));
     assert_eq!(send("", "text/csv; header=\"absent\"", row), all(",", false, "utf-8", 10));
     let query = "?has_header=true&encoding=utf-8&top=3";
-    assert_eq!(
-        send(query, "text/csv; charset=latin1; header=absent", ONE_ROW.as_bytes()),
-        all(",", true, "utf-8", 3)
-    );
+    assert_eq!(send(query, "text/csv; charset=latin1; header=absent", ONE_ROW.as_bytes()), all(",", true, "utf-8", 3));
     let tabs = ONE_ROW.replace(',', "\t");
     assert_eq!(send("?delimiter=tab", "text/csv", tabs.as_bytes()), all("\t", true, "utf-8", 10));
     assert_eq!(send("?delimiter=%09", "text/csv", tabs.as_bytes()), all("\t", true, "utf-8", 10));
@@ -212,7 +209,11 @@ fn a_retry_with_the_same_key_gives_the_first_job() {
     assert_eq!(jobs["jobs"].as_array().unwrap().len(), 1);
     // Something else with the same key is a mistake.
     for path in ["/v1/jobs/another", "/v1/jobs/keyed?top=3"] {
-        service.send("PUT", path, &key, &body).expect_problem(422, "idempotency_key_reused", &["another name or other"]);
+        service.send("PUT", path, &key, &body).expect_problem(
+            422,
+            "idempotency_key_reused",
+            &["another name or other"],
+        );
     }
     // Contents that cannot be used will be no better the next time.
     let key = [("idempotency-key", "bad")];

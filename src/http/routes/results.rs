@@ -7,11 +7,11 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE,
-    ETAG, VARY,
+    ETAG, RANGE, VARY,
 };
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use headers::{HeaderMapExt as _, IfNoneMatch, IfRange, Range};
+use headers::{HeaderMapExt as _, IfNoneMatch, IfRange};
 
 use crate::http::App;
 use crate::http::log::JobTag;
@@ -71,8 +71,8 @@ fn contents(
 ) -> Result<Response, Problem> {
     let length = result.length;
     let is_same = headers.typed_get::<IfRange>().is_none_or(|condition| !condition.is_modified(Some(etag), None));
-    let range = headers.typed_get::<Range>().filter(|_| is_same);
-    let (status, start, end) = match range.map_or(Wanted::Everything, |range| wanted(&range, length)) {
+    let range = headers.get(RANGE).filter(|_| is_same).and_then(|range| range.to_str().ok());
+    let (status, start, end) = match range.map_or(Wanted::Everything, |range| wanted(range, length)) {
         Wanted::Everything => (StatusCode::OK, 0, length),
         Wanted::Part { start, end } => (StatusCode::PARTIAL_CONTENT, start, end),
         Wanted::Nothing => return Err(Problem::range_not_satisfiable(length)),
@@ -92,6 +92,7 @@ fn contents(
 }
 
 /// What a range asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Wanted {
     Everything,
     /// Bytes from `start` up to `end`.
@@ -103,26 +104,53 @@ enum Wanted {
     Nothing,
 }
 
-/// More than one range at once may be answered with the whole (RFC 9110, 14.2).
-fn wanted(range: &Range, length: u64) -> Wanted {
-    use std::ops::Bound;
-
-    let mut ranges = range.satisfiable_ranges(length);
-    let Some((start, end)) = ranges.next() else {
-        return Wanted::Nothing;
-    };
-    if ranges.next().is_some() {
+/// What a `Range` field asks for of so many bytes (RFC 9110, 14.1.2). One that makes no sense is passed over, and more than
+/// one range at once may be answered with the whole.
+fn wanted(range: &str, length: u64) -> Wanted {
+    let range = range.strip_prefix("bytes=").and_then(|range| range.trim().split_once('-'));
+    let Some((first, last)) = range else {
         return Wanted::Everything;
+    };
+    let part = |start: u64, end: u64| if start < end { Wanted::Part { start, end } } else { Wanted::Nothing };
+    let number = |digits: &str| {
+        let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        // One that is too large is more than any result has.
+        is_number.then(|| digits.parse().unwrap_or(u64::MAX))
+    };
+    match (number(first), number(last)) {
+        (Some(first), Some(last)) if first <= last => part(first, last.saturating_add(1).min(length)),
+        (Some(first), None) if last.is_empty() => part(first, length),
+        (None, Some(suffix)) if first.is_empty() => part(length.saturating_sub(suffix), length),
+        _ => Wanted::Everything,
     }
-    let start = match start {
-        Bound::Included(start) => start,
-        Bound::Excluded(before) => before + 1,
-        Bound::Unbounded => 0,
-    };
-    let end = match end {
-        Bound::Included(last) => last.saturating_add(1).min(length),
-        Bound::Excluded(end) => end.min(length),
-        Bound::Unbounded => length,
-    };
-    if start < end { Wanted::Part { start, end } } else { Wanted::Nothing }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_as_the_standard_says() {
+        let part = |start, end| Wanted::Part { start, end };
+        for (range, asks_for) in [
+            ("bytes=0-0", part(0, 1)),
+            ("bytes=2-4", part(2, 5)),
+            ("bytes=2-", part(2, 10)),
+            ("bytes=9-99999999999999999999999", part(9, 10)),
+            ("bytes=-3", part(7, 10)),
+            ("bytes=-30", part(0, 10)),
+            ("bytes=10-", Wanted::Nothing),
+            ("bytes=10-12", Wanted::Nothing),
+            ("bytes=-0", Wanted::Nothing),
+            ("bytes=5-2", Wanted::Everything),
+            ("bytes=-", Wanted::Everything),
+            ("bytes=a-b", Wanted::Everything),
+            ("bytes=+1-2", Wanted::Everything),
+            ("bytes=0-1,3-4", Wanted::Everything),
+            ("lines=1-2", Wanted::Everything),
+            ("", Wanted::Everything),
+        ] {
+            assert_eq!(wanted(range, 10), asks_for, "{range}");
+        }
+    }
 }

@@ -94,6 +94,10 @@ async fn receive_form(app: App, request: Request, known_options: &[&str]) -> Res
     if let Some(coding) = content_coding(&headers)? {
         return Err(Problem::unsupported_content_coding(&format!("{} of a whole form", coding.name())));
     }
+    if Digests::read(&headers)?.are_wanted() {
+        let detail = "the digest of a whole form is not verified: send the file itself, as `curl -T` does";
+        return Err(Problem::new(Kind::InvalidHeader, detail));
+    }
     let name = query.text("name").map(str::to_owned);
     let new = new_job(&app, &headers, name, job_options(&query, None)?)?;
     let upload = match app.jobs.begin(new).await? {

@@ -19,7 +19,7 @@ pub(super) use results::STATS_NAME;
 pub use results::{Output, ResultFile, ResultPiece};
 
 use super::error::Failure;
-use super::job::{Details, Job, JobId, State};
+use super::job::{Details, Job, JobId, State, now};
 use dialect::Dialect;
 
 /// Connections at once.
@@ -190,7 +190,7 @@ impl Store {
         row.as_ref().map(job_of_row).transpose()
     }
 
-    /// Jobs, newest first.
+    /// Jobs that have not expired, newest first.
     ///
     /// # Errors
     /// When the database refuses.
@@ -204,6 +204,7 @@ impl Store {
         let mut query = sqlx::query(query)
             // Every id starts with a hexadecimal digit.
             .bind(filter.before.map_or_else(|| "g".to_owned(), |id| id.to_string()))
+            .bind(now().as_microsecond())
             .bind(i64::from(filter.limit));
         for text in [filter.name.clone(), filter.state.map(|state| state.name().to_owned())].into_iter().flatten() {
             query = query.bind(text);

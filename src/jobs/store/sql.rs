@@ -21,16 +21,17 @@ pub(super) const JOB_BY_IDEMPOTENCY_KEY: &str = "SELECT id, name, state, created
     FROM jobs WHERE idempotency_key = $1";
 
 pub(super) const LIST_JOBS: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
-    FROM jobs WHERE id < $1 ORDER BY id DESC LIMIT $2";
+    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) ORDER BY id DESC LIMIT $3";
 
 pub(super) const LIST_JOBS_BY_STATE: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
-    FROM jobs WHERE id < $1 AND state = $3 ORDER BY id DESC LIMIT $2";
+    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND state = $4 ORDER BY id DESC LIMIT $3";
 
 pub(super) const LIST_JOBS_BY_NAME: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
-    FROM jobs WHERE id < $1 AND name = $3 ORDER BY id DESC LIMIT $2";
+    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $4 ORDER BY id DESC LIMIT $3";
 
 pub(super) const LIST_JOBS_BY_NAME_AND_STATE: &str = "SELECT id, name, state, created_at, finished_at, expires_at, \
-    details FROM jobs WHERE id < $1 AND name = $3 AND state = $4 ORDER BY id DESC LIMIT $2";
+    details FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $4 AND state = $5 \
+    ORDER BY id DESC LIMIT $3";
 
 pub(super) const RECEIVING_JOBS: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
     FROM jobs WHERE state = 'receiving'";
