@@ -63,8 +63,14 @@ impl OpenUpload {
     pub(crate) fn begin_with(service: &Service, name: &str, more_fields: &str) -> Self {
         let mut connection = service.connect();
         connection.send(chunked_head(&format!("/v1/jobs/{name}"), more_fields)).send(chunk(HEADER.as_bytes()));
-        let job = service.wait_for_job(name, |job| job["state"] == "receiving");
-        Self { connection, id: job["id"].as_str().unwrap().to_owned() }
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let reply = service.get(&format!("/v1/jobs/{name}"));
+            if reply.status == 200 {
+                return Self { connection, id: reply.json()["id"].as_str().unwrap().to_owned() };
+            }
+            assert!(Instant::now() < deadline, "{reply:?}");
+        }
     }
 
     /// Sends more.

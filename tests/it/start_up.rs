@@ -1,1 +1,182 @@
-//! To come.
+//! Starting the service, or being told why it does not start; asking whether it is ready.
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Stdio;
+
+use crate::harness::{Run, Workspace, adtally, run};
+use crate::service::Service;
+
+/// Tries to start a server that is to refuse; one that does not is ended. It would listen on a port that the system
+/// chooses.
+fn serve(arguments: &[&str]) -> Run {
+    let mut command = adtally();
+    command.arg("serve").args(arguments);
+    if !arguments.contains(&"--listen") {
+        command.args(["--listen", "127.0.0.1:0"]);
+    }
+    let mut server = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    if !line.is_empty() {
+        server.kill().unwrap();
+    }
+    Run { stdout: line, ..Run::of(server.wait_with_output().unwrap()) }
+}
+
+/// Checks that it refused, and that the last line says all of this. Before it may be what it logged.
+#[track_caller]
+fn assert_refused(run: &Run, says: &[&str]) {
+    assert_eq!(run.code, Some(1), "{run:?}");
+    assert_eq!(run.stdout, "", "it does not listen: {run:?}");
+    let last = run.stderr.lines().last().unwrap_or_default();
+    assert!(last.starts_with("adtally: "), "{run:?}");
+    for part in says {
+        assert!(last.contains(part), "{part:?} is missing: {run:?}");
+    }
+}
+
+#[test]
+fn directories_are_made_when_they_are_not_there() {
+    let place = Workspace::new();
+    let (data, results) = (place.path("a/b/data"), place.path("c/results"));
+    let mut command = adtally();
+    command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(&data).arg("--results-dir").arg(&results);
+    let mut server = crate::harness::Running(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(server.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("listening on http://127.0.0.1:"), "{line}");
+    assert!(data.join("adtally.db").is_file() && results.is_dir());
+}
+
+#[test]
+fn directories_that_are_files_or_cannot_be_written() {
+    let place = Workspace::new();
+    place.write("file", "");
+    let path = |name: &str| place.path(name).to_str().unwrap().to_owned();
+    let good = path("good");
+    for (flag, arguments) in [
+        ("--data-dir", ["--data-dir", &path("file"), "--results-dir", &good]),
+        ("--data-dir", ["--data-dir", &path("file/below"), "--results-dir", &good]),
+        ("--results-dir", ["--data-dir", &good, "--results-dir", &path("file")]),
+    ] {
+        assert_refused(&serve(&arguments), &[flag, "file", "cannot be written"]);
+    }
+    assert_eq!(fs::read(place.path("file")).unwrap(), b"");
+    // The name of the database is taken by a directory.
+    fs::create_dir_all(place.path("taken/adtally.db")).unwrap();
+    assert_refused(&serve(&["--data-dir", &path("taken")]), &["adtally.db", "database"]);
+    // Or by something that is none.
+    place.write("other/adtally.db", "no database, but long enough to be looked at as if it were one: ".repeat(50));
+    assert_refused(&serve(&["--data-dir", &path("other")]), &["adtally.db", "database"]);
+    fs::create_dir(place.path("locked")).unwrap();
+    fs::set_permissions(place.path("locked"), Permissions::from_mode(0o500)).unwrap();
+    if fs::write(place.path("locked/probe"), "").is_ok() {
+        println!("skipped: running as root");
+        return;
+    }
+    assert_refused(&serve(&["--data-dir", &path("locked")]), &["--data-dir", "permission denied", "mode 500"]);
+    assert_refused(&serve(&["--data-dir", &path("locked/below")]), &["--data-dir", "permission denied", "mode 500"]);
+}
+
+#[test]
+fn a_port_that_is_taken() {
+    let place = Workspace::new();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let data = place.path("data");
+    let run = serve(&["--listen", &address, "--data-dir", data.to_str().unwrap()]);
+    assert_refused(&run, &[&address, "another program listens there", "--listen"]);
+    assert!(!data.join("adtally.db").exists(), "a server that does not start leaves the database alone");
+}
+
+#[test]
+fn an_address_that_this_machine_does_not_have() {
+    let place = Workspace::new();
+    let data = place.path("data");
+    // RFC 5737: for documentation only.
+    let run = serve(&["--listen", "192.0.2.1:0", "--data-dir", data.to_str().unwrap()]);
+    assert_refused(&run, &["192.0.2.1", "does not have that address"]);
+}
+
+#[test]
+fn databases_that_are_not_known() {
+    let place = Workspace::new();
+    let data = place.path("data");
+    let data = data.to_str().unwrap();
+    for url in ["mysql://localhost/adtally", "adtally.db", "", "sqlite"] {
+        assert_refused(&serve(&["--data-dir", data, "--database-url", url]), &["sqlite://PATH"]);
+    }
+    let run = serve(&["--data-dir", data, "--database-url", "mysql://user:sesame@localhost/adtally"]);
+    assert_refused(&run, &["sqlite://PATH"]);
+    assert!(!run.stderr.contains("sesame"), "a password is in the message: {run:?}");
+    let missing = format!("sqlite://{data}/no/such/place/adtally.db");
+    assert_refused(&serve(&["--data-dir", data, "--database-url", &missing]), &["no/such/place", "database"]);
+}
+
+#[test]
+fn arguments_that_are_none() {
+    serve(&["--no-such-option"]).assert_misused("--no-such-option");
+    serve(&["something"]).assert_misused("something");
+    for (flag, value) in [
+        ("--listen", "nowhere"),
+        ("--listen", "127.0.0.1"),
+        ("--listen", "127.0.0.1:99999"),
+        ("--max-upload-bytes", "0"),
+        ("--max-upload-bytes", "1e9"),
+        ("--max-text-bytes", "0"),
+        ("--max-decompression-ratio", "0"),
+        ("--max-record-bytes", "0"),
+        ("--max-campaigns", "0"),
+        ("--max-form-parts", "0"),
+        ("--max-concurrent-uploads", "0"),
+        ("--max-connections", "0"),
+        ("--parser-threads", "0"),
+        ("--parser-threads", "257"),
+        ("--idle-timeout-seconds", "0"),
+        ("--header-timeout-seconds", "0"),
+        ("--keep-finished-seconds", "0"),
+        ("--drain-timeout-seconds", "31536001"),
+        ("--log-format", "xml"),
+        ("--log-level", "loud"),
+    ] {
+        serve(&[flag, value]).assert_misused(flag);
+    }
+}
+
+#[test]
+fn every_option_can_be_an_environment_variable() {
+    let mut command = adtally();
+    command.args(["serve", "--listen", "127.0.0.1:0"]).env("ADTALLY_MAX_UPLOAD_BYTES", "none");
+    run(&mut command, b"").assert_misused("--max-upload-bytes");
+    let help = run(adtally().args(["serve", "--help"]), b"").stdout;
+    for line in help.lines().filter(|line| line.trim_start().starts_with("--") && !line.contains("--help")) {
+        let flag = line.split_whitespace().next().unwrap();
+        let variable = format!("ADTALLY_{}", flag.trim_start_matches("--").replace('-', "_").to_uppercase());
+        assert!(help.contains(&format!("[env: {variable}=")), "{flag} has no variable {variable}");
+    }
+}
+
+#[test]
+fn health_is_checked_from_outside() {
+    let check = |arguments: &[&str]| run(adtally().arg("healthcheck").args(arguments), b"");
+    let service = Service::start();
+    let ready = check(&["--listen", service.address()]);
+    assert_eq!((ready.code, &*ready.stdout, &*ready.stderr), (Some(0), "", ""), "{ready:?}");
+    let port = service.address().rsplit(':').next().unwrap();
+    assert_eq!(check(&["--listen", &format!("0.0.0.0:{port}")]).code, Some(0), "what listens everywhere is asked here");
+    let mut command = adtally();
+    assert_eq!(run(command.arg("healthcheck").env("ADTALLY_LISTEN", service.address()), b"").code, Some(0));
+    // Nobody listens there any more.
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    check(&["--listen", &address]).assert_refused(&[&address, "does not answer"]);
+    // Somebody else does.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    std::thread::spawn(move || drop(listener.accept()));
+    let run = check(&["--listen", &address]);
+    assert_eq!(run.code, Some(1), "{run:?}");
+    check(&["--listen", "nowhere"]).assert_misused("--listen");
+}

@@ -1,1 +1,438 @@
-//! To come.
+//! What a store has to do, whatever database is behind it.
+
+use adtally::jobs::store::{Inserted, Output};
+use adtally::jobs::{
+    Failure, FailureKind, Job, JobFilter, JobId, JobOptions, Leader, ResultFile, State, Store, StoreError,
+};
+use jiff::{SignedDuration, Timestamp};
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+
+/// An empty database of one test.
+struct Database {
+    url: String,
+    _directory: TempDir,
+}
+
+impl Database {
+    fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        // A path with characters that mean something in an address.
+        let path = directory.path().join("a b%20#?.db");
+        Self { url: Store::file_url(&path), _directory: directory }
+    }
+
+    async fn open(&self) -> Store {
+        Store::open(&self.url).await.unwrap()
+    }
+}
+
+/// Runs every part of the contract with databases of one kind.
+macro_rules! contract {
+    ($kind:ident: $($part:ident)*) => {
+        mod $kind {
+            $(
+                #[test]
+                fn $part() {
+                    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+                    runtime.unwrap().block_on(super::$part(&super::Database::$kind()));
+                }
+            )*
+        }
+    };
+}
+
+contract!(sqlite:
+    what_is_inserted_is_there_also_for_the_next_process
+    a_name_means_the_newest_job
+    a_key_belongs_to_one_job
+    of_many_with_the_same_key_at_once_one_is_inserted
+    jobs_are_listed_newest_first_by_what_is_asked
+    a_job_ends_once
+    results_come_with_the_success_of_their_job
+    results_that_break_off_leave_nothing
+    a_job_that_has_ended_takes_no_results
+    others_read_while_results_are_written
+    a_removed_job_takes_its_results_with_it
+    expired_jobs_are_removed_and_remembered
+    jobs_left_behind_fail
+    texts_of_all_kinds_are_kept
+);
+
+/// Now, as exact as a store keeps it.
+fn now() -> Timestamp {
+    Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap()
+}
+
+fn receiving(name: &str) -> Job {
+    Job {
+        id: JobId::new(),
+        name: name.into(),
+        state: State::Receiving,
+        created_at: now(),
+        finished_at: None,
+        expires_at: None,
+        details: Default::default(),
+    }
+}
+
+/// The same job after its end.
+fn ended(job: &Job, state: State) -> Job {
+    let mut job = job.clone();
+    job.state = state;
+    job.finished_at = Some(now());
+    job.expires_at = Some(now() + SignedDuration::from_hours(1));
+    if state != State::Succeeded {
+        job.details.error = Some(FailureKind::UploadIncomplete.because("it broke off"));
+    }
+    job
+}
+
+async fn insert(store: &Store, name: &str) -> Job {
+    let job = receiving(name);
+    assert_eq!(store.insert(&job, None).await.unwrap(), Inserted::Done);
+    job
+}
+
+fn piece(name: &str, start: u64, length: u64) -> Result<Output, String> {
+    Ok(Output::Piece { name: name.into(), start, length, body: vec![7; 10] })
+}
+
+fn end(name: &str, length: u64) -> Result<Output, String> {
+    Ok(Output::End(ResultFile { name: name.into(), length, etag: "0af".into() }))
+}
+
+/// A producer that gives these outputs and goes.
+fn producer(outputs: Vec<Result<Output, String>>) -> mpsc::Receiver<Result<Output, String>> {
+    let (sender, receiver) = mpsc::channel(outputs.len().max(1));
+    for output in outputs {
+        sender.try_send(output).unwrap();
+    }
+    receiver
+}
+
+/// Two results, one in two pieces.
+fn outputs() -> Vec<Result<Output, String>> {
+    vec![
+        piece("a.csv", 0, 100),
+        piece("a.csv", 100, 50),
+        end("a.csv", 150),
+        piece("b.json", 0, 5),
+        end("b.json", 5),
+        Ok(Output::Complete),
+    ]
+}
+
+async fn succeed(store: &Store, job: &Job) -> Job {
+    let job = ended(job, State::Succeeded);
+    assert!(store.succeed(&job, || producer(outputs())).await.unwrap());
+    job
+}
+
+fn ids(jobs: &[Job]) -> Vec<JobId> {
+    jobs.iter().map(|job| job.id).collect()
+}
+
+async fn what_is_inserted_is_there_also_for_the_next_process(database: &Database) {
+    let store = database.open().await;
+    store.check().await.unwrap();
+    let mut job = receiving("ad_data.csv");
+    job.expires_at = Some(now());
+    job.details.options = JobOptions { top: 25, has_header: false, ..JobOptions::default() };
+    job.details.progress.bytes_expected = Some(u64::MAX);
+    job.details.top_ctr = vec![Leader {
+        campaign_id: "\u{fffd}\n\"".into(),
+        total_impressions: u128::MAX,
+        total_clicks: 0,
+        total_spend: "0.10".into(),
+        total_conversions: 1,
+        ctr: "0.0000".into(),
+        cpa: None,
+    }];
+    assert_eq!(store.insert(&job, Some("key")).await.unwrap(), Inserted::Done);
+    assert_eq!(store.job(job.id).await.unwrap().as_ref(), Some(&job));
+    let done = succeed(&store, &job).await;
+    store.close().await;
+    let store = database.open().await;
+    assert_eq!(store.job(job.id).await.unwrap().as_ref(), Some(&done));
+    assert_eq!(store.job_by_key("key").await.unwrap().as_ref(), Some(&done));
+    assert!(store.result(job.id, "a.csv").await.unwrap().is_some());
+    assert_eq!(store.job(JobId::new()).await.unwrap(), None);
+    assert_eq!(store.job_by_key("other").await.unwrap(), None);
+}
+
+async fn a_name_means_the_newest_job(database: &Database) {
+    let store = database.open().await;
+    insert(&store, "same").await;
+    let newest = insert(&store, "same").await;
+    insert(&store, "Same").await;
+    insert(&store, "same ").await;
+    assert_eq!(store.newest_named("same").await.unwrap(), Some(newest.clone()));
+    assert_eq!(store.newest_named("sam%").await.unwrap(), None);
+    // Another end makes no other age.
+    store.end(&ended(&newest, State::Failed), false).await.unwrap();
+    assert_eq!(store.newest_named("same").await.unwrap().unwrap().id, newest.id);
+}
+
+async fn a_key_belongs_to_one_job(database: &Database) {
+    let store = database.open().await;
+    let (first, second) = (receiving("one"), receiving("two"));
+    assert_eq!(store.insert(&first, Some("key")).await.unwrap(), Inserted::Done);
+    assert_eq!(store.insert(&second, Some("key")).await.unwrap(), Inserted::KeyTaken);
+    assert_eq!(store.job(second.id).await.unwrap(), None);
+    // Any number of jobs have none.
+    insert(&store, "three").await;
+    insert(&store, "four").await;
+    // A key stays with a job that ended for good, and leaves one that came to nothing.
+    store.end(&ended(&first, State::Failed), true).await.unwrap();
+    assert_eq!(store.job_by_key("key").await.unwrap(), None);
+    assert_eq!(store.insert(&second, Some("key")).await.unwrap(), Inserted::Done);
+    store.end(&ended(&second, State::Failed), false).await.unwrap();
+    assert_eq!(store.insert(&receiving("five"), Some("key")).await.unwrap(), Inserted::KeyTaken);
+    assert_eq!(store.job_by_key("key").await.unwrap().map(|job| job.id), Some(second.id));
+    store.delete(second.id).await.unwrap();
+    assert_eq!(store.insert(&receiving("six"), Some("key")).await.unwrap(), Inserted::Done);
+}
+
+async fn of_many_with_the_same_key_at_once_one_is_inserted(database: &Database) {
+    let (one, other) = (database.open().await, database.open().await);
+    let attempts = (0..20).map(|number| {
+        let store = if number % 2 == 0 { &one } else { &other };
+        async move { store.insert(&receiving("race"), Some("key")).await.unwrap() }
+    });
+    let inserted = futures_util::future::join_all(attempts).await;
+    assert_eq!(inserted.iter().filter(|inserted| **inserted == Inserted::Done).count(), 1);
+    let all = JobFilter { limit: 100, ..JobFilter::default() };
+    assert_eq!(one.list(&all).await.unwrap().len(), 1);
+}
+
+async fn jobs_are_listed_newest_first_by_what_is_asked(database: &Database) {
+    let store = database.open().await;
+    let mut jobs = Vec::new();
+    for number in 0..6 {
+        let job = insert(&store, if number % 2 == 0 { "even" } else { "odd" }).await;
+        let job = if number < 3 { succeed(&store, &job).await } else { job };
+        jobs.insert(0, job);
+    }
+    let list = async |state: Option<State>, name: Option<&str>, before: Option<JobId>, limit| {
+        let filter = JobFilter { state, name: name.map(str::to_owned), before, limit };
+        store.list(&filter).await.unwrap()
+    };
+    assert_eq!(list(None, None, None, 100).await, jobs);
+    assert_eq!(list(None, None, None, 2).await, jobs[..2]);
+    assert_eq!(list(None, None, Some(jobs[1].id), 2).await, jobs[2..4]);
+    assert_eq!(list(None, None, Some(jobs[5].id), 2).await, []);
+    assert_eq!(list(Some(State::Succeeded), None, None, 100).await, jobs[3..]);
+    assert_eq!(list(Some(State::Succeeded), None, Some(jobs[3].id), 1).await, jobs[4..5]);
+    assert_eq!(list(Some(State::Cancelled), None, None, 100).await, []);
+    assert_eq!(ids(&list(None, Some("odd"), None, 100).await), [jobs[0].id, jobs[2].id, jobs[4].id]);
+    assert_eq!(ids(&list(None, Some("odd"), Some(jobs[0].id), 1).await), [jobs[2].id]);
+    assert_eq!(ids(&list(Some(State::Receiving), Some("odd"), None, 100).await), [jobs[0].id, jobs[2].id]);
+    assert_eq!(ids(&list(Some(State::Receiving), Some("odd"), Some(jobs[0].id), 9).await), [jobs[2].id]);
+    assert_eq!(list(None, Some("nobody"), None, 100).await, []);
+}
+
+async fn a_job_ends_once(database: &Database) {
+    let store = database.open().await;
+    let job = insert(&store, "job").await;
+    let failed = ended(&job, State::Failed);
+    store.end(&failed, false).await.unwrap();
+    store.end(&ended(&job, State::Cancelled), true).await.unwrap();
+    assert_eq!(store.job(job.id).await.unwrap(), Some(failed));
+    // One that is not there does not come by its end.
+    let unknown = receiving("unknown");
+    store.end(&ended(&unknown, State::Failed), false).await.unwrap();
+    assert_eq!(store.job(unknown.id).await.unwrap(), None);
+}
+
+async fn results_come_with_the_success_of_their_job(database: &Database) {
+    let store = database.open().await;
+    let job = insert(&store, "job").await;
+    let other = insert(&store, "other").await;
+    assert_eq!(store.result(job.id, "a.csv").await.unwrap(), None);
+    let done = succeed(&store, &job).await;
+    assert_eq!(store.job(job.id).await.unwrap(), Some(done));
+    let file = |name: &str, length| Some(ResultFile { name: name.into(), length, etag: "0af".into() });
+    assert_eq!(store.result(job.id, "a.csv").await.unwrap(), file("a.csv", 150));
+    assert_eq!(store.result(job.id, "b.json").await.unwrap(), file("b.json", 5));
+    for name in ["A.CSV", "c.csv", "", "a.csv "] {
+        assert_eq!(store.result(job.id, name).await.unwrap(), None, "{name}");
+        assert_eq!(store.piece(job.id, name, 0).await.unwrap(), None, "{name}");
+    }
+    for (position, expected) in [
+        (0, Some((0, 100))),
+        (99, Some((0, 100))),
+        (100, Some((100, 50))),
+        (149, Some((100, 50))),
+        (150, None),
+        (1 << 60, None),
+    ] {
+        let piece = store.piece(job.id, "a.csv", position).await.unwrap();
+        assert_eq!(piece.as_ref().map(|piece| (piece.start, piece.length)), expected, "{position}");
+        assert!(piece.is_none_or(|piece| piece.body == [7; 10]));
+    }
+    assert_eq!(store.piece(other.id, "a.csv", 0).await.unwrap(), None);
+    assert_eq!(store.result(other.id, "a.csv").await.unwrap(), None);
+}
+
+async fn results_that_break_off_leave_nothing(database: &Database) {
+    let store = database.open().await;
+    let job = insert(&store, "job").await;
+    let success = ended(&job, State::Succeeded);
+    let incomplete: Vec<_> = outputs().into_iter().take(5).collect();
+    let failed = outputs().into_iter().take(3).chain([Err("out of paper".to_owned())]).collect();
+    // The same piece twice, and a piece of a result that never ends.
+    let twice = vec![piece("a.csv", 0, 10), piece("a.csv", 0, 10), end("a.csv", 10), Ok(Output::Complete)];
+    let endless = vec![piece("a.csv", 0, 10), Ok(Output::Complete)];
+    for (outputs, says) in
+        [(vec![], "broke off"), (incomplete, "broke off"), (failed, "out of paper"), (twice, ""), (endless, "")]
+    {
+        let error: StoreError = store.succeed(&success, || producer(outputs)).await.unwrap_err();
+        assert!(error.to_string().contains(says), "{error}");
+        assert_eq!(store.job(job.id).await.unwrap().as_ref(), Some(&job), "{error}");
+        assert_eq!(store.result(job.id, "a.csv").await.unwrap(), None, "{error}");
+        assert_eq!(store.piece(job.id, "a.csv", 0).await.unwrap(), None, "{error}");
+    }
+    // And the store goes on.
+    succeed(&store, &job).await;
+}
+
+async fn a_job_that_has_ended_takes_no_results(database: &Database) {
+    let store = database.open().await;
+    let job = insert(&store, "job").await;
+    store.end(&ended(&job, State::Cancelled), true).await.unwrap();
+    let removed = insert(&store, "removed").await;
+    store.delete(removed.id).await.unwrap();
+    let done = succeed(&store, &insert(&store, "done").await).await;
+    for job in [&job, &removed, &done] {
+        let never = || -> mpsc::Receiver<_> { panic!("nobody asks for results") };
+        assert!(!store.succeed(&ended(job, State::Succeeded), never).await.unwrap());
+    }
+    assert_eq!(store.job(job.id).await.unwrap().unwrap().state, State::Cancelled);
+    assert_eq!(store.job(removed.id).await.unwrap(), None);
+    assert_eq!(store.job(done.id).await.unwrap(), Some(done));
+}
+
+async fn others_read_while_results_are_written(database: &Database) {
+    let store = database.open().await;
+    let job = insert(&store, "job").await;
+    let success = ended(&job, State::Succeeded);
+    let (sender, receiver) = mpsc::channel(1);
+    let reading = async {
+        for output in outputs() {
+            // What has not been committed is not seen.
+            assert_eq!(store.job(job.id).await.unwrap().as_ref(), Some(&job));
+            assert_eq!(store.result(job.id, "a.csv").await.unwrap(), None);
+            assert_eq!(store.list(&JobFilter { limit: 9, ..JobFilter::default() }).await.unwrap().len(), 1);
+            sender.send(output).await.unwrap();
+        }
+    };
+    let (stored, ()) = tokio::join!(store.succeed(&success, || receiver), reading);
+    assert!(stored.unwrap());
+    assert_eq!(store.job(job.id).await.unwrap(), Some(success));
+}
+
+async fn a_removed_job_takes_its_results_with_it(database: &Database) {
+    let store = database.open().await;
+    let (job, other) = (insert(&store, "job").await, insert(&store, "other").await);
+    succeed(&store, &job).await;
+    succeed(&store, &other).await;
+    assert!(store.delete(job.id).await.unwrap());
+    assert!(!store.delete(job.id).await.unwrap());
+    assert_eq!(store.job(job.id).await.unwrap(), None);
+    assert_eq!(store.result(job.id, "a.csv").await.unwrap(), None);
+    for position in [0, 100] {
+        assert_eq!(store.piece(job.id, "a.csv", position).await.unwrap(), None);
+    }
+    assert!(!store.has_expired(job.id).await.unwrap(), "to be removed is not to expire");
+    assert!(store.piece(other.id, "a.csv", 0).await.unwrap().is_some());
+}
+
+async fn expired_jobs_are_removed_and_remembered(database: &Database) {
+    let store = database.open().await;
+    let time = now();
+    let mut jobs = Vec::new();
+    // More than are removed at once.
+    for number in 0..250 {
+        let job = insert(&store, "job").await;
+        let mut end = ended(&job, State::Failed);
+        end.expires_at = Some(time + SignedDuration::from_secs(number));
+        store.end(&end, false).await.unwrap();
+        jobs.push(end);
+    }
+    let running = insert(&store, "running").await;
+    let mut done = ended(&insert(&store, "done").await, State::Succeeded);
+    done.expires_at = Some(time);
+    assert!(store.succeed(&done, || producer(outputs())).await.unwrap());
+    assert_eq!(store.expire(time - SignedDuration::from_secs(1)).await.unwrap(), []);
+    let until = time + SignedDuration::from_secs(200);
+    let mut expired = Vec::new();
+    loop {
+        let some = store.expire(until).await.unwrap();
+        if some.is_empty() {
+            break;
+        }
+        expired.extend(some);
+    }
+    expired.sort();
+    let mut expected: Vec<_> = jobs[..=200].iter().map(|job| job.id).chain([done.id]).collect();
+    expected.sort();
+    assert_eq!(expired, expected);
+    for id in expired {
+        assert!(store.has_expired(id).await.unwrap());
+        assert_eq!(store.job(id).await.unwrap(), None);
+    }
+    assert_eq!(store.piece(done.id, "a.csv", 0).await.unwrap(), None);
+    assert!(!store.has_expired(running.id).await.unwrap());
+    assert_eq!(store.job(jobs[201].id).await.unwrap().as_ref(), Some(&jobs[201]));
+    // They are remembered for a while, not for ever.
+    store.expire(time + SignedDuration::from_hours(24 * 400)).await.unwrap();
+    assert!(!store.has_expired(done.id).await.unwrap());
+    assert!(store.job(running.id).await.unwrap().is_some(), "what is received does not expire");
+}
+
+async fn jobs_left_behind_fail(database: &Database) {
+    let store = database.open().await;
+    let (one, two) = (receiving("one"), receiving("two"));
+    store.insert(&one, Some("key")).await.unwrap();
+    store.insert(&two, None).await.unwrap();
+    let done = succeed(&store, &insert(&store, "done").await).await;
+    let cancelled = ended(&insert(&store, "cancelled").await, State::Cancelled);
+    store.end(&cancelled, false).await.unwrap();
+    let failure: Failure = FailureKind::ServerStopped.because("it fell");
+    let keep = SignedDuration::from_hours(1);
+    assert_eq!(store.fail_receiving(&failure, keep).await.unwrap(), 2);
+    assert_eq!(store.fail_receiving(&failure, keep).await.unwrap(), 0);
+    for job in [&one, &two] {
+        let job = store.job(job.id).await.unwrap().unwrap();
+        assert_eq!((job.state, job.details.error), (State::Failed, Some(failure.clone())));
+        assert_eq!(job.expires_at, job.finished_at.map(|finished_at| finished_at + keep));
+    }
+    assert_eq!(store.job_by_key("key").await.unwrap(), None, "it may be tried again");
+    assert_eq!(store.job(done.id).await.unwrap(), Some(done));
+    assert_eq!(store.job(cancelled.id).await.unwrap(), Some(cancelled));
+}
+
+async fn texts_of_all_kinds_are_kept(database: &Database) {
+    let store = database.open().await;
+    let longest = "\u{10ffff}".repeat(63);
+    for name in ["'; DROP TABLE jobs; --", "caf\u{e9}", "cafe\u{301}", "\u{1f4c8} %_\\\"", " ", "NULL", &longest] {
+        let mut job = receiving(name);
+        job.details.error = Some(FailureKind::Internal.because(format!("{name}\n\u{7f}")));
+        assert_eq!(store.insert(&job, Some(name)).await.unwrap(), Inserted::Done);
+        assert_eq!(store.newest_named(name).await.unwrap().as_ref(), Some(&job), "{name}");
+        assert_eq!(store.job_by_key(name).await.unwrap().as_ref(), Some(&job), "{name}");
+        let filter = JobFilter { name: Some(name.into()), limit: 9, ..JobFilter::default() };
+        assert_eq!(store.list(&filter).await.unwrap(), [job], "{name}");
+    }
+}
+
+#[test]
+fn other_addresses_are_no_databases() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for url in ["", "adtally.db", "mysql://localhost/adtally", "file:///tmp/adtally.db"] {
+        let error = runtime.block_on(Store::open(url)).err().unwrap();
+        assert!(matches!(error, StoreError::UnknownDatabase(_)), "{url}: {error}");
+        assert!(error.to_string().contains("sqlite://PATH"), "{error}");
+    }
+}
