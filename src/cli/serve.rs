@@ -18,7 +18,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::filter::Targets;
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -26,7 +26,7 @@ use super::Stop;
 use crate::engine::Limits;
 use crate::http::{ConnectionLimits, HttpConfig, router, serve};
 use crate::ingest::PipelineOptions;
-use crate::jobs::{Jobs, JobsConfig, Store};
+use crate::jobs::{Jobs, JobsConfig, Store, StoreError};
 
 /// The database's file in the data directory.
 const DATABASE_FILE: &str = "adtally.db";
@@ -149,10 +149,19 @@ pub(super) struct Arguments {
         long,
         env = "ADTALLY_LOG_LEVEL",
         value_name = "LEVEL",
-        default_value = "info,sqlx=warn",
+        default_value = "info,sqlx=warn", value_parser = parse_log_level,
         help_heading = "Log"
     )]
     log_level: Targets,
+}
+
+/// A bare word that is no level would be taken for a part of the program.
+fn parse_log_level(text: &str) -> Result<Targets, String> {
+    let levels = text.split(',').map(|directive| directive.rsplit('=').next().unwrap_or_default());
+    if let Some(other) = levels.into_iter().find(|level| level.parse::<LevelFilter>().is_err()) {
+        return Err(format!("{other:?}: expected error, warn, info, debug, trace or off"));
+    }
+    text.parse().map_err(|error: ParseError| error.to_string())
 }
 
 /// A year: longer time-outs are a mistake.
@@ -191,8 +200,11 @@ async fn run_service(arguments: &Arguments, metrics: PrometheusHandle) -> Result
         TcpListener::bind(arguments.listen).await.map_err(|error| cannot_listen(arguments.listen, &error))?;
     let address = listener.local_addr().map_err(|error| Stop::Refused(format!("the listening socket: {error}")))?;
     let config = jobs_config(arguments);
-    let jobs =
-        Jobs::open(config.clone()).await.map_err(|error| Stop::Refused(format!("{}: {error}", config.database_url)))?;
+    let database = config.database_url.clone();
+    let jobs = Jobs::open(config).await.map_err(|error| match error {
+        StoreError::UnknownDatabase { .. } => Stop::Refused(format!("--database-url: {error}")),
+        error => Stop::Refused(format!("{database}: {error}")),
+    })?;
     let http = HttpConfig {
         max_upload_bytes: arguments.max_upload_bytes,
         max_form_parts: arguments.max_form_parts,
@@ -216,7 +228,7 @@ async fn run_service(arguments: &Arguments, metrics: PrometheusHandle) -> Result
     });
     // Nobody has to read it.
     let _ = writeln!(io::stdout(), "listening on http://{address}");
-    tracing::info!(%address, database = %config.database_url, "ready");
+    tracing::info!(%address, %database, "ready");
 
     let name = signals.first().await;
     tracing::info!(signal = name, seconds = arguments.drain_timeout_seconds, "stopping; running uploads may finish");

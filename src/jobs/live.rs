@@ -15,7 +15,7 @@ use super::job::{Job, Leader};
 use crate::engine::{Aggregate, Metric};
 use crate::ingest::LaneObserver;
 
-/// Progress is shown this often at most.
+/// Those who wait for changes hear of progress this often at most.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The leaders are looked for this often at most.
@@ -39,9 +39,9 @@ pub(super) struct Live {
     pace: Mutex<Pace>,
 }
 
-/// When to look again.
+/// When to tell of progress, and look for the leaders, again.
 struct Pace {
-    progress_at: Instant,
+    notify_at: Instant,
     leaders_at: Instant,
 }
 
@@ -55,10 +55,7 @@ impl Live {
             started,
             counted: Mutex::new(None),
             complete_bytes: AtomicU64::new(0),
-            pace: Mutex::new(Pace {
-                progress_at: started + PROGRESS_INTERVAL,
-                leaders_at: started + PROGRESS_INTERVAL,
-            }),
+            pace: Mutex::new(Pace { notify_at: started, leaders_at: started }),
         }
     }
 
@@ -135,9 +132,6 @@ impl LaneObserver for Live {
     fn advanced(&self, file_bytes: u64, so_far: &Aggregate) {
         let now = Instant::now();
         let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        if now < pace.progress_at {
-            return;
-        }
         let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         let parts: Vec<&Aggregate> = counted.iter().chain([so_far]).collect();
         let leaders = (now >= pace.leaders_at).then(|| {
@@ -145,11 +139,16 @@ impl LaneObserver for Live {
             pace.leaders_at = now + LEADERS_INTERVAL.max(now.elapsed() * LEADERS_SHARE);
             leaders
         });
+        let is_due = now >= pace.notify_at;
+        if is_due {
+            pace.notify_at = now + PROGRESS_INTERVAL;
+        }
         let bytes_received = self.complete_bytes.load(Ordering::Relaxed) + file_bytes;
-        self.update(|job| {
+        self.latest.send_if_modified(|job| {
             if job.state.is_final() {
-                return;
+                return false;
             }
+            let job = Arc::make_mut(job);
             self.set_progress(job, bytes_received, &parts);
             if let Some(file) = job.details.files.last_mut() {
                 file.offset = file_bytes;
@@ -157,8 +156,8 @@ impl LaneObserver for Live {
             if let Some([top_ctr, top_cpa]) = leaders {
                 (job.details.top_ctr, job.details.top_cpa) = (top_ctr, top_cpa);
             }
+            is_due
         });
-        pace.progress_at = now + PROGRESS_INTERVAL;
     }
 }
 

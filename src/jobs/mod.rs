@@ -12,7 +12,7 @@ pub mod store;
 mod upload;
 
 pub use error::{Failure, FailureKind, JobError};
-pub use job::{FileState, Job, JobFile, JobId, JobOptions, Leader, Progress, State};
+pub use job::{Details, FileState, Job, JobFile, JobId, JobOptions, Leader, Progress, State};
 pub use live::Stopped;
 pub use reports::fingerprint;
 pub use service::{Begun, Jobs, JobsConfig, NewJob};

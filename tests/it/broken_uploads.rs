@@ -107,7 +107,7 @@ fn a_chunked_upload_that_is_cut_anywhere_does_not_count() {
         let (head, whole) = request("Close-00");
         let last = whole.len();
         // After the head, in a size, in a chunk, between two, before the last one, in its size, before the last byte.
-        let stages = [head, head + 1, head + 7, (head + last) / 2, last - 5, last - 4, last - 2, last - 1];
+        let stages = [head, head + 1, head + 7, usize::midpoint(head, last), last - 5, last - 4, last - 2, last - 1];
         for (number, end) in stages.into_iter().enumerate() {
             let name = format!("{farewell:?}-{number:02}");
             let (own_head, whole) = request(&name);
@@ -292,12 +292,10 @@ fn a_kill_while_results_are_stored_leaves_all_or_nothing() {
 #[test]
 fn a_sender_that_falls_silent_is_told_so() {
     let service = Service::start_with(&["--idle-timeout-seconds", "1"]);
-    let mut upload = OpenUpload::begin(&service, "silent");
-    let job = format!("/v1/jobs/{}", upload.id);
-    let reply = upload.connection.read_reply();
-    let problem = reply.expect_problem(408, "sender_stalled", &["1 seconds", "idle_timeout_seconds"]);
-    assert_eq!(problem["job"], job);
-    let job = service.get(&job).expect(200);
+    let mut connection = service.connect();
+    connection.send(chunked_head("/v1/jobs/silent", "")).send(chunk(HEADER.as_bytes()));
+    let problem = connection.read_reply().expect_problem(408, "sender_stalled", &["1 seconds", "idle_timeout_seconds"]);
+    let job = service.get(problem["job"].as_str().unwrap()).expect(200);
     assert_eq!((&job["state"], &job["error"]["type"]), (&json!("failed"), &problem["type"]));
     // Nor is one waited for that never begins, nor one that has no more than a part of a form.
     let mut connection = service.connect();

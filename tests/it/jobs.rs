@@ -92,10 +92,8 @@ fn a_name_means_its_newest_job() {
     let failed = service.put("/v1/jobs/same", b"x").expect(422);
     assert_eq!(service.get("/v1/jobs/same").expect(200)["links"]["self"], failed["job"]);
     let id = old["id"].as_str().unwrap();
-    // An id wins over a name.
-    let named_like_it = service.put(&format!("/v1/jobs/{id}"), &csv(1)).expect(201);
-    assert_eq!(named_like_it["name"], id);
-    assert_eq!(service.get(&format!("/v1/jobs/{id}")).expect(200)["name"], "same");
+    // A name cannot be mistaken for an id.
+    service.put(&format!("/v1/jobs/{id}"), &csv(1)).expect_problem(400, "invalid_name", &["the id of a job"]);
     let result = service.get("/v1/jobs/same/results/top10_ctr.csv");
     result.expect_problem(409, "job_not_finished", &["failed"]);
 }

@@ -249,7 +249,7 @@ fn forms_that_are_none() {
         (b"--frontier\r\n\r\nno disposition\r\n--frontier--\r\n", "malformed_form", &[]),
         (b"--frontier\r\nContent-Disposition form-data\r\n\r\nx\r\n--frontier--\r\n", "malformed_form", &[]),
         (b"--other\r\nContent-Disposition: form-data; name=\"a\"\r\n\r\nx\r\n--other--\r\n", "malformed_form", &[]),
-        (b"--frontier--\r\n", "malformed_form", &[]),
+        (b"--frontier--\r\n", "form_without_file", &["file=@"]),
         (&form(&[("name=\"file\"", &csv(1))]), "form_without_file", &["file=@"]),
         (&form(&[("name=\"file\"; filename=\"\"", &csv(1))]), "invalid_name", &["1 to 255"]),
         (&form(&[("name=\"file\"; filename=\"..\"", &csv(1))]), "invalid_name", &[".."]),
@@ -293,7 +293,7 @@ fn heads_of_parts_without_end_are_not_collected() {
         if !beginning.is_empty() {
             connection.send(chunk(beginning.as_bytes()));
         }
-        let piece = chunk(&[b'x'; 64 * 1024]);
+        let piece = chunk(&vec![b'x'; 64 * 1024]);
         // What the service does not read to the end any more it refuses.
         for _ in 0..256 {
             if !connection.try_send(&piece) {
@@ -430,11 +430,10 @@ fn addresses_and_methods_that_do_not_exist() {
         ("DELETE", "/v1/jobs/x/results/top10_ctr.csv", &["GET"]),
         ("POST", "/healthz", &["GET"]),
         ("PUT", "/", &["GET"]),
-        ("BREW", "/v1/jobs", &["GET"]),
         ("OPTIONS", "/v1/jobs", &["GET"]),
     ] {
         let reply = service.send(method, path, &[], b"x");
-        reply.expect_problem(405, "method_not_allowed", &["Allow"]);
+        reply.expect_problem(405, "method_not_allowed", allowed);
         let allow = reply.header("allow").unwrap_or_else(|| panic!("{method} {path}: {reply:?}"));
         assert!(allowed.iter().all(|method| allow.contains(method)), "{method} {path}: {allow}");
     }

@@ -13,7 +13,7 @@ use ureq::{Agent, Body, SendBody};
 use crate::harness::{Running, adtally};
 
 /// Nothing in a test takes this long unless it hangs.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A running server. It is killed, and what it stored is removed, when the test ends.
 pub(crate) struct Service {
@@ -55,7 +55,7 @@ impl Service {
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         self.process = Some(Running(process));
         let address = line.trim().strip_prefix("listening on http://");
-        self.address = address.unwrap_or_else(|| panic!("the server said {line:?}")).to_owned();
+        address.unwrap_or_else(|| panic!("the server said {line:?}")).clone_into(&mut self.address);
     }
 
     /// The command that starts this server.

@@ -2,7 +2,7 @@
 
 use adtally::jobs::store::{Inserted, Output};
 use adtally::jobs::{
-    Failure, FailureKind, Job, JobFilter, JobId, JobOptions, Leader, ResultFile, State, Store, StoreError,
+    Details, Failure, FailureKind, Job, JobFilter, JobId, JobOptions, Leader, ResultFile, State, Store, StoreError,
 };
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
@@ -72,7 +72,7 @@ fn receiving(name: &str) -> Job {
         created_at: now(),
         finished_at: None,
         expires_at: None,
-        details: Default::default(),
+        details: Details::default(),
     }
 }
 
@@ -94,10 +94,12 @@ async fn insert(store: &Store, name: &str) -> Job {
     job
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what a producer sends")]
 fn piece(name: &str, start: u64, length: u64) -> Result<Output, String> {
     Ok(Output::Piece { name: name.into(), start, length, body: vec![7; 10] })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what a producer sends")]
 fn end(name: &str, length: u64) -> Result<Output, String> {
     Ok(Output::End(ResultFile { name: name.into(), length, etag: "0af".into() }))
 }
@@ -432,7 +434,7 @@ fn other_addresses_are_no_databases() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     for url in ["", "adtally.db", "mysql://localhost/adtally", "file:///tmp/adtally.db"] {
         let error = runtime.block_on(Store::open(url)).err().unwrap();
-        assert!(matches!(error, StoreError::UnknownDatabase(_)), "{url}: {error}");
+        assert!(matches!(error, StoreError::UnknownDatabase { .. }), "{url}: {error}");
         assert!(error.to_string().contains("sqlite://PATH"), "{error}");
     }
 }

@@ -31,9 +31,12 @@ const REMEMBER_EXPIRED: jiff::SignedDuration = jiff::SignedDuration::from_hours(
 /// Why the store could not do something.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// The address names no database that is supported.
-    #[error("{0:?} is no database address: expected sqlite://PATH")]
-    UnknownDatabase(String),
+    /// The address names no database that is supported. Only what it starts with is told: the rest may hold a password.
+    #[error("not an address of a database that is supported ({scheme:?}): expected sqlite://PATH")]
+    UnknownDatabase {
+        /// What the address starts with.
+        scheme: String,
+    },
     /// The disk is full, or a quota used up.
     #[error("the database has no room: {0}")]
     Full(#[source] sqlx::Error),
@@ -94,7 +97,9 @@ impl Store {
     /// When the address is unknown, or the database cannot be opened or brought up to date.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let dialect = Dialect::of(url).ok_or_else(|| StoreError::UnknownDatabase(url.into()))?;
+        let dialect = Dialect::of(url).ok_or_else(|| StoreError::UnknownDatabase {
+            scheme: url.split_once(':').map_or("", |(scheme, _)| scheme).into(),
+        })?;
         let pool = AnyPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             .after_connect(move |connection, _| Box::pin(dialect.prepare(connection)))
