@@ -5,8 +5,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{HEADER, Running};
-use crate::senders::{FORM_TYPE, LAST_CHUNK, OpenUpload, chunk, chunked_head, csv, form};
+use crate::harness::{HEADER, Running, Workspace};
+use crate::senders::{FORM_TYPE, LAST_CHUNK, OpenUpload, chunk, chunked_head, csv, curl, form};
 use crate::service::{PATIENCE, Service};
 
 /// How a sender goes away.
@@ -177,6 +177,21 @@ fn chunks_that_are_none_break_an_upload() {
         assert_incomplete(&service, &name);
         connection.vanish();
     }
+    wait_until_recorded(&service);
+    assert_fine(&service);
+}
+
+#[test]
+fn an_upload_over_http2_that_is_cut_does_not_count() {
+    let service = Service::start();
+    let place = Workspace::new();
+    place.write("ads.csv", csv(100_000));
+    let file = place.path("ads.csv");
+    let url = service.url("/v1/jobs/second");
+    let slowly = ["--http2-prior-knowledge", "--limit-rate", "100k", "--max-time", "1"];
+    let Some(run) = curl(&[&slowly[..], &["-T", file.to_str().unwrap(), &url]].concat(), Stdio::null()) else { return };
+    assert_eq!(run.code, Some(28), "out of time: {run:?}");
+    assert_incomplete(&service, "second");
     wait_until_recorded(&service);
     assert_fine(&service);
 }

@@ -260,6 +260,8 @@ fn events_follow_a_job_to_its_end() {
         assert_eq!((&*name, &job["state"]), ("progress", &json!("receiving")));
     };
     assert_eq!(last, done);
+    // A head is not kept waiting for events.
+    assert_eq!(service.request("HEAD", "/v1/jobs/followed/events").status, 200);
     // The stream ends, and the connection can be used again.
     events.read_until("0\r\n\r\n");
     events.send("GET /v1/jobs/followed/events HTTP/1.1\r\nHost: test\r\n\r\n");

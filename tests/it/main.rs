@@ -20,6 +20,7 @@ mod senders;
 mod service;
 mod service_cases;
 mod start_up;
+mod storage;
 mod store;
 mod texts;
 mod tidy;

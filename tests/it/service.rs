@@ -20,6 +20,8 @@ pub(crate) struct Service {
     process: Option<Running>,
     directory: TempDir,
     arguments: Vec<String>,
+    /// What a shell does before it becomes the server.
+    prelude: Option<&'static str>,
     address: String,
     agent: Agent,
 }
@@ -40,11 +42,23 @@ impl Service {
 
     /// A server with further options.
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
+        let mut service = Self::prepare(arguments);
+        service.launch();
+        service
+    }
+
+    fn prepare(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
-        let mut service =
-            Self { process: None, directory, arguments, address: String::new(), agent: config.new_agent() };
+        let agent = config.new_agent();
+        Self { process: None, directory, arguments, prelude: None, address: String::new(), agent }
+    }
+
+    /// A server that a shell sets limits to.
+    pub(crate) fn start_in_shell(prelude: &'static str) -> Self {
+        let mut service = Self::prepare(&[]);
+        service.prelude = Some(prelude);
         service.launch();
         service
     }
@@ -60,7 +74,14 @@ impl Service {
 
     /// The command that starts this server.
     pub(crate) fn command(&self) -> std::process::Command {
-        let mut command = adtally();
+        let mut command = match self.prelude {
+            None => adtally(),
+            Some(prelude) => {
+                let mut shell = std::process::Command::new("sh");
+                shell.arg("-c").arg(format!("{prelude}; exec \"$0\" \"$@\"")).arg(adtally().get_program());
+                shell
+            }
+        };
         command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.path("data"));
         command.arg("--results-dir").arg(self.path("results")).args(&self.arguments);
         command

@@ -1,0 +1,66 @@
+//! Storage that fails: what cannot be stored is not acknowledged, and the service goes on.
+
+use serde_json::json;
+
+use crate::harness::{HEADER, lines};
+use crate::senders::csv;
+use crate::service::Service;
+
+/// No file grows beyond 2 MiB; to try is an error, not the end.
+const SMALL_FILES: &str = "trap '' XFSZ; ulimit -f 4096";
+
+/// More results than such a file has room for.
+fn too_many_campaigns() -> String {
+    // Digits that do not compress well.
+    let id = |number: u32| u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
+    HEADER.to_owned() + &lines(150_000, |number| format!("{:032x},d,{},1,1,1", id(number), number % 97 + 1))
+}
+
+#[test]
+fn after_a_write_that_failed_others_succeed() {
+    let mut service = Service::start_in_shell(SMALL_FILES);
+    let first = service.put("/v1/jobs/first", &csv(100)).expect(201);
+    let large = too_many_campaigns();
+    for _ in 0..5 {
+        let reply = service.put("/v1/jobs/large", large.as_bytes());
+        let problem = reply.expect(reply.status);
+        assert!(matches!(reply.status, 503 | 507), "{problem}");
+        assert!(reply.header("retry-after").is_some() || reply.status == 507, "{reply:?}");
+        let job = service.get(problem["job"].as_str().unwrap()).expect(200);
+        assert_eq!((&job["state"], &job["links"]["results"]), (&json!("failed"), &json!({})));
+        assert_eq!(job["error"]["type"], problem["type"]);
+        assert!(!service.path("results").join(job["id"].as_str().unwrap()).exists());
+    }
+    // Each connection to the database is as good as before.
+    for _ in 0..10 {
+        service.put("/v1/jobs/small", &csv(100)).expect(201);
+    }
+    assert_eq!(service.request("DELETE", "/v1/jobs/small").status, 204);
+    let receiving = service.get("/v1/jobs?state=receiving").expect(200);
+    assert_eq!(receiving["jobs"], json!([]), "the failures have not been recorded");
+    service.crash_and_restart();
+    assert_eq!(service.get("/v1/jobs/first").expect(200), first);
+    assert_eq!(service.get("/v1/jobs?name=small").expect(200)["jobs"].as_array().unwrap().len(), 9);
+    assert_eq!(service.get("/v1/jobs?name=large&state=failed").expect(200)["jobs"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn results_that_cannot_be_written_as_files_are_still_served() {
+    let mut service = Service::start();
+    // Something else stands where the directory was.
+    std::fs::remove_dir_all(service.path("results")).unwrap();
+    std::fs::write(service.path("results"), "").unwrap();
+    let job = service.put("/v1/jobs/served", &csv(100)).expect(201);
+    let link = job["links"]["results"]["campaigns.csv"].as_str().unwrap();
+    let campaigns = service.get(link);
+    assert_eq!((campaigns.status, campaigns.text().lines().count()), (200, 11));
+    std::fs::remove_file(service.path("results")).unwrap();
+    service.crash_and_restart();
+    let file = service.path("results").join(job["id"].as_str().unwrap()).join("campaigns.csv");
+    let deadline = std::time::Instant::now() + crate::service::PATIENCE;
+    while !file.exists() {
+        assert!(std::time::Instant::now() < deadline, "{} is not written", file.display());
+        std::thread::yield_now();
+    }
+    assert_eq!(std::fs::read(file).unwrap(), campaigns.body);
+}
