@@ -70,7 +70,7 @@ fn directories_that_are_files_or_cannot_be_written() {
     assert_refused(&serve(&["--data-dir", &path("taken")]), &["adtally.db", "database"]);
     // Or by something that is none.
     place.write("other/adtally.db", "no database, but long enough to be looked at as if it were one: ".repeat(50));
-    assert_refused(&serve(&["--data-dir", &path("other")]), &["adtally.db", "database"]);
+    assert_refused(&serve(&["--data-dir", &path("other")]), &["adtally.db", "not a database"]);
     fs::create_dir(place.path("locked")).unwrap();
     fs::set_permissions(place.path("locked"), Permissions::from_mode(0o500)).unwrap();
     if fs::write(place.path("locked/probe"), "").is_ok() {
