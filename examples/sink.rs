@@ -47,9 +47,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .header_read_timeout(HEADER_TIMEOUT)
         .max_buf_size(MAX_BUFFER_BYTES)
         .http2()
-        .timer(TokioTimer::new());
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(1024 * 1024)
+        .initial_connection_window_size(4 * 1024 * 1024);
     loop {
         let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
         tokio::spawn(serve(server.clone(), stream));
     }
 }
