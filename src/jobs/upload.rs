@@ -167,8 +167,11 @@ impl Upload {
     pub async fn fail(mut self, failure: Failure) -> JobError {
         self.has_ended = true;
         let id = self.id();
-        self.jobs.end_without_results(&self.live, failure.clone()).await;
-        JobError::Failed { id, failure }
+        let told = failure.clone();
+        let tracker = self.jobs.tracker().clone();
+        // A panic there has been reported; the sweep goes on with it.
+        drop(tracker.spawn(async move { self.jobs.end_without_results(&self.live, failure).await }).await);
+        JobError::Failed { id, failure: told }
     }
 }
 
