@@ -2,8 +2,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -136,9 +136,27 @@ impl Unshown {
 /// The most bytes of a form between two of its parts, headers of parts included, and before the first.
 pub(super) const MAX_UNSHOWN_BYTES: u64 = 1024 * 1024;
 
+/// The body of an upload that is a form. The form's reader has one of these, and leaves what follows the form to another.
+#[derive(Clone)]
+pub(super) struct FormBody(Arc<Mutex<UploadBody>>);
+
+impl FormBody {
+    pub(super) fn new(body: UploadBody) -> Self {
+        Self(Arc::new(Mutex::new(body)))
+    }
+}
+
+impl Stream for FormBody {
+    type Item = Result<Bytes, Failure>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).poll_next_unpin(context)
+    }
+}
+
 /// The body of an upload that is a form, for the form's reader.
 pub(super) fn form_source(
-    body: UploadBody,
+    body: FormBody,
     unshown: Unshown,
 ) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
     body.map(move |piece| {

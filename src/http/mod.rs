@@ -19,7 +19,7 @@ use axum::http::header::{CONTENT_ENCODING, ETAG, REFERRER_POLICY, X_CONTENT_TYPE
 use axum::http::{HeaderValue, Uri};
 use axum::middleware::{from_fn, map_request};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post, put};
+use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -83,7 +83,7 @@ pub fn router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) ->
         .route("/metrics", get(service::metrics))
         .route("/openapi.yaml", get(service::openapi))
         .route("/v1/jobs", get(jobs::list).put(uploads::put_unnamed).post(uploads::post))
-        .route("/v1/jobs/", put(uploads::put_unnamed))
+        .route("/v1/jobs/", get(jobs::list).put(uploads::put_unnamed).post(uploads::post))
         .route("/v1/jobs/{job}", get(jobs::get).put(uploads::put_named).delete(jobs::delete))
         .route("/v1/jobs/{job}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{job}/events", get(events::get))

@@ -3,9 +3,14 @@
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use flate2::{Decompress, FlushDecompress, Status};
 use thiserror::Error;
-use zstd::stream::raw::{Decoder, InBuffer, Operation, OutBuffer};
+use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+
+/// Windows of Zstandard frames as powers of two: what `zstd --long` makes, and what a stranger may ask for.
+const MAX_ZSTD_WINDOW_LOG: u32 = 27;
+const STRANGERS_ZSTD_WINDOW_LOG: u32 = 23;
+
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// How data is compressed.
@@ -113,15 +118,33 @@ enum Stream {
 }
 
 impl Decompressor {
-    /// A decompressor for data from its first byte.
+    /// A decompressor for data from its first byte. Zstandard frames may have windows of up to 128 MiB.
     ///
     /// # Errors
     /// When the decompressor's memory cannot be had.
     pub fn new(coding: Coding) -> Result<Self, DecompressError> {
+        Self::with_window_log(coding, MAX_ZSTD_WINDOW_LOG)
+    }
+
+    /// A decompressor for data that a stranger sends: Zstandard frames may have windows of up to 8 MiB, as RFC 9659 has it
+    /// for content codings. Whoever asks for more would be given the memory.
+    ///
+    /// # Errors
+    /// When the decompressor's memory cannot be had.
+    pub fn for_strangers(coding: Coding) -> Result<Self, DecompressError> {
+        Self::with_window_log(coding, STRANGERS_ZSTD_WINDOW_LOG)
+    }
+
+    fn with_window_log(coding: Coding, max_window_log: u32) -> Result<Self, DecompressError> {
         let stream = match coding {
             Coding::Identity => Stream::Identity,
             Coding::Gzip => Stream::Gzip { member: new_gzip_member(), magic_seen: 0 },
-            Coding::Zstd => Stream::Zstd(Decoder::new().map_err(|error| damaged(coding, &error))?),
+            Coding::Zstd => {
+                let failed = |error: std::io::Error| damaged(coding, &error);
+                let mut decoder = Decoder::new().map_err(failed)?;
+                decoder.set_parameter(DParameter::WindowLogMax(max_window_log)).map_err(failed)?;
+                Stream::Zstd(decoder)
+            }
             Coding::Brotli => {
                 let allocator = StandardAlloc::default;
                 Stream::Brotli(Box::new(BrotliState::new_strict(allocator(), allocator(), allocator())))
@@ -386,6 +409,18 @@ mod tests {
             let trailing = [&data[..], b"x"].concat();
             assert!(matches!(decompress(coding, &trailing, 4, 64), Err(DecompressError::Damaged { .. })), "{coding:?}");
         }
+    }
+
+    #[test]
+    fn strangers_get_no_more_than_the_usual_window() {
+        // RFC 8878, 3.1.1: magic number, descriptor without anything, window of 2^(10 + exponent); an empty last block.
+        let frame = |window_log: u8| [&ZSTD_MAGIC[..], &[0, (window_log - 10) << 3], &[1, 0, 0]].concat();
+        for (window_log, is_fine) in [(23, true), (24, false)] {
+            let mut decompressor = Decompressor::for_strangers(Coding::Zstd).unwrap();
+            let step = decompressor.step(&frame(window_log), &mut [0; 8]);
+            assert_eq!(step.is_ok(), is_fine, "2^{window_log}: {step:?}");
+        }
+        assert!(decompress(Coding::Zstd, &frame(27), 64, 64).is_ok());
     }
 
     #[test]

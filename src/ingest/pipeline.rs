@@ -107,7 +107,7 @@ impl Input {
         if coding == Coding::Identity {
             return Ok(Self::Plain);
         }
-        let decompressor = Box::new(Decompressor::new(coding)?);
+        let decompressor = Box::new(Decompressor::for_strangers(coding)?);
         Ok(Self::Compressed { decompressor, scratch: vec![0; SCRATCH_BYTES].into() })
     }
 }

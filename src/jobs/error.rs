@@ -178,8 +178,8 @@ pub enum JobError {
         /// The job.
         job: Box<Job>,
     },
-    /// The job has ended: it cannot be cancelled any more.
-    #[error("job {id} has already {}: it cannot be cancelled", state.name())]
+    /// The job has ended, or is about to: it cannot be cancelled any more.
+    #[error("job {id} is {} and cannot be cancelled any more", state.name())]
     Ended {
         /// The job.
         id: JobId,

@@ -185,7 +185,7 @@ pub struct Progress {
 pub enum FileState {
     /// Bytes are coming in.
     Receiving,
-    /// All of it has been counted.
+    /// All of it has been read, and counts when the job succeeds.
     Complete,
     /// It adds nothing to the job.
     Failed,
@@ -284,7 +284,7 @@ impl Job {
         Self { id, name, state, created_at: now(), finished_at: None, expires_at: None, details }
     }
 
-    /// Moves to a final state. Files that were coming in add nothing unless it succeeded.
+    /// Moves to a final state. Its files add nothing unless it succeeded.
     pub(super) fn end(&mut self, state: State, error: Option<Failure>, keep: jiff::SignedDuration) {
         debug_assert!(state.is_final() && !self.state.is_final(), "{:?} to {state:?}", self.state);
         let finished_at = now();
@@ -294,7 +294,7 @@ impl Job {
         self.details.error = error;
         self.details.progress.eta_seconds = None;
         if state != State::Succeeded {
-            for file in self.details.files.iter_mut().filter(|file| file.state == FileState::Receiving) {
+            for file in &mut self.details.files {
                 file.state = FileState::Failed;
             }
             // What has not been counted has no leaders.

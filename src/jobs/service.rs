@@ -203,7 +203,11 @@ impl Jobs {
         if let Some(key) = &new.idempotency_key
             && let Some(job) = self.store.job_by_key(key).await?
         {
-            return Self::answer_again(job, &new);
+            if !has_expired(&job) {
+                return Self::answer_again(job, &new);
+            }
+            // It frees the key with it.
+            self.expire().await?;
         }
         let max_concurrent_uploads = self.config.max_concurrent_uploads;
         let place = Arc::clone(&self.places).try_acquire_owned();
@@ -285,7 +289,7 @@ impl Jobs {
                 _ => Err(JobError::NotFound(id_or_name.into())),
             };
         };
-        if job.expires_at.is_some_and(|expires_at| expires_at <= now()) {
+        if has_expired(&job) {
             return Err(JobError::Expired(job.id));
         }
         Ok(self.as_of_now(job))
@@ -344,10 +348,11 @@ impl Jobs {
     pub async fn delete(&self, id_or_name: &str) -> Result<(), JobError> {
         let job = self.get(id_or_name).await?;
         self.stop_receiving(&job).await;
+        // In this order: files without a job would stay for ever, while those of a job are written again at the next start.
+        self.remove_published(job.id).await;
         if !self.store.delete(job.id).await? {
             return Err(JobError::NotFound(id_or_name.into()));
         }
-        self.remove_published(job.id).await;
         Ok(())
     }
 
@@ -529,4 +534,9 @@ impl Jobs {
         self.tracker.wait().await;
         self.store.close().await;
     }
+}
+
+/// True when a job's time is over, whether it has been removed already or not.
+fn has_expired(job: &Job) -> bool {
+    job.expires_at.is_some_and(|expires_at| expires_at <= now())
 }

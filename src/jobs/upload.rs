@@ -8,7 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::error::{Failure, FailureKind, JobError};
-use super::job::{FileState, Job, JobFile, JobId, State};
+use super::job::{FileState, Job, JobFile, JobId, JobOptions, State};
 use super::live::{Live, Stopped, leaders_of};
 use super::reports::Reports;
 use super::service::Jobs;
@@ -21,6 +21,8 @@ use crate::ingest::{Coding, ContentError, LaneError, Pipeline, Sha256Digest, rec
 pub struct FileOptions {
     /// The name its sender gave it.
     pub name: String,
+    /// How it is read: its own header and encoding may be others than those of the job.
+    pub options: JobOptions,
     /// How it is compressed; `None`: its beginning tells.
     pub coding: Option<Coding>,
     /// Bytes to come, as they are sent.
@@ -77,9 +79,8 @@ impl Upload {
         file: FileOptions,
         source: &mut (impl Stream<Item = Result<Bytes, Failure>> + Unpin),
     ) -> Result<Option<Sha256Digest>, Failure> {
-        let FileOptions { name, coding, length, with_digest } = file;
-        let job = self.live.latest();
-        let options = self.jobs.pipeline_options(&job.details.options, coding, with_digest);
+        let FileOptions { name, options, coding, length, with_digest } = file;
+        let options = self.jobs.pipeline_options(&options, coding, with_digest);
         self.live.update(|job| {
             job.details.files.push(JobFile { name: name.clone(), state: FileState::Receiving, offset: 0, length });
         });

@@ -405,3 +405,21 @@ fn a_second_server_does_not_end_the_uploads_of_the_first() {
     std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
     assert_eq!(upload.finish().expect(201)["state"], "succeeded", "the second server said {line:?}");
 }
+
+#[test]
+fn a_form_is_complete_only_with_its_body() {
+    let service = Service::start_with(&["--idle-timeout-seconds", "1"]);
+    let body = form(&[("name=\"file\"; filename=\"a.csv\"", &csv(2))]);
+    let head = |length: usize| {
+        let fields = format!("Content-Type: {FORM_TYPE}\r\nContent-Length: {length}\r\n\r\n");
+        format!("POST /v1/jobs?name=form HTTP/1.1\r\nHost: test\r\n{fields}")
+    };
+    let mut connection = service.connect();
+    connection.send(head(body.len() + 100)).send(&body);
+    connection.read_reply().expect_problem(408, "sender_stalled", &[]);
+    assert_eq!(service.get("/v1/jobs/form").expect(200)["files"][0]["state"], "failed");
+    // What follows a form is no part of it (RFC 2046, 5.1.1).
+    let mut connection = service.connect();
+    connection.send(head(body.len() + 100)).send(&body).send([b'x'; 100]);
+    connection.read_reply().expect(201);
+}

@@ -459,3 +459,14 @@ fn curl_shows_why_a_large_upload_is_refused() {
         assert!(run.body.contains("missing_columns"), "{way:?}: {run:?}");
     }
 }
+
+#[test]
+fn a_file_of_a_form_may_say_how_it_is_to_be_read() {
+    let service = Service::start();
+    let file = "--frontier\r\nContent-Disposition: form-data; name=\"a\"; filename=\"a.csv\"\r\n\
+        Content-Type: text/csv; charset=windows-1252; header=absent\r\n\r\n";
+    let body = [file.as_bytes(), b"caf\xe9,2025-01-01,100,5,1.50,1\r\n--frontier--\r\n"].concat();
+    let job = created(&service.send("POST", "/v1/jobs/", &[("content-type", FORM_TYPE)], &body));
+    assert_eq!(job["top_ctr"][0]["campaign_id"], "caf\u{e9}");
+    assert_eq!(service.get("/v1/jobs/").expect(200)["jobs"].as_array().unwrap().len(), 1);
+}

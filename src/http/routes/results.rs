@@ -9,7 +9,7 @@ use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE,
     ETAG, RANGE, VARY,
 };
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use headers::{HeaderMapExt as _, IfNoneMatch, IfRange};
 
@@ -26,11 +26,16 @@ use crate::jobs::{Job, ResultFile};
 pub(in crate::http) async fn get(
     State(app): State<App>,
     address: Result<Path<(String, String)>, PathRejection>,
+    method: Method,
     uri: Uri,
-    headers: HeaderMap,
+    mut headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let Path((job, file)) = address?;
     Query::read(&uri, &[])?;
+    if method == Method::HEAD {
+        // Ranges are for GET alone (RFC 9110, 14.2).
+        headers.remove(RANGE);
+    }
     let (job, result) = app.jobs.result(&job, &file).await?;
     let is_table = result.is_table();
     let as_json = match prefers_json(&headers) {

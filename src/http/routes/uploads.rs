@@ -10,9 +10,10 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use futures_util::{Stream, StreamExt as _};
+use mime::Mime;
 
 use crate::http::App;
-use crate::http::body::{Unshown, UploadBody, form_source, too_large};
+use crate::http::body::{FormBody, Unshown, UploadBody, form_source, too_large};
 use crate::http::log::JobTag;
 use crate::http::options::{
     DigestFault, Digests, JOB_OPTIONS, Media, Query, check_name, content_coding, content_length, idempotency_key,
@@ -69,14 +70,15 @@ async fn receive_file(
     let digests = Digests::read(headers)?;
     let coding = content_coding(headers)?;
     let length = content_length(headers);
-    let new = new_job(&app, headers, name, job_options(&query, content_type.as_ref())?)?;
+    let options = job_options(&query, content_type.as_ref())?;
+    let new = new_job(&app, headers, name, options)?;
     let mut upload = match app.jobs.begin(new).await? {
         Begun::Upload(upload) => upload,
         Begun::Before(job) => return Ok(replay(&job)),
     };
     let limits = app.body_limits();
     let mut body = UploadBody::new(request.into_body(), limits, upload.stopped());
-    let file = FileOptions { name: upload.name(), coding, length, with_digest: digests.are_wanted() };
+    let file = FileOptions { name: upload.name(), options, coding, length, with_digest: digests.are_wanted() };
     let received = async {
         let digest = upload.read_file(file, &mut body).await?;
         digests.check(body.trailers(), digest).map_err(digest_failure)
@@ -89,7 +91,8 @@ async fn receive_file(
 
 /// Takes every file in a form.
 async fn receive_form(app: App, request: Request, known_options: &[&str]) -> Result<Response, Problem> {
-    let query = Query::read(request.uri(), known_options)?;
+    let uri = request.uri().clone();
+    let query = Query::read(&uri, known_options)?;
     let headers = request.headers().clone();
     if let Some(coding) = content_coding(&headers)? {
         return Err(Problem::unsupported_content_coding(&format!("{} of a whole form", coding.name())));
@@ -100,52 +103,21 @@ async fn receive_form(app: App, request: Request, known_options: &[&str]) -> Res
     }
     let name = query.text("name").map(str::to_owned);
     let new = new_job(&app, &headers, name, job_options(&query, None)?)?;
-    let upload = match app.jobs.begin(new).await? {
+    let mut upload = match app.jobs.begin(new).await? {
         Begun::Upload(upload) => upload,
         Begun::Before(job) => return Ok(replay(&job)),
     };
     let limits = app.body_limits();
     let stopped = upload.stopped();
     let unshown = Unshown::default();
-    let source = |body| Body::from_stream(form_source(UploadBody::new(body, limits, stopped), unshown.clone()));
-    receive_parts(&app, request.map(source), &unshown, upload).await
-}
-
-async fn receive_parts(
-    app: &App,
-    request: Request,
-    unshown: &Unshown,
-    mut upload: Box<Upload>,
-) -> Result<Response, Problem> {
+    let (head, body) = request.into_parts();
+    let mut body = FormBody::new(UploadBody::new(body, limits, stopped));
+    let request = Request::from_parts(head, Body::from_stream(form_source(body.clone(), unshown.clone())));
     let received = async {
-        let mut form = Multipart::from_request(request, &())
-            .await
-            .map_err(|rejection| FailureKind::MalformedForm.because(rejection.body_text()))?;
-        let mut parts = 0;
-        let mut files = 0;
-        while let Some(part) = form.next_field().await.map_err(|error| form_failure(&error))? {
-            unshown.clear();
-            parts += 1;
-            let max_form_parts = app.config.max_form_parts;
-            if parts > max_form_parts {
-                let detail = format!("the form has more than {max_form_parts} parts; the limit is max_form_parts");
-                return Err(FailureKind::FormTooLarge.because(detail));
-            }
-            let file_name = part.file_name().map(file_part_name).transpose()?;
-            let mut bytes = part_bytes(part, unshown).boxed();
-            if let Some(name) = file_name {
-                files += 1;
-                let file = FileOptions { name, coding: None, length: None, with_digest: false };
-                upload.read_file(file, &mut bytes).await?;
-            } else {
-                while let Some(piece) = bytes.next().await {
-                    piece?;
-                }
-            }
-        }
-        if files == 0 {
-            let detail = "expected a part with a file name, as `curl -F file=@ad_data.csv` sends it";
-            return Err(FailureKind::FormWithoutFile.because(detail));
+        receive_parts(&app, request, &query, &unshown, &mut upload).await?;
+        // Nothing is complete before the body is.
+        while let Some(piece) = body.next().await {
+            piece?;
         }
         Ok(())
     };
@@ -153,6 +125,49 @@ async fn receive_parts(
         Ok(()) => upload.finish().await.map(|job| created(&job)).map_err(Problem::from),
         Err(failure) => Err(upload.fail(failure).await.into()),
     }
+}
+
+/// Reads every file of a form.
+async fn receive_parts(
+    app: &App,
+    request: Request,
+    query: &Query<'_>,
+    unshown: &Unshown,
+    upload: &mut Upload,
+) -> Result<(), Failure> {
+    let mut form = Multipart::from_request(request, &())
+        .await
+        .map_err(|rejection| FailureKind::MalformedForm.because(rejection.body_text()))?;
+    let mut parts = 0;
+    let mut files = 0;
+    while let Some(part) = form.next_field().await.map_err(|error| form_failure(&error))? {
+        unshown.clear();
+        parts += 1;
+        let max_form_parts = app.config.max_form_parts;
+        if parts > max_form_parts {
+            let detail = format!("the form has more than {max_form_parts} parts; the limit is max_form_parts");
+            return Err(FailureKind::FormTooLarge.because(detail));
+        }
+        let file_name = part.file_name().map(file_part_name).transpose()?;
+        let content_type = part.content_type().and_then(|text| text.parse::<Mime>().ok());
+        let mut bytes = part_bytes(part, unshown).boxed();
+        if let Some(name) = file_name {
+            files += 1;
+            let options = job_options(query, content_type.as_ref())
+                .map_err(|problem| FailureKind::MalformedForm.because(problem.detail()))?;
+            let file = FileOptions { name, options, coding: None, length: None, with_digest: false };
+            upload.read_file(file, &mut bytes).await?;
+        } else {
+            while let Some(piece) = bytes.next().await {
+                piece?;
+            }
+        }
+    }
+    if files == 0 {
+        let detail = "expected a part with a file name, as `curl -F file=@ad_data.csv` sends it";
+        return Err(FailureKind::FormWithoutFile.because(detail));
+    }
+    Ok(())
 }
 
 fn part_bytes<'a>(part: Field<'a>, unshown: &'a Unshown) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'a {

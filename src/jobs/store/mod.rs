@@ -11,7 +11,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use sqlx::any::{AnyPoolOptions, AnyRow};
-use sqlx::{AnyPool, Row as _, Transaction};
+use sqlx::{AnyConnection, AnyPool, Connection as _, Row as _, Transaction};
 use thiserror::Error;
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -100,9 +100,14 @@ impl Store {
         let dialect = Dialect::of(url).ok_or_else(|| StoreError::UnknownDatabase {
             scheme: url.split_once(':').map_or("", |(scheme, _)| scheme).into(),
         })?;
+        // The pool would try again and again what cannot be.
+        let mut connection = AnyConnection::connect(&dialect.connection_url(url)).await?;
+        dialect.prepare(&mut connection).await?;
+        connection.close().await?;
         let pool = AnyPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
-            .before_acquire(|connection, _| Box::pin(async move { Ok(!sqlx::Connection::is_in_transaction(connection)) }))
+            // After some errors the database has ended the transaction by itself, and the connection does not know.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .after_connect(move |connection, _| Box::pin(dialect.prepare(connection)))
             .connect(&dialect.connection_url(url))
             .await?;
