@@ -1,6 +1,6 @@
 //! Jobs and their results, kept for good.
 //!
-//! The SQL is the same for every database as far as it goes; what differs between them is in [`dialect`]. Whatever is
+//! The SQL is the same for every database as far as it goes; what differs between them is in `dialect`. Whatever is
 //! reported as done has been committed and synced.
 
 mod dialect;
