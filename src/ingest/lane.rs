@@ -3,7 +3,7 @@
 //! Pieces are collected as they come, by reference, while a worker reads those before them; when enough have been
 //! collected and the worker is still busy, nothing more is taken from the socket until it is done. So at most two batches
 //! are in memory, and a slow parser slows the sender. Workers are not threads of the runtime, and their number is
-//! limited: uploads take turns at them.
+//! limited: batches of different uploads wait in line for them.
 
 use std::future::pending;
 use std::num::NonZeroUsize;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use thiserror::Error;
-use tokio::sync::Semaphore;
+use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep};
 
@@ -28,15 +28,32 @@ const MAX_BATCH_PIECES: usize = 1024;
 /// Pieces wait no longer than this to be read, however few they are.
 const MAX_BATCH_AGE: Duration = Duration::from_millis(100);
 
-/// The threads that parse: at most so many at once, for all uploads together.
+/// The threads that parse: at most so many at once, for all uploads together. Work waits in line for them, at most a batch of
+/// each upload; a thread that is done takes the next from there without going to sleep between, which is what many uploads
+/// at once would spend their time on.
 #[derive(Clone)]
-pub struct Workers(Arc<Semaphore>);
+pub struct Workers(Arc<Pool>);
+
+/// A runtime of which only the threads for blocking work are used: it keeps their number, and the line.
+struct Pool(Option<Runtime>);
 
 impl Workers {
     /// At most so many threads.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "it does not")]
     pub fn new(threads: NonZeroUsize) -> Self {
-        Self(Arc::new(Semaphore::new(threads.get())))
+        let runtime = Builder::new_current_thread().max_blocking_threads(threads.get()).thread_name("parser").build();
+        #[expect(clippy::expect_used, reason = "without drivers there is nothing that the system could refuse")]
+        let runtime = runtime.expect("a runtime without drivers can be made");
+        Self(Arc::new(Pool(Some(runtime))))
+    }
+
+    fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
+        match &self.0.0 {
+            Some(runtime) => runtime.spawn_blocking(work),
+            // It is taken only when nobody has the pool any more.
+            None => spawn_blocking(work),
+        }
     }
 
     /// Runs something that computes, as soon as it is its turn.
@@ -44,14 +61,27 @@ impl Workers {
     /// # Errors
     /// When it panics.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerPanicked> {
-        let turn = Arc::clone(&self.0).acquire_owned().await;
-        let work = move || {
-            let result = work();
-            // Never closed; without a turn there would be no harm but a thread too many.
-            drop(turn);
-            result
-        };
-        Ok(spawn_blocking(work).await?)
+        Ok(self.spawn(work).await?)
+    }
+
+    fn read(&self, mut pipeline: Box<Pipeline>, batch: Batch, observer: &Arc<impl LaneObserver>) -> Reading {
+        let observer = Arc::clone(observer);
+        self.spawn(move || {
+            for piece in batch.pieces {
+                pipeline.push(&piece)?;
+            }
+            observer.advanced(pipeline.bytes_received(), pipeline.so_far());
+            Ok(pipeline)
+        })
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            // Waiting for work that nobody wants any more would block a thread of the other runtime.
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -107,7 +137,7 @@ pub async fn receive<E>(
                 return Ok(pipeline);
             }
             is_overdue = false;
-            reading = Some(workers.read(pipeline, std::mem::take(&mut batch), observer).await);
+            reading = Some(workers.read(pipeline, std::mem::take(&mut batch), observer));
             continue;
         }
         tokio::select! {
@@ -154,21 +184,5 @@ impl Batch {
             self.bytes += piece.len();
             self.pieces.push(piece);
         }
-    }
-}
-
-impl Workers {
-    /// Waits for a turn, which holds the sender back as well, and lets a worker read a batch.
-    async fn read(&self, mut pipeline: Box<Pipeline>, batch: Batch, observer: &Arc<impl LaneObserver>) -> Reading {
-        let turn = Arc::clone(&self.0).acquire_owned().await;
-        let observer = Arc::clone(observer);
-        spawn_blocking(move || {
-            for piece in batch.pieces {
-                pipeline.push(&piece)?;
-            }
-            observer.advanced(pipeline.bytes_received(), pipeline.so_far());
-            drop(turn);
-            Ok(pipeline)
-        })
     }
 }

@@ -146,7 +146,8 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn insert(&self, job: &Job, idempotency_key: Option<&str>) -> Result<Inserted, StoreError> {
-        let (_turn, mut transaction) = self.begin().await?;
+        let _turn = self.writing.lock().await;
+        // One statement is a transaction in itself.
         let inserted = sqlx::query(sql::INSERT_JOB)
             .bind(job.id.to_string())
             .bind(job.name.clone())
@@ -156,9 +157,8 @@ impl Store {
             .bind(job.expires_at.map(Timestamp::as_microsecond))
             .bind(idempotency_key.map(str::to_owned))
             .bind(details_text(job)?)
-            .execute(&mut *transaction)
+            .execute(&self.pool)
             .await?;
-        transaction.commit().await?;
         Ok(if inserted.rows_affected() == 0 { Inserted::KeyTaken } else { Inserted::Done })
     }
 

@@ -1,6 +1,6 @@
 //! Results: written piece by piece in the transaction that makes their job succeed, read piece by piece.
 
-use sqlx::Row as _;
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 use tokio::sync::mpsc;
 
 use super::{Store, StoreError, sql, update};
@@ -78,22 +78,23 @@ impl Store {
         }
         let job_id = job.id.to_string();
         let mut outputs = produce();
+        let mut pieces = Pieces::default();
+        let mut results = Vec::new();
         loop {
             let output = outputs.recv().await.unwrap_or_else(|| Err("they broke off".into()));
-            let query = match output.map_err(StoreError::Output)? {
-                Output::Complete => break,
-                Output::Piece { name, start, length, body } => sqlx::query(sql::INSERT_PIECE)
-                    .bind(job_id.clone())
-                    .bind(name)
-                    .bind(stored(start)?)
-                    .bind(stored(length)?)
-                    .bind(body),
-                Output::End(ResultFile { name, length, etag }) => {
-                    sqlx::query(sql::INSERT_RESULT).bind(job_id.clone()).bind(name).bind(stored(length)?).bind(etag)
+            match output.map_err(StoreError::Output)? {
+                Output::Piece { name, start, length, body } => {
+                    pieces.add(name, ResultPiece { start, length, body });
+                    if pieces.are_many() {
+                        pieces.insert(&mut transaction, &job_id).await?;
+                    }
                 }
-            };
-            query.execute(&mut *transaction).await?;
+                Output::End(result) => results.push(result),
+                Output::Complete => break,
+            }
         }
+        pieces.insert(&mut transaction, &job_id).await?;
+        insert_results(&mut transaction, &job_id, results).await?;
         transaction.commit().await?;
         Ok(true)
     }
@@ -126,6 +127,55 @@ impl Store {
         };
         Ok((position - piece.start < piece.length).then_some(piece))
     }
+}
+
+/// Pieces that go to the database in one statement: each has its price, whatever it inserts.
+#[derive(Default)]
+struct Pieces {
+    pieces: Vec<(String, ResultPiece)>,
+    bytes: usize,
+}
+
+impl Pieces {
+    const MAX_PIECES: usize = 16;
+    const MAX_BYTES: usize = 256 * 1024;
+
+    fn add(&mut self, name: String, piece: ResultPiece) {
+        self.bytes += piece.body.len();
+        self.pieces.push((name, piece));
+    }
+
+    fn are_many(&self) -> bool {
+        self.pieces.len() >= Self::MAX_PIECES || self.bytes >= Self::MAX_BYTES
+    }
+
+    async fn insert(&mut self, connection: &mut AnyConnection, job_id: &str) -> Result<(), StoreError> {
+        let pieces = std::mem::take(self).pieces;
+        if pieces.is_empty() {
+            return Ok(());
+        }
+        let statement = sql::insert_rows(sql::INSERT_PIECES, 5, pieces.len());
+        let mut query = sqlx::query(AssertSqlSafe(statement));
+        for (name, ResultPiece { start, length, body }) in pieces {
+            query = query.bind(job_id.to_owned()).bind(name).bind(stored(start)?).bind(stored(length)?).bind(body);
+        }
+        query.execute(connection).await?;
+        Ok(())
+    }
+}
+
+async fn insert_results(
+    connection: &mut AnyConnection,
+    job_id: &str,
+    results: Vec<ResultFile>,
+) -> Result<(), StoreError> {
+    let statement = sql::insert_rows(sql::INSERT_RESULTS, 4, results.len());
+    let mut query = sqlx::query(AssertSqlSafe(statement));
+    for ResultFile { name, length, etag } in results {
+        query = query.bind(job_id.to_owned()).bind(name).bind(stored(length)?).bind(etag);
+    }
+    query.execute(connection).await?;
+    Ok(())
 }
 
 fn stored(number: u64) -> Result<i64, StoreError> {

@@ -47,10 +47,20 @@ pub(super) const FORGET_EXPIRED_JOBS: &str = "DELETE FROM expired_jobs WHERE exp
 
 pub(super) const EXPIRED_JOB: &str = "SELECT 1 FROM expired_jobs WHERE id = $1";
 
-pub(super) const INSERT_RESULT: &str = "INSERT INTO results (job_id, name, length, etag) VALUES ($1, $2, $3, $4)";
+/// To be completed by [`insert_rows`], as the other.
+pub(super) const INSERT_RESULTS: &str = "INSERT INTO results (job_id, name, length, etag)";
 
-pub(super) const INSERT_PIECE: &str =
-    "INSERT INTO result_pieces (job_id, name, start, length, body) VALUES ($1, $2, $3, $4, $5)";
+pub(super) const INSERT_PIECES: &str = "INSERT INTO result_pieces (job_id, name, start, length, body)";
+
+/// A statement that inserts so many rows of so many columns.
+pub(super) fn insert_rows(insert: &str, columns: usize, rows: usize) -> String {
+    let row = |row: usize| {
+        let places: Vec<_> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
+        format!("({})", places.join(", "))
+    };
+    let rows: Vec<_> = (0..rows).map(row).collect();
+    format!("{insert} VALUES {}", rows.join(", "))
+}
 
 pub(super) const RESULT: &str = "SELECT length, etag FROM results WHERE job_id = $1 AND name = $2";
 
