@@ -4,8 +4,11 @@
 //! as it is, valid or not; other encodings are decoded as the WHATWG Encoding Standard says, with U+FFFD for what cannot
 //! be.
 
-use encoding_rs::{CoderResult, Encoding, UTF_8};
+use encoding_rs::{CoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+use super::saved::{RestorePipelineError, encoding_named};
 
 /// The longest byte-order mark.
 const MAX_MARK_BYTES: usize = 3;
@@ -36,15 +39,33 @@ pub struct TextDecoder {
 
 enum State {
     /// Fewer bytes have been seen than a mark may have.
-    Start {
-        held: Vec<u8>,
-    },
+    Start { held: Vec<u8> },
     /// The text is UTF-8.
     Passing,
     Decoding {
         decoder: Box<encoding_rs::Decoder>,
         piece: Vec<u8>,
+        /// Of UTF-16, the beginning of a character whose end has not come, at most [`MAX_HELD_UNIT_BYTES`]. So the decoder
+        /// keeps nothing, and can be replaced by a new one.
+        held: Vec<u8>,
     },
+}
+
+/// A high surrogate and the first byte of the next unit.
+const MAX_HELD_UNIT_BYTES: usize = 3;
+
+/// Where a decoder stands, as far as another needs to know.
+#[derive(Serialize, Deserialize)]
+pub(super) struct SavedDecoder {
+    declared: String,
+    state: SavedState,
+}
+
+#[derive(Serialize, Deserialize)]
+enum SavedState {
+    Start { held: Vec<u8> },
+    Passing,
+    Decoding { encoding: String, held: Vec<u8> },
 }
 
 impl TextDecoder {
@@ -96,20 +117,32 @@ impl TextDecoder {
         let (encoding, mark_bytes) = Self::sniff(self.declared, &held);
         if encoding != UTF_8 {
             let decoder = Box::new(encoding.new_decoder_without_bom_handling());
-            self.state = State::Decoding { decoder, piece: vec![0; PIECE_BYTES] };
+            self.state = State::Decoding { decoder, piece: vec![0; PIECE_BYTES], held: Vec::new() };
         }
         self.decode(&held[mark_bytes..], false, sink)
     }
 
     fn decode<E>(
         &mut self,
-        mut bytes: &[u8],
+        bytes: &[u8],
         is_last: bool,
         sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let State::Decoding { decoder, piece } = &mut self.state else {
+        let State::Decoding { decoder, piece, held } = &mut self.state else {
             return if bytes.is_empty() { Ok(()) } else { sink(bytes) };
         };
+        let joined;
+        let mut bytes = bytes;
+        if !held.is_empty() {
+            joined = [held, bytes].concat();
+            bytes = &joined;
+            held.clear();
+        }
+        if !is_last {
+            let (whole, rest) = bytes.split_at(whole_characters(decoder.encoding(), bytes));
+            held.extend_from_slice(rest);
+            bytes = whole;
+        }
         loop {
             let (result, read, written, _) = decoder.decode_to_utf8(bytes, piece, is_last);
             bytes = &bytes[read..];
@@ -121,6 +154,72 @@ impl TextDecoder {
             }
         }
     }
+
+    /// Where the decoder stands; `None` when only the decoder itself knows: in the middle of text in a multi-byte charset.
+    pub(super) fn save(&self) -> Option<SavedDecoder> {
+        let state = match &self.state {
+            State::Start { held } => SavedState::Start { held: held.clone() },
+            State::Passing => SavedState::Passing,
+            State::Decoding { decoder, held, .. } => {
+                let encoding = decoder.encoding();
+                if !can_be_replaced(encoding) {
+                    return None;
+                }
+                SavedState::Decoding { encoding: encoding.name().into(), held: held.clone() }
+            }
+        };
+        Some(SavedDecoder { declared: self.declared.name().into(), state })
+    }
+
+    /// A decoder that goes on where another stood.
+    ///
+    /// # Errors
+    /// When no decoder can have stood there.
+    pub(super) fn restore(saved: SavedDecoder) -> Result<Self, RestorePipelineError> {
+        let inconsistent = |reason| Err(RestorePipelineError::Inconsistent(reason));
+        let declared = encoding_named(&saved.declared)?;
+        let state = match saved.state {
+            SavedState::Start { held } if held.len() < MAX_MARK_BYTES => State::Start { held },
+            SavedState::Start { .. } => return inconsistent("it has more first bytes than a mark"),
+            SavedState::Passing => State::Passing,
+            SavedState::Decoding { encoding, held } => {
+                let encoding = encoding_named(&encoding)?;
+                if !can_be_replaced(encoding) || encoding == UTF_8 {
+                    return inconsistent("its text cannot be gone on with");
+                }
+                if held.len() > MAX_HELD_UNIT_BYTES || whole_characters(encoding, &held) > 0 {
+                    return inconsistent("it holds back whole characters");
+                }
+                let decoder = Box::new(encoding.new_decoder_without_bom_handling());
+                State::Decoding { decoder, piece: vec![0; PIECE_BYTES], held }
+            }
+        };
+        Ok(Self { declared, state })
+    }
+}
+
+/// True for encodings whose decoders keep nothing between whole characters.
+fn can_be_replaced(encoding: &'static Encoding) -> bool {
+    encoding.is_single_byte() || encoding == UTF_8 || is_utf_16(encoding)
+}
+
+fn is_utf_16(encoding: &'static Encoding) -> bool {
+    encoding == UTF_16LE || encoding == UTF_16BE
+}
+
+/// How many of the bytes are whole characters, as far as that can be told: of UTF-16 all but an odd byte and a high surrogate
+/// at the end.
+fn whole_characters(encoding: &'static Encoding, bytes: &[u8]) -> usize {
+    if !is_utf_16(encoding) {
+        return bytes.len();
+    }
+    let units = bytes.as_chunks::<2>().0;
+    let is_high_surrogate = |unit: &[u8; 2]| {
+        let unit = if encoding == UTF_16LE { u16::from_le_bytes(*unit) } else { u16::from_be_bytes(*unit) };
+        (0xd800..0xdc00).contains(&unit)
+    };
+    let cut_off = usize::from(units.last().is_some_and(is_high_surrogate));
+    2 * (units.len() - cut_off)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
 use flate2::{Decompress, FlushDecompress, Status};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
@@ -14,7 +15,7 @@ const STRANGERS_ZSTD_WINDOW_LOG: u32 = 23;
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// How data is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Coding {
     /// Not at all.
     Identity,
@@ -152,6 +153,29 @@ impl Decompressor {
             Coding::Deflate => Stream::Deflate(None),
         };
         Ok(Self { stream, is_unfinished: coding != Coding::Identity })
+    }
+
+    /// A decompressor for what a stranger sends behind the end of a member or frame, as [`Self::for_strangers`].
+    ///
+    /// # Errors
+    /// When the decompressor's memory cannot be had.
+    pub(super) fn behind_a_part(coding: Coding) -> Result<Self, DecompressError> {
+        Ok(Self { is_unfinished: false, ..Self::for_strangers(coding)? })
+    }
+
+    /// True where a member or frame has ended and nothing of the next has been seen: another decompressor can go on from there.
+    pub(super) fn is_behind_a_part(&self) -> bool {
+        !self.is_unfinished && !matches!(self.stream, Stream::Gzip { magic_seen: 1.., .. })
+    }
+
+    pub(super) fn coding(&self) -> Coding {
+        match self.stream {
+            Stream::Identity => Coding::Identity,
+            Stream::Gzip { .. } => Coding::Gzip,
+            Stream::Zstd(_) => Coding::Zstd,
+            Stream::Brotli(_) => Coding::Brotli,
+            Stream::Deflate(_) => Coding::Deflate,
+        }
     }
 
     /// Takes from the input and writes to the output as much as goes. It has written all there is when the input is

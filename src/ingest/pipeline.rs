@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::charset::TextDecoder;
 use super::decompress::{Coding, DecompressError, Decompressor};
+use super::saved::{RestorePipelineError, SavedInput, SavedPipeline, State, restore_digest, save_digest};
 use crate::engine::{Aggregate, Fatal, Tally, TallyOptions};
 
 /// Decompressed text is handed on in pieces of this size.
@@ -85,11 +86,15 @@ pub struct Pipeline {
     input: Input,
     decoder: TextDecoder,
     tally: Tally,
+    /// Of the bytes that have been read; a little behind `bytes_received` while a piece is being read.
     sha256: Option<Sha256>,
     bytes_received: u64,
     text_bytes: u64,
     max_text_bytes: u64,
     max_decompression_ratio: u64,
+    /// Somebody waits for the next position to go on from.
+    is_save_wanted: bool,
+    saved: Option<SavedPipeline>,
 }
 
 enum Input {
@@ -130,7 +135,87 @@ impl Pipeline {
             text_bytes: 0,
             max_text_bytes: options.max_text_bytes,
             max_decompression_ratio: options.max_decompression_ratio,
+            is_save_wanted: false,
+            saved: None,
         })
+    }
+
+    /// Goes on where another pipeline [stood](Self::save). How the text is read is part of the state; the kernel, and the
+    /// limits of decompression, are those of `options`.
+    ///
+    /// # Errors
+    /// When the bytes are not a whole, unchanged state of this version.
+    pub fn restore(bytes: &[u8], options: &PipelineOptions) -> Result<Self, RestorePipelineError> {
+        let state = State::open(bytes)?;
+        let input = match state.input {
+            SavedInput::Start(start) => Input::Start(start),
+            SavedInput::Plain => Input::Plain,
+            SavedInput::Between(coding) => {
+                let decompressor = Decompressor::behind_a_part(coding);
+                let decompressor = decompressor.map_err(|_| RestorePipelineError::Inconsistent("no decompressor"))?;
+                Input::Compressed { decompressor: Box::new(decompressor), scratch: vec![0; SCRATCH_BYTES].into() }
+            }
+        };
+        Ok(Self {
+            input,
+            decoder: TextDecoder::restore(state.decoder)?,
+            tally: Tally::restore(&state.tally, options.tally.kernel)?,
+            sha256: state.sha256.as_deref().map(restore_digest).transpose()?,
+            bytes_received: state.bytes_received,
+            text_bytes: state.text_bytes,
+            max_text_bytes: options.max_text_bytes,
+            max_decompression_ratio: options.max_decompression_ratio,
+            is_save_wanted: false,
+            saved: None,
+        })
+    }
+
+    /// The state after the last byte that was read; `None` when it cannot be gone on from there.
+    #[must_use]
+    pub fn save(&self) -> Option<SavedPipeline> {
+        self.save_at(self.bytes_received)
+    }
+
+    /// Asks for a state to be saved at the next position that can be gone on from: at the end of the next piece, or, in
+    /// compressed data, where a member or frame ends.
+    pub fn save_when_possible(&mut self) {
+        self.is_save_wanted = true;
+    }
+
+    /// The state that was [asked for](Self::save_when_possible), once it is there.
+    pub fn take_saved(&mut self) -> Option<SavedPipeline> {
+        self.saved.take()
+    }
+
+    fn save_at(&self, offset: u64) -> Option<SavedPipeline> {
+        let input = match &self.input {
+            Input::Start(start) => SavedInput::Start(start.clone()),
+            Input::Plain => SavedInput::Plain,
+            Input::Compressed { decompressor, .. } if decompressor.is_behind_a_part() => {
+                SavedInput::Between(decompressor.coding())
+            }
+            Input::Compressed { .. } => return None,
+        };
+        let state = State {
+            bytes_received: offset,
+            text_bytes: self.text_bytes,
+            input,
+            decoder: self.decoder.save()?,
+            sha256: self.sha256.as_ref().map(save_digest),
+            tally: self.tally.save(),
+        };
+        Some(SavedPipeline { offset, bytes: state.seal() })
+    }
+
+    /// Saves the state if somebody waits for it and this is a position to go on from. `unread` bytes have been received and
+    /// are still to be read.
+    fn save_if_wanted(&mut self, unread: usize) {
+        if self.is_save_wanted
+            && let Some(saved) = self.save_at(self.bytes_received - unread as u64)
+        {
+            self.is_save_wanted = false;
+            self.saved = Some(saved);
+        }
     }
 
     /// Bytes read so far, as they were sent.
@@ -151,20 +236,18 @@ impl Pipeline {
     /// When the contents cannot be used. The pipeline is of no more use then.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), ContentError> {
         self.bytes_received += piece.len() as u64;
-        if let Some(sha256) = &mut self.sha256 {
-            sha256.update(piece);
-        }
         let Input::Start(start) = &mut self.input else {
-            return self.decompress(piece);
+            return self.read(piece);
         };
         let missing = Coding::SNIFF_BYTES - start.len();
         let (first, rest) = piece.split_at(piece.len().min(missing));
         start.extend_from_slice(first);
         if start.len() < Coding::SNIFF_BYTES {
+            self.save_if_wanted(0);
             return Ok(());
         }
-        self.start()?;
-        self.decompress(rest)
+        self.start(rest.len())?;
+        self.read(rest)
     }
 
     /// Ends the upload.
@@ -173,7 +256,7 @@ impl Pipeline {
     /// When the contents cannot be used.
     pub fn finish(mut self) -> Result<Finished, ContentError> {
         if matches!(self.input, Input::Start(_)) {
-            self.start()?;
+            self.start(0)?;
         }
         if let Input::Compressed { decompressor, .. } = &self.input {
             decompressor.finish()?;
@@ -183,22 +266,32 @@ impl Pipeline {
         Ok(Finished { aggregate: tally.finish()?, sha256: sha256.map(|sha256| sha256.finalize().into()) })
     }
 
-    fn start(&mut self) -> Result<(), ContentError> {
+    /// Reads the bytes that were held back; `unread` bytes follow them.
+    fn start(&mut self, unread: usize) -> Result<(), ContentError> {
         let Input::Start(start) = std::mem::replace(&mut self.input, Input::Plain) else {
             return Ok(());
         };
         self.input = Input::new(Coding::sniff(&start))?;
-        self.decompress(&start)
+        self.read_before(&start, unread)
     }
 
-    fn decompress(&mut self, mut piece: &[u8]) -> Result<(), ContentError> {
-        let (decoder, tally) = (&mut self.decoder, &mut self.tally);
-        let Input::Compressed { decompressor, scratch } = &mut self.input else {
-            return Ok(decoder.push(piece, |text| tally.push(text))?);
-        };
+    fn read(&mut self, piece: &[u8]) -> Result<(), ContentError> {
+        self.read_before(piece, 0)
+    }
+
+    /// Reads a piece that is followed by `unread` bytes.
+    fn read_before(&mut self, mut piece: &[u8], unread: usize) -> Result<(), ContentError> {
+        if matches!(self.input, Input::Plain) {
+            self.digest(piece);
+            self.decoder.push(piece, |text| self.tally.push(text))?;
+            self.save_if_wanted(unread);
+            return Ok(());
+        }
         loop {
+            let Input::Compressed { decompressor, scratch } = &mut self.input else {
+                return Ok(());
+            };
             let step = decompressor.step(piece, scratch)?;
-            piece = &piece[step.consumed..];
             self.text_bytes += step.produced as u64;
             if self.text_bytes > self.max_text_bytes {
                 return Err(ContentError::TextTooLarge { max_text_bytes: self.max_text_bytes });
@@ -207,10 +300,21 @@ impl Pipeline {
             if self.text_bytes > ratio_bound.max(RATIO_FREE_BYTES) {
                 return Err(ContentError::RatioTooHigh { max_decompression_ratio: self.max_decompression_ratio });
             }
-            decoder.push(&scratch[..step.produced], |text| tally.push(text))?;
-            if piece.is_empty() && step.produced < scratch.len() {
+            self.decoder.push(&scratch[..step.produced], |text| self.tally.push(text))?;
+            let is_used_up = step.consumed == piece.len() && step.produced < scratch.len();
+            let (consumed, rest) = piece.split_at(step.consumed);
+            self.digest(consumed);
+            piece = rest;
+            self.save_if_wanted(piece.len() + unread);
+            if is_used_up {
                 return Ok(());
             }
+        }
+    }
+
+    fn digest(&mut self, bytes: &[u8]) {
+        if let Some(sha256) = &mut self.sha256 {
+            sha256.update(bytes);
         }
     }
 }

@@ -16,6 +16,7 @@ mod properties;
 mod refusals;
 mod results;
 mod saved;
+mod saved_uploads;
 mod senders;
 mod service;
 mod service_cases;
