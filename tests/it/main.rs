@@ -14,6 +14,7 @@ mod oracle;
 mod parallel;
 mod properties;
 mod refusals;
+mod released_states;
 mod results;
 mod saved;
 mod saved_uploads;

@@ -47,7 +47,8 @@ impl Service {
         service
     }
 
-    fn prepare(arguments: &[&str]) -> Self {
+    /// The same, not yet started.
+    pub(crate) fn prepare(arguments: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
@@ -63,7 +64,8 @@ impl Service {
         service
     }
 
-    fn launch(&mut self) {
+    /// Starts it.
+    pub(crate) fn launch(&mut self) {
         let mut process = self.command().stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();

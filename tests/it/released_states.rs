@@ -1,0 +1,107 @@
+//! What a released version stored is read by every later one. The files in `tests/released` are never made anew.
+
+use std::fs;
+use std::path::PathBuf;
+
+use adtally::engine::{Kernel, Tally, TallyOptions};
+use adtally::ingest::{Pipeline, PipelineOptions, encoding_for_label};
+use adtally::jobs::fingerprint;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::harness::{Outcome, project_path, tally};
+use crate::service::Service;
+
+const STATES: usize = 9;
+const PIPELINES: usize = 6;
+
+fn released(name: &str) -> PathBuf {
+    project_path("tests/released/v1").join(name)
+}
+
+/// Every saved state of a kind: its name, its bytes, and the whole input that it was in the middle of.
+fn saved(kind: &str) -> Vec<(String, Vec<u8>, Vec<u8>)> {
+    let names = fs::read_dir(released("")).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let states = names.filter(|name| name.ends_with(kind)).map(|name| {
+        let input = fs::read(released(&format!("{name}.input"))).unwrap();
+        (name.clone(), fs::read(released(&name)).unwrap(), input)
+    });
+    states.collect()
+}
+
+#[test]
+fn tallies_saved_by_version_1_go_on() {
+    let states = saved(".tally");
+    assert_eq!(states.len(), STATES);
+    for (name, state, input) in states {
+        let mut restored = Tally::restore(&state, Kernel::Detect).unwrap_or_else(|error| panic!("{name}: {error}"));
+        restored.push(&input[usize::try_from(restored.offset()).unwrap()..]).unwrap();
+        let whole = tally(TallyOptions::default(), [input.as_slice()]).unwrap();
+        assert_eq!(Outcome::of(&restored.finish().unwrap()), Outcome::of(&whole), "{name}");
+    }
+}
+
+#[test]
+fn uploads_saved_by_version_1_go_on() {
+    let states = saved(".pipeline");
+    assert_eq!(states.len(), PIPELINES);
+    for (name, state, input) in states {
+        let label = if name.starts_with("windows_1252") { "windows-1252" } else { "utf-8" };
+        let encoding = encoding_for_label(label).unwrap();
+        let options = PipelineOptions { encoding, with_digest: true, ..PipelineOptions::default() };
+        let mut restored = Pipeline::restore(&state, &options).unwrap_or_else(|error| panic!("{name}: {error}"));
+        restored.push(&input[usize::try_from(restored.bytes_received()).unwrap()..]).unwrap();
+        let mut whole = Pipeline::new(&options).unwrap();
+        whole.push(&input).unwrap();
+        let (restored, whole) = (restored.finish().unwrap(), whole.finish().unwrap());
+        assert_eq!(Outcome::of(&restored.aggregate), Outcome::of(&whole.aggregate), "{name}");
+        assert_eq!(restored.sha256, whole.sha256, "{name}");
+    }
+}
+
+/// Checks that everything `old` says is still said; there may be more.
+#[track_caller]
+fn assert_says(new: &Value, old: &Value, place: &str) {
+    match (new, old) {
+        (Value::Object(new), Value::Object(old)) => {
+            for (name, old) in old {
+                assert_says(new.get(name).unwrap_or(&Value::Null), old, &format!("{place}.{name}"));
+            }
+        }
+        _ => assert_eq!(new, old, "{place}"),
+    }
+}
+
+#[test]
+fn a_database_of_version_1_opens_with_all_its_jobs() {
+    let mut service = Service::prepare(&[]);
+    fs::create_dir_all(service.path("data")).unwrap();
+    let database = zstd::decode_all(fs::File::open(released("store.db.zst")).unwrap()).unwrap();
+    fs::write(service.path("data").join("adtally.db"), database).unwrap();
+    service.launch();
+    let known: Value = serde_json::from_slice(&fs::read(released("store.jobs.json")).unwrap()).unwrap();
+    let known_jobs = known["jobs"].as_array().unwrap();
+    for old in known_jobs {
+        let path = old["links"]["self"].as_str().unwrap();
+        let new = service.get(path).expect(200);
+        if old["state"] == "receiving" {
+            assert_eq!((&new["state"], &new["name"]), (&json!("failed"), &old["name"]));
+            assert_eq!(new["error"]["type"], "urn:adtally:problem:server_stopped", "{new}");
+            continue;
+        }
+        assert_says(&new, old, path);
+        for (name, link) in old["links"]["results"].as_object().unwrap() {
+            let result = service.get(link.as_str().unwrap());
+            let etag = format!("\"{}\"", fingerprint(Sha256::digest(&result.body).into()));
+            assert_eq!((result.status, result.header("etag")), (200, Some(etag.as_str())), "{path} {name}");
+        }
+    }
+    let listed = service.get("/v1/jobs?limit=100").expect(200);
+    assert_eq!(listed["jobs"].as_array().unwrap().len(), known_jobs.len());
+    let expired = known["expired"].as_str().unwrap();
+    service.get(&format!("/v1/jobs/{expired}")).expect_problem(410, "job_expired", &[expired]);
+    // Keys still mean the jobs they meant.
+    let replay = service.send("PUT", "/v1/jobs/ad_data.csv?top=25", &[("idempotency-key", "key-of-ad_data")], b"");
+    assert_eq!((replay.status, replay.header("idempotency-replayed")), (200, Some("true")));
+    service.put("/v1/jobs/new", b"campaign_id,date,impressions,clicks,spend,conversions\n").expect(201);
+}
