@@ -1,7 +1,7 @@
 //! `adtally serve`: the service.
 #![expect(clippy::doc_markdown, reason = "the comments on arguments are their help on the terminal")]
 
-use std::fs::{self, File, TryLockError};
+use std::fs;
 use std::io::{self, IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -30,9 +30,6 @@ use crate::jobs::{Jobs, JobsConfig, Store, StoreError};
 
 /// The database's file in the data directory.
 const DATABASE_FILE: &str = "adtally.db";
-
-/// Whoever has locked it uses the directory.
-const LOCK_FILE: &str = "adtally.lock";
 
 /// The most header fields of a request.
 const MAX_HEADER_FIELDS: usize = 100;
@@ -182,7 +179,6 @@ enum LogFormat {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
     start_log(arguments);
     prepare_directory(&arguments.data_dir, "--data-dir")?;
-    let _lock = lock_directory(&arguments.data_dir)?;
     if let Some(directory) = &arguments.results_dir {
         prepare_directory(directory, "--results-dir")?;
     }
@@ -295,18 +291,6 @@ fn prepare_directory(path: &Path, flag: &str) -> Result<(), Stop> {
     let refused = |error: io::Error| Stop::Refused(format!("{flag} {}: {}", path.display(), explain(path, &error)));
     fs::create_dir_all(path).map_err(refused)?;
     tempfile::tempfile_in(path).map(drop).map_err(refused)
-}
-
-/// Makes sure that no other process serves from the same directory: it would end the jobs of this one. The lock is gone with the
-/// process.
-fn lock_directory(path: &Path) -> Result<File, Stop> {
-    let refused = |reason: &dyn std::fmt::Display| Stop::Refused(format!("--data-dir {}: {reason}", path.display()));
-    let lock = File::create(path.join(LOCK_FILE)).map_err(|error| refused(&error))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(TryLockError::WouldBlock) => Err(refused(&"another adtally serves from it")),
-        Err(TryLockError::Error(error)) => Err(refused(&error)),
-    }
 }
 
 /// What a person has to change.

@@ -167,7 +167,8 @@ fn shown_text(record: &[u8]) -> String {
 }
 
 /// The statistics of a finished run: the contents of `stats.json`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Stats {
     /// Data records: neither blank lines nor headers.
     pub rows_read: u64,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header::EXPECT;
-use axum::http::{HeaderMap, Request};
+use axum::http::{HeaderMap, Request, Version};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http_body::{Body as _, Frame, SizeHint};
@@ -37,12 +37,42 @@ pub(super) struct UploadBody {
     /// Running while the sender is silent.
     silence: Option<Pin<Box<Sleep>>>,
     trailers: HeaderMap,
+    end: EndMark,
     has_ended: bool,
 }
 
+/// What tells that a body has come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum EndMark {
+    /// HTTP/1: the body ends without an error only when it is whole.
+    NoError,
+    /// HTTP/2: hyper ends a body without an error also when its stream was reset with `NO_ERROR`. A whole one says that its
+    /// stream has ended.
+    EndOfStream,
+}
+
 impl UploadBody {
-    pub(super) fn new(body: Body, limits: BodyLimits, stopped: Stopped) -> Self {
-        Self { body, limits, received_bytes: 0, stopped, silence: None, trailers: HeaderMap::new(), has_ended: false }
+    pub(super) fn new(request: Request<Body>, limits: BodyLimits, stopped: Stopped) -> Self {
+        let end = if request.version() == Version::HTTP_2 { EndMark::EndOfStream } else { EndMark::NoError };
+        Self {
+            body: request.into_body(),
+            limits,
+            received_bytes: 0,
+            stopped,
+            silence: None,
+            trailers: HeaderMap::new(),
+            end,
+            has_ended: false,
+        }
+    }
+
+    fn is_whole(&self) -> bool {
+        self.end == EndMark::NoError || self.body.is_end_stream()
+    }
+
+    fn broken_off(&self, reason: &dyn std::fmt::Display) -> Failure {
+        let detail = format!("the upload broke off after {} bytes: {reason}", self.received_bytes);
+        FailureKind::UploadIncomplete.because(detail)
     }
 
     /// The fields that followed the last byte.
@@ -97,12 +127,12 @@ impl Stream for UploadBody {
                 }
                 Some(Err(error)) => {
                     this.has_ended = true;
-                    let detail = format!("the upload broke off after {} bytes: {error}", this.received_bytes);
-                    return Poll::Ready(Some(Err(FailureKind::UploadIncomplete.because(detail))));
+                    return Poll::Ready(Some(Err(this.broken_off(&error))));
                 }
                 None => {
                     this.has_ended = true;
-                    return Poll::Ready(None);
+                    let failure = (!this.is_whole()).then(|| this.broken_off(&"its stream was reset"));
+                    return Poll::Ready(failure.map(Err));
                 }
             }
         }

@@ -64,6 +64,7 @@ pub(super) enum Kind {
     UnsupportedMediaType,
     UnsupportedContentCoding,
     RangeNotSatisfiable,
+    DamagedRecord,
     TooManyUploads,
     Draining,
     Failure(FailureKind),
@@ -101,6 +102,7 @@ impl Kind {
             Self::RangeNotSatisfiable => {
                 ("range_not_satisfiable", S::RANGE_NOT_SATISFIABLE, "The range lies beyond the end")
             }
+            Self::DamagedRecord => ("damaged_record", S::INTERNAL_SERVER_ERROR, "A stored record cannot be read"),
             Self::TooManyUploads => ("too_many_uploads", S::SERVICE_UNAVAILABLE, "Too many uploads at once"),
             Self::Draining => ("draining", S::SERVICE_UNAVAILABLE, "The server is stopping"),
             Self::Failure(kind) => {
@@ -182,11 +184,12 @@ impl Problem {
 
     /// A failure of ours: the cause is for the log, not for the sender.
     pub(super) fn internal(cause: &dyn std::fmt::Display) -> Self {
-        Self::failure_of_ours(FailureKind::Internal, "an internal error; the request id helps to find it", cause)
+        let detail = "an internal error; the request id helps to find it";
+        Self::failure_of_ours(Kind::Failure(FailureKind::Internal), detail, cause)
     }
 
-    fn failure_of_ours(kind: FailureKind, detail: &'static str, cause: &dyn std::fmt::Display) -> Self {
-        let mut problem = Self::new(Kind::Failure(kind), detail);
+    fn failure_of_ours(kind: Kind, detail: &'static str, cause: &dyn std::fmt::Display) -> Self {
+        let mut problem = Self::new(kind, detail);
         problem.0.cause = Some(cause.to_string().into());
         problem
     }
@@ -261,9 +264,17 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match &error {
             StoreError::Full(_) => {
-                Self::failure_of_ours(FailureKind::StorageFull, "there is no room to store anything more", &error)
+                let detail = "there is no room to store anything more";
+                Self::failure_of_ours(Kind::Failure(FailureKind::StorageFull), detail, &error)
             }
-            _ => Self::failure_of_ours(FailureKind::StoreUnavailable, "the store does not answer; try again", &error),
+            StoreError::Damaged(_) => {
+                let detail = "what is stored of this job is damaged; the request id helps to find out how";
+                Self::failure_of_ours(Kind::DamagedRecord, detail, &error)
+            }
+            _ => {
+                let detail = "the store does not answer; try again";
+                Self::failure_of_ours(Kind::Failure(FailureKind::StoreUnavailable), detail, &error)
+            }
         }
     }
 }

@@ -73,7 +73,7 @@ pub enum FailureKind {
 impl FailureKind {
     /// True when the same upload may well succeed another time: the key it was sent with is free again.
     #[must_use]
-    pub fn is_worth_a_retry(self) -> bool {
+    pub fn is_retryable(self) -> bool {
         matches!(
             self,
             Self::UploadIncomplete

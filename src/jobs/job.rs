@@ -104,6 +104,7 @@ impl FromStr for State {
 
 /// How a job's files are read and reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct JobOptions {
     /// The byte between two fields.
     #[serde(with = "as_character")]
@@ -162,6 +163,7 @@ mod as_label {
 
 /// How far a job has come.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Progress {
     /// Bytes of the files as they were sent.
     pub bytes_received: u64,
@@ -256,8 +258,10 @@ pub struct Job {
     pub details: Details,
 }
 
-/// The parts of a job that nobody looks for by.
+/// The parts of a job that are not searched for. Fields that a stored record lacks, because an earlier version wrote it, have
+/// their defaults.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Details {
     /// How its files are read and reported.
     pub options: JobOptions,

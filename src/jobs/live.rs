@@ -37,6 +37,10 @@ pub(super) struct Live {
     /// Bytes of complete files.
     complete_bytes: AtomicU64,
     pace: Mutex<Pace>,
+    /// How the job has ended, while that is not recorded.
+    unrecorded: Mutex<Option<Arc<Job>>>,
+    /// Cancelled when the upload is over and nothing more is written for it.
+    over: CancellationToken,
 }
 
 /// When to tell of progress, and look for the leaders, again.
@@ -56,6 +60,8 @@ impl Live {
             counted: Mutex::new(None),
             complete_bytes: AtomicU64::new(0),
             pace: Mutex::new(Pace { notify_at: started, leaders_at: started }),
+            unrecorded: Mutex::new(None),
+            over: CancellationToken::new(),
         }
     }
 
@@ -69,14 +75,41 @@ impl Live {
         self.latest.subscribe()
     }
 
-    /// Changes what is shown.
+    /// Changes what is shown of a job that has not ended.
     pub(super) fn update(&self, change: impl FnOnce(&mut Job)) {
-        self.latest.send_modify(|job| change(Arc::make_mut(job)));
+        self.latest.send_if_modified(|job| {
+            let is_unended = !job.state.is_final();
+            if is_unended {
+                change(Arc::make_mut(job));
+            }
+            is_unended
+        });
     }
 
-    /// Shows the job as it has ended.
+    /// Shows the job as it has ended. The first end stays.
     pub(super) fn end(&self, job: Arc<Job>) {
-        self.latest.send_replace(job);
+        self.latest.send_if_modified(|latest| {
+            let is_first = !latest.state.is_final();
+            if is_first {
+                *latest = job;
+            }
+            is_first
+        });
+    }
+
+    /// Keeps an end that could not be recorded.
+    pub(super) fn keep_unrecorded(&self, job: Arc<Job>) {
+        *self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+    }
+
+    /// The end that could not be recorded, if there is one.
+    pub(super) fn take_unrecorded(&self) -> Option<Arc<Job>> {
+        self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Cancelled when the upload is over and nothing more is written for it.
+    pub(super) fn over(&self) -> &CancellationToken {
+        &self.over
     }
 
     /// Asks the upload to end.
@@ -184,6 +217,11 @@ pub(super) fn leaders_of(aggregate: &Aggregate, metric: Metric, top: u16) -> Vec
     aggregate.leaders(metric, top.into()).iter().map(Leader::from).collect()
 }
 
+/// Why an upload ends whose job was cancelled or deleted.
+pub(super) fn cancelled() -> Failure {
+    FailureKind::UploadCancelled.because("the job was cancelled")
+}
+
 /// Waits for the reason to end an upload before its time.
 pub struct Stopped {
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
@@ -195,7 +233,7 @@ impl Future for Stopped {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Failure> {
         if self.cancelled.as_mut().poll(context).is_ready() {
-            return Poll::Ready(FailureKind::UploadCancelled.because("the job was cancelled"));
+            return Poll::Ready(cancelled());
         }
         if self.stopping.as_mut().poll(context).is_ready() {
             let reason = "the server was stopped before the upload was complete; nothing was counted: send it again";

@@ -5,6 +5,7 @@
 mod error;
 mod job;
 mod live;
+mod publish;
 mod reports;
 mod results_dir;
 mod service;

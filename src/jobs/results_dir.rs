@@ -35,9 +35,13 @@ impl ResultsDir {
         self.0.join(id.to_string())
     }
 
+    fn staged_path_of(&self, id: JobId) -> PathBuf {
+        self.0.join(format!(".{id}.tmp"))
+    }
+
     /// Begins a job's directory.
     pub(super) async fn stage(&self, id: JobId) -> io::Result<Staged> {
-        let staged = self.0.join(format!(".{id}.tmp"));
+        let staged = self.staged_path_of(id);
         remove_if_there(&staged).await?;
         fs::create_dir_all(&staged).await?;
         Ok(Staged { staged, target: self.path_of(id) })
@@ -46,6 +50,24 @@ impl ResultsDir {
     /// Removes a job's directory.
     pub(super) async fn remove(&self, id: JobId) -> io::Result<()> {
         remove_if_there(&self.path_of(id)).await
+    }
+
+    /// Removes what is left of an attempt to write a job's directory.
+    pub(super) async fn remove_staged(&self, id: JobId) -> io::Result<()> {
+        remove_if_there(&self.staged_path_of(id)).await
+    }
+
+    /// The jobs that have a directory, whole or staged. Everything else in the directory belongs to others.
+    pub(super) async fn jobs(&self) -> io::Result<Vec<JobId>> {
+        let mut entries = fs::read_dir(&self.0).await?;
+        let mut jobs = Vec::new();
+        while let Some(entry) = entries.next_entry().await? {
+            let name = entry.file_name();
+            let name = name.to_str().unwrap_or_default();
+            let staged = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp"));
+            jobs.extend(staged.unwrap_or(name).parse::<JobId>().ok());
+        }
+        Ok(jobs)
     }
 }
 

@@ -1,8 +1,8 @@
 //! The service: begins uploads, finds, lists, cancels and removes jobs, reads results.
 
 use std::collections::HashMap;
-use std::io;
 use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +11,6 @@ use bytes::Bytes;
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
 use jiff::SignedDuration;
-use tokio::io::AsyncWriteExt as _;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{interval, timeout};
@@ -20,10 +19,10 @@ use tokio_util::task::TaskTracker;
 
 use super::error::{Failure, FailureKind, JobError};
 use super::job::{Job, JobId, JobOptions, State, now};
-use super::live::Live;
+use super::live::{Live, cancelled};
 use super::reports;
-use super::results_dir::{ResultsDir, Staged};
-use super::store::{Inserted, JobFilter, ResultFile, Store, StoreError};
+use super::results_dir::ResultsDir;
+use super::store::{DatabaseLock, Inserted, JobFilter, ResultFile, Store, StoreError};
 use super::upload::{Upload, count_end};
 use crate::engine::{Kernel, Limits, TallyOptions};
 use crate::ingest::{Coding, PipelineOptions, Workers};
@@ -93,6 +92,8 @@ pub struct Jobs {
     /// No uploads at all.
     stopping: CancellationToken,
     tracker: TaskTracker,
+    /// Let go of behind the store.
+    _lock: DatabaseLock,
 }
 
 impl Jobs {
@@ -101,6 +102,9 @@ impl Jobs {
     /// # Errors
     /// When the store cannot be opened.
     pub async fn open(config: JobsConfig) -> Result<Arc<Self>, StoreError> {
+        let url = config.database_url.clone();
+        let lock = spawn_blocking(move || DatabaseLock::acquire(&url)).await;
+        let lock = lock.map_err(|error| StoreError::Output(error.to_string()))??;
         let store = Store::open(&config.database_url).await?;
         let reason = "the server stopped before the upload was complete; nothing was counted: send it again";
         let failure = FailureKind::ServerStopped.because(reason);
@@ -118,6 +122,7 @@ impl Jobs {
             stopping: CancellationToken::new(),
             tracker: TaskTracker::new(),
             config,
+            _lock: lock,
         });
         jobs.tracker.spawn(Arc::clone(&jobs).look_after());
         Ok(jobs)
@@ -125,6 +130,14 @@ impl Jobs {
 
     pub(super) fn config(&self) -> &JobsConfig {
         &self.config
+    }
+
+    pub(super) fn results_dir(&self) -> Option<&ResultsDir> {
+        self.results_dir.as_ref()
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.is_cancelled()
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -164,7 +177,7 @@ impl Jobs {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn live_job(&self, id: JobId) -> Option<Arc<Live>> {
+    pub(super) fn live_job(&self, id: JobId) -> Option<Arc<Live>> {
         self.live().get(&id).cloned()
     }
 
@@ -196,7 +209,19 @@ impl Jobs {
     ///
     /// # Errors
     /// When uploads are refused at the moment, or the key was used otherwise.
+    ///
+    /// # Panics
+    /// When the task that begins it has panicked.
     pub async fn begin(self: &Arc<Self>, new: NewJob) -> Result<Begun, JobError> {
+        // A task of its own: were it dropped with the request, the job could be inserted behind its end.
+        let begun = self.tracker.spawn(Arc::clone(self).begin_job(new)).await;
+        begun.unwrap_or_else(|error| match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            Err(_) => Err(JobError::Draining),
+        })
+    }
+
+    async fn begin_job(self: Arc<Self>, new: NewJob) -> Result<Begun, JobError> {
         if self.is_draining() {
             return Err(JobError::Draining);
         }
@@ -219,7 +244,7 @@ impl Jobs {
         let live = Arc::new(Live::new(job.clone(), &self.stopping));
         self.live().insert(id, Arc::clone(&live));
         // From here on the upload sees to the job's end, whatever happens.
-        let upload = Upload::new(Arc::clone(self), live, place);
+        let upload = Upload::new(Arc::clone(&self), live, place);
         match self.store.insert(&job, new.idempotency_key.as_deref()).await {
             Ok(Inserted::Done) => Ok(Begun::Upload(Box::new(upload))),
             Ok(Inserted::KeyTaken) => {
@@ -246,23 +271,37 @@ impl Jobs {
         if job.state.is_final() { Ok(Begun::Before(Box::new(job))) } else { Err(JobError::IdempotencyKeyInUse(job.id)) }
     }
 
-    /// Ends a job that is being received.
-    pub(super) async fn end_without_results(&self, live: &Live, failure: Failure) {
+    /// Ends a job that is being received. Gives false when it has ended otherwise, or is gone.
+    ///
+    /// # Errors
+    /// When that cannot be recorded; it is tried again later.
+    pub(super) async fn end_without_results(&self, live: &Live, failure: Failure) -> Result<bool, StoreError> {
         let state = if failure.kind == FailureKind::UploadCancelled { State::Cancelled } else { State::Failed };
         let mut job = Job::clone(&live.latest());
+        if job.state.is_final() {
+            return Ok(false);
+        }
         job.end(state, Some(failure), self.config.keep_finished);
-        let job = Arc::new(job);
-        count_end(&job);
-        live.end(Arc::clone(&job));
-        self.record_end(&job).await;
+        self.record_end(live, Arc::new(job)).await
     }
 
-    /// Records that a job has ended. Until that has worked it stays among the live ones.
-    async fn record_end(&self, job: &Job) {
-        let frees_key = job.details.error.as_ref().is_none_or(|failure| failure.kind.is_worth_a_retry());
-        match self.store.end(job, frees_key).await {
-            Ok(()) => self.forget_live(job.id),
-            Err(error) => tracing::error!(job = %job.id, %error, "the end of a job could not be recorded yet"),
+    /// Records that a job has ended, and only then shows it.
+    pub(super) async fn record_end(&self, live: &Live, job: Arc<Job>) -> Result<bool, StoreError> {
+        let frees_key = job.details.error.as_ref().is_none_or(|failure| failure.kind.is_retryable());
+        match self.store.end(&job, frees_key).await {
+            Ok(is_recorded) => {
+                if is_recorded {
+                    count_end(&job);
+                    live.end(Arc::clone(&job));
+                }
+                self.forget_live(job.id);
+                Ok(is_recorded)
+            }
+            Err(error) => {
+                tracing::error!(job = %job.id, %error, "the end of a job could not be recorded yet");
+                live.keep_unrecorded(job);
+                Err(error)
+            }
         }
     }
 
@@ -317,27 +356,17 @@ impl Jobs {
     /// Cancels a job that is being received.
     ///
     /// # Errors
-    /// When there is none, or it has ended otherwise.
+    /// When there is none, it has ended otherwise, or its end cannot be recorded.
     pub async fn cancel(&self, id_or_name: &str) -> Result<Arc<Job>, JobError> {
-        let job = self.get(id_or_name).await?;
-        let job = self.stop_receiving(&job).await;
+        let mut job = self.get(id_or_name).await?;
+        if let Some(live) = self.live_job(job.id) {
+            let is_recorded = self.end_without_results(&live, cancelled()).await?;
+            live.cancel();
+            job = if is_recorded { live.latest() } else { self.get(&job.id.to_string()).await? };
+        }
         match job.state {
             State::Cancelled => Ok(job),
             state => Err(JobError::Ended { id: job.id, state }),
-        }
-    }
-
-    /// Asks the upload of a job to end, and gives the job as it has ended.
-    async fn stop_receiving(&self, job: &Arc<Job>) -> Arc<Job> {
-        let Some(live) = self.live_job(job.id) else {
-            return Arc::clone(job);
-        };
-        live.cancel();
-        let mut changes = live.subscribe();
-        let ended = changes.wait_for(|job| job.state.is_final());
-        match timeout(CANCEL_TIMEOUT, ended).await {
-            Ok(Ok(job)) => Arc::clone(&job),
-            _ => live.latest(),
         }
     }
 
@@ -346,13 +375,28 @@ impl Jobs {
     /// # Errors
     /// When there is none, or the store refuses.
     pub async fn delete(&self, id_or_name: &str) -> Result<(), JobError> {
-        let job = self.get(id_or_name).await?;
-        self.stop_receiving(&job).await;
-        // In this order: files without a job would stay for ever, while those of a job are written again at the next start.
-        self.remove_published(job.id).await;
-        if !self.store.delete(job.id).await? {
+        let id = match (self.get(id_or_name).await, id_or_name.parse()) {
+            (Ok(job), _) => job.id,
+            // What cannot be read can be removed.
+            (Err(JobError::Store(StoreError::Damaged(_))), Ok(id)) => id,
+            (Err(error), _) => return Err(error),
+        };
+        // The store first: files without a job are removed at the next start, at the latest.
+        if !self.store.delete(id).await? {
             return Err(JobError::NotFound(id_or_name.into()));
         }
+        if let Some(live) = self.live_job(id) {
+            self.forget_live(id);
+            live.cancel();
+            let mut job = Job::clone(&live.latest());
+            if !job.state.is_final() {
+                job.end(State::Cancelled, Some(cancelled()), self.config.keep_finished);
+                live.end(Arc::new(job));
+            }
+            // Its files may just be being written.
+            drop(timeout(CANCEL_TIMEOUT, live.over().cancelled()).await);
+        }
+        self.remove_published(id).await;
         Ok(())
     }
 
@@ -400,50 +444,9 @@ impl Jobs {
         })
     }
 
-    /// Writes a job's results as files, if that is wanted. What fails is tried again at the next start.
-    pub(super) async fn publish_results(self: &Arc<Self>, job: &Job) {
-        let Some(directory) = &self.results_dir else {
-            return;
-        };
-        let written = async {
-            let staged = directory.stage(job.id).await?;
-            match self.write_results(job, &staged).await {
-                Ok(()) => staged.publish().await,
-                Err(error) => {
-                    staged.discard().await;
-                    Err(error)
-                }
-            }
-        };
-        if let Err(error) = written.await {
-            tracing::error!(job = %job.id, %error, "the results could not be written to the results directory");
-        }
-    }
-
-    async fn write_results(self: &Arc<Self>, job: &Job, staged: &Staged) -> io::Result<()> {
-        for name in &job.details.results {
-            let result = self.store.result(job.id, name).await.map_err(io::Error::other)?;
-            let length = result.map_or(0, |result| result.length);
-            let mut file = staged.create(name).await?;
-            let mut pieces = std::pin::pin!(self.read_result(job.id, name, 0, length));
-            while let Some(piece) = futures_util::StreamExt::next(&mut pieces).await {
-                file.write_all(&piece.map_err(io::Error::other)?).await?;
-            }
-            Staged::close(file).await?;
-        }
-        Ok(())
-    }
-
-    async fn remove_published(&self, id: JobId) {
-        if let Some(directory) = &self.results_dir
-            && let Err(error) = directory.remove(id).await
-        {
-            tracing::error!(job = %id, %error, "the results could not be removed from the results directory");
-        }
-    }
-
     /// Writes missing files, then sees to what expires and to what could not be recorded, until the server stops.
     async fn look_after(self: Arc<Self>) {
+        self.sweep_results_dir().await;
         self.publish_missing().await;
         let mut sweeps = interval(SWEEP_INTERVAL);
         loop {
@@ -451,12 +454,11 @@ impl Jobs {
                 () = self.stopping.cancelled() => return,
                 _ = sweeps.tick() => {}
             }
-            let ended: Vec<_> =
-                self.live().values().map(|live| live.latest()).filter(|job| job.state.is_final()).collect();
-            for job in ended {
-                // One that succeeded is recorded, and about to leave.
-                if job.state != State::Succeeded {
-                    self.record_end(&job).await;
+            let live: Vec<_> = self.live().values().cloned().collect();
+            for live in live {
+                if let Some(job) = live.take_unrecorded() {
+                    // It has been logged.
+                    drop(self.record_end(&live, job).await);
                 }
             }
             if let Err(error) = self.expire().await {
@@ -478,31 +480,6 @@ impl Jobs {
             tracing::info!(jobs = expired.len(), "expired jobs were removed");
             for id in expired {
                 self.remove_published(id).await;
-            }
-        }
-    }
-
-    async fn publish_missing(self: &Arc<Self>) {
-        let Some(directory) = &self.results_dir else {
-            return;
-        };
-        let mut filter = JobFilter { state: Some(State::Succeeded), limit: 100, ..JobFilter::default() };
-        loop {
-            let jobs = match self.store.list(&filter).await {
-                Ok(jobs) => jobs,
-                Err(error) => return tracing::error!(%error, "jobs could not be listed"),
-            };
-            let Some(last) = jobs.last() else {
-                return;
-            };
-            filter.before = Some(last.id);
-            for job in jobs {
-                if self.stopping.is_cancelled() {
-                    return;
-                }
-                if !directory.has(job.id).await {
-                    self.publish_results(&job).await;
-                }
             }
         }
     }

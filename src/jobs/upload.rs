@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures_util::Stream;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::DropGuard;
 
 use super::error::{Failure, FailureKind, JobError};
 use super::job::{FileState, Job, JobFile, JobId, JobOptions, State};
@@ -37,13 +38,15 @@ pub struct Upload {
     jobs: Arc<Jobs>,
     live: Arc<Live>,
     has_ended: bool,
+    _over: DropGuard,
     /// Its place among the uploads that may run at once.
     _place: OwnedSemaphorePermit,
 }
 
 impl Upload {
     pub(super) fn new(jobs: Arc<Jobs>, live: Arc<Live>, place: OwnedSemaphorePermit) -> Self {
-        Self { jobs, live, has_ended: false, _place: place }
+        let over = live.over().clone().drop_guard();
+        Self { jobs, live, has_ended: false, _over: over, _place: place }
     }
 
     /// Forgets a job that the store has not taken.
@@ -146,10 +149,10 @@ impl Upload {
             Ok(summary) => summary,
             Err(panicked) => return Err(self.fail(panicked.into()).await),
         };
-        match self.jobs.store().succeed(&job, || reports.produce()).await {
+        match self.jobs.store().succeed(&job, reports.produce()).await {
             Ok(true) => {}
-            // Nobody but this upload ends its job.
-            Ok(false) => return Err(JobError::NotFound(job.id.to_string())),
+            // It was cancelled or deleted first.
+            Ok(false) => return Err(self.fail(super::live::cancelled()).await),
             Err(error) => {
                 tracing::error!(job = %job.id, %error, "the results could not be stored");
                 return Err(self.fail(Failure::from(&error)).await);
@@ -170,7 +173,7 @@ impl Upload {
         let id = self.id();
         let told = failure.clone();
         let tracker = self.jobs.tracker().clone();
-        // A panic there has been reported; the sweep goes on with it.
+        // A panic there has been reported.
         drop(tracker.spawn(async move { self.jobs.end_without_results(&self.live, failure).await }).await);
         JobError::Failed { id, failure: told }
     }
@@ -190,7 +193,7 @@ impl Drop for Upload {
         if let Ok(runtime) = Handle::try_current() {
             let (jobs, live) = (Arc::clone(&self.jobs), Arc::clone(&self.live));
             let end = async move { jobs.end_without_results(&live, failure).await };
-            self.jobs.tracker().spawn_on(end, &runtime);
+            drop(self.jobs.tracker().spawn_on(end, &runtime));
         }
     }
 }

@@ -6,8 +6,10 @@
 mod broken_uploads;
 mod cases;
 mod cli;
+mod durable_ends;
 mod ground_truth;
 mod harness;
+mod http2_aborts;
 mod jobs;
 mod openapi;
 mod oracle;

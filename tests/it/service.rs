@@ -108,9 +108,14 @@ impl Service {
         &mut self.process.as_mut().unwrap().0
     }
 
+    /// Kills the server without warning.
+    pub(crate) fn kill(&mut self) {
+        self.process = None;
+    }
+
     /// Kills the server without warning, and starts it again with what it has stored.
     pub(crate) fn crash_and_restart(&mut self) {
-        self.process = None;
+        self.kill();
         self.launch();
     }
 

@@ -53,6 +53,8 @@ contract!(sqlite:
     results_that_break_off_leave_nothing
     a_job_that_has_ended_takes_no_results
     others_read_while_results_are_written
+    others_write_while_results_are_made
+    a_finisher_that_died_leaves_no_staged_results
     a_removed_job_takes_its_results_with_it
     expired_jobs_are_removed_and_remembered
     jobs_left_behind_fail
@@ -125,9 +127,15 @@ fn outputs() -> Vec<Result<Output, String>> {
     ]
 }
 
+/// A result of more pieces than one transaction may hold.
+fn many_outputs() -> Vec<Result<Output, String>> {
+    let pieces = (0..40).map(|number| piece("many.csv", number * 10, 10));
+    pieces.chain([end("many.csv", 400), Ok(Output::Complete)]).collect()
+}
+
 async fn succeed(store: &Store, job: &Job) -> Job {
     let job = ended(job, State::Succeeded);
-    assert!(store.succeed(&job, || producer(outputs())).await.unwrap());
+    assert!(store.succeed(&job, producer(outputs())).await.unwrap());
     job
 }
 
@@ -289,7 +297,7 @@ async fn results_that_break_off_leave_nothing(database: &Database) {
     for (outputs, says) in
         [(vec![], "broke off"), (incomplete, "broke off"), (failed, "out of paper"), (twice, ""), (endless, "")]
     {
-        let error: StoreError = store.succeed(&success, || producer(outputs)).await.unwrap_err();
+        let error: StoreError = store.succeed(&success, producer(outputs)).await.unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
         assert_eq!(store.job(job.id).await.unwrap().as_ref(), Some(&job), "{error}");
         assert_eq!(store.result(job.id, "a.csv").await.unwrap(), None, "{error}");
@@ -307,9 +315,12 @@ async fn a_job_that_has_ended_takes_no_results(database: &Database) {
     store.delete(removed.id).await.unwrap();
     let done = succeed(&store, &insert(&store, "done").await).await;
     for job in [&job, &removed, &done] {
-        let never = || -> mpsc::Receiver<_> { panic!("nobody asks for results") };
-        assert!(!store.succeed(&ended(job, State::Succeeded), never).await.unwrap());
+        for outputs in [outputs(), many_outputs()] {
+            assert!(!store.succeed(&ended(job, State::Succeeded), producer(outputs)).await.unwrap());
+        }
+        assert_eq!(store.piece(job.id, "many.csv", 0).await.unwrap(), None, "staged pieces are left");
     }
+    assert!(store.piece(done.id, "a.csv", 0).await.unwrap().is_some());
     assert_eq!(store.job(job.id).await.unwrap().unwrap().state, State::Cancelled);
     assert_eq!(store.job(removed.id).await.unwrap(), None);
     assert_eq!(store.job(done.id).await.unwrap(), Some(done));
@@ -329,9 +340,56 @@ async fn others_read_while_results_are_written(database: &Database) {
             sender.send(output).await.unwrap();
         }
     };
-    let (stored, ()) = tokio::join!(store.succeed(&success, || receiver), reading);
+    let (stored, ()) = tokio::join!(store.succeed(&success, receiver), reading);
     assert!(stored.unwrap());
     assert_eq!(store.job(job.id).await.unwrap(), Some(success));
+}
+
+async fn others_write_while_results_are_made(database: &Database) {
+    let store = database.open().await;
+    let job = insert(&store, "large").await;
+    let success = ended(&job, State::Succeeded);
+    let (sender, receiver) = mpsc::channel(1);
+    let others = async {
+        for output in many_outputs() {
+            // Another job comes and succeeds before the next piece of this one is made.
+            let other = insert(&store, "small").await;
+            succeed(&store, &other).await;
+            assert_eq!(store.result(job.id, "many.csv").await.unwrap(), None, "results are not there before the end");
+            sender.send(output).await.unwrap();
+        }
+    };
+    let both = async { tokio::join!(store.succeed(&success, receiver), others) };
+    let (stored, ()) = tokio::time::timeout(crate::service::PATIENCE, both).await.expect("others wait for the results");
+    assert!(stored.unwrap());
+    assert_eq!(store.job(job.id).await.unwrap(), Some(success));
+    let result = store.result(job.id, "many.csv").await.unwrap().unwrap();
+    assert_eq!((result.length, result.etag.as_str()), (400, "0af"));
+    assert_eq!(store.piece(job.id, "many.csv", 399).await.unwrap().map(|piece| piece.start), Some(390));
+}
+
+async fn a_finisher_that_died_leaves_no_staged_results(database: &Database) {
+    let store = database.open().await;
+    let job = insert(&store, "large").await;
+    let (sender, receiver) = mpsc::channel(1);
+    let success = ended(&job, State::Succeeded);
+    let mut finisher = Box::pin(store.succeed(&success, receiver));
+    let dies_at_the_end = async {
+        for output in many_outputs().into_iter().take(40) {
+            sender.send(output).await.unwrap();
+        }
+    };
+    tokio::select! {
+        _ = &mut finisher => panic!("it ended without its last piece"),
+        () = dies_at_the_end => {}
+    }
+    drop(finisher);
+    assert!(store.piece(job.id, "many.csv", 0).await.unwrap().is_some(), "nothing was staged");
+    store.close().await;
+    let store = database.open().await;
+    let failure = FailureKind::ServerStopped.because("it fell");
+    assert_eq!(store.fail_receiving(&failure, SignedDuration::from_hours(1)).await.unwrap(), 1);
+    assert_eq!(store.piece(job.id, "many.csv", 0).await.unwrap(), None, "staged pieces are left");
 }
 
 async fn a_removed_job_takes_its_results_with_it(database: &Database) {
@@ -365,7 +423,7 @@ async fn expired_jobs_are_removed_and_remembered(database: &Database) {
     let running = insert(&store, "running").await;
     let mut done = ended(&insert(&store, "done").await, State::Succeeded);
     done.expires_at = Some(time);
-    assert!(store.succeed(&done, || producer(outputs())).await.unwrap());
+    assert!(store.succeed(&done, producer(outputs())).await.unwrap());
     assert_eq!(store.expire(time - SignedDuration::from_secs(1)).await.unwrap(), []);
     let until = time + SignedDuration::from_secs(200);
     let mut expired = Vec::new();

@@ -77,7 +77,7 @@ async fn receive_file(
         Begun::Before(job) => return Ok(replay(&job)),
     };
     let limits = app.body_limits();
-    let mut body = UploadBody::new(request.into_body(), limits, upload.stopped());
+    let mut body = UploadBody::new(request, limits, upload.stopped());
     let file = FileOptions { name: upload.name(), options, coding, length, with_digest: digests.are_wanted() };
     let received = async {
         let digest = upload.read_file(file, &mut body).await?;
@@ -110,9 +110,9 @@ async fn receive_form(app: App, request: Request, known_options: &[&str]) -> Res
     let limits = app.body_limits();
     let stopped = upload.stopped();
     let unshown = Unshown::default();
-    let (head, body) = request.into_parts();
-    let mut body = FormBody::new(UploadBody::new(body, limits, stopped));
-    let request = Request::from_parts(head, Body::from_stream(form_source(body.clone(), unshown.clone())));
+    let mut body = FormBody::new(UploadBody::new(request, limits, stopped));
+    let mut request = Request::new(Body::from_stream(form_source(body.clone(), unshown.clone())));
+    *request.headers_mut() = headers;
     let received = async {
         receive_parts(&app, request, &query, &unshown, &mut upload).await?;
         // Nothing is complete before the body is.

@@ -1,9 +1,12 @@
 //! What differs between databases: addresses, set-up, how a transaction begins, what errors mean.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sqlx::migrate::Migrator;
-use sqlx::{AnyConnection, Executor as _};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{AnyConnection, AnyPool, Executor as _};
+
+use super::StoreError;
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("src/jobs/store/migrations/sqlite");
 
@@ -17,8 +20,18 @@ pub(super) enum Dialect {
 }
 
 impl Dialect {
-    pub(super) fn of(url: &str) -> Option<Self> {
-        url.starts_with("sqlite:").then_some(Self::Sqlite)
+    /// The kind of database that an address means.
+    pub(super) fn of_url(url: &str) -> Result<Self, StoreError> {
+        let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
+        if scheme == "sqlite" { Ok(Self::Sqlite) } else { Err(StoreError::UnknownDatabase { scheme: scheme.into() }) }
+    }
+
+    /// The file that the database is in; none for one in memory.
+    pub(super) fn file_of(self, url: &str) -> Result<Option<PathBuf>, StoreError> {
+        match self {
+            Self::Sqlite if url.contains(":memory:") || url.contains("mode=memory") => Ok(None),
+            Self::Sqlite => Ok(Some(url.parse::<SqliteConnectOptions>()?.get_filename().to_path_buf())),
+        }
     }
 
     /// The address with what makes the database when it is not there.
@@ -49,6 +62,15 @@ impl Dialect {
                     .await?;
             }
         }
+        Ok(())
+    }
+
+    /// Frees room for writing.
+    pub(super) async fn make_room(self, pool: &AnyPool) -> Result<(), sqlx::Error> {
+        match self {
+            // What is in the log goes to the database, and the log starts over.
+            Self::Sqlite => pool.execute("PRAGMA wal_checkpoint(RESTART)").await?,
+        };
         Ok(())
     }
 

@@ -4,10 +4,13 @@
 //! reported as done has been committed and synced.
 
 mod dialect;
+mod lock;
 mod results;
 mod sql;
 
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
 use sqlx::any::{AnyPoolOptions, AnyRow};
@@ -15,6 +18,7 @@ use sqlx::{AnyConnection, AnyPool, Connection as _, Row as _, Transaction};
 use thiserror::Error;
 use tokio::sync::{Mutex, MutexGuard};
 
+pub use lock::DatabaseLock;
 pub(super) use results::STATS_NAME;
 pub use results::{Output, ResultFile, ResultPiece};
 
@@ -36,6 +40,20 @@ pub enum StoreError {
     UnknownDatabase {
         /// What the address starts with.
         scheme: String,
+    },
+    /// Another process uses the database.
+    #[error("another adtally uses this database: it has locked {}", path.display())]
+    InUse {
+        /// The file that is locked.
+        path: PathBuf,
+    },
+    /// The database cannot be locked.
+    #[error("the database cannot be locked: {}: {error}", path.display())]
+    Lock {
+        /// The file to be locked.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
     },
     /// The disk is full, or a quota used up.
     #[error("the database has no room: {0}")]
@@ -86,8 +104,33 @@ pub enum Inserted {
 pub struct Store {
     pool: AnyPool,
     dialect: Dialect,
-    /// Held while writing: `SQLite` has one writer, and those who wait are to take turns.
+    /// Held while writing: `SQLite` has one writer, and those who wait take turns.
     writing: Mutex<()>,
+    /// The last write was not committed. If that was for want of room, the next one needs some.
+    needs_room: AtomicBool,
+}
+
+/// The turn of one writer.
+struct Turn<'a> {
+    _writing: MutexGuard<'a, ()>,
+    needs_room: &'a AtomicBool,
+    has_committed: bool,
+}
+
+impl Turn<'_> {
+    async fn commit(mut self, transaction: Transaction<'static, sqlx::Any>) -> Result<(), StoreError> {
+        transaction.commit().await?;
+        self.has_committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.has_committed {
+            self.needs_room.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Store {
@@ -97,9 +140,7 @@ impl Store {
     /// When the address is unknown, or the database cannot be opened or brought up to date.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
-        let dialect = Dialect::of(url).ok_or_else(|| StoreError::UnknownDatabase {
-            scheme: url.split_once(':').map_or("", |(scheme, _)| scheme).into(),
-        })?;
+        let dialect = Dialect::of_url(url)?;
         // The pool would try again and again what cannot be.
         let mut connection = AnyConnection::connect(&dialect.connection_url(url)).await?;
         dialect.prepare(&mut connection).await?;
@@ -112,7 +153,7 @@ impl Store {
             .connect(&dialect.connection_url(url))
             .await?;
         dialect.migrator().run(&pool).await?;
-        Ok(Self { pool, dialect, writing: Mutex::new(()) })
+        Ok(Self { pool, dialect, writing: Mutex::new(()), needs_room: AtomicBool::new(false) })
     }
 
     /// The address of a database in a file.
@@ -135,8 +176,19 @@ impl Store {
         Ok(())
     }
 
-    async fn begin(&self) -> Result<(MutexGuard<'_, ()>, Transaction<'static, sqlx::Any>), StoreError> {
-        let turn = self.writing.lock().await;
+    /// Waits until nobody else writes.
+    async fn turn(&self) -> Turn<'_> {
+        let writing = self.writing.lock().await;
+        if self.needs_room.swap(false, Ordering::Relaxed)
+            && let Err(error) = self.dialect.make_room(&self.pool).await
+        {
+            tracing::error!(%error, "no room could be made in the database");
+        }
+        Turn { _writing: writing, needs_room: &self.needs_room, has_committed: false }
+    }
+
+    async fn begin(&self) -> Result<(Turn<'_>, Transaction<'static, sqlx::Any>), StoreError> {
+        let turn = self.turn().await;
         let transaction = self.pool.begin_with(self.dialect.begin()).await?;
         Ok((turn, transaction))
     }
@@ -146,7 +198,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn insert(&self, job: &Job, idempotency_key: Option<&str>) -> Result<Inserted, StoreError> {
-        let _turn = self.writing.lock().await;
+        let mut turn = self.turn().await;
         // One statement is a transaction in itself.
         let inserted = sqlx::query(sql::INSERT_JOB)
             .bind(job.id.to_string())
@@ -159,17 +211,19 @@ impl Store {
             .bind(details_text(job)?)
             .execute(&self.pool)
             .await?;
+        turn.has_committed = true;
         Ok(if inserted.rows_affected() == 0 { Inserted::KeyTaken } else { Inserted::Done })
     }
 
-    /// Records that a job has ended without results. Does nothing when it has ended already.
+    /// Records that a job has ended without results. Gives false, and changes nothing, when it has ended already or is gone.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn end(&self, job: &Job, frees_key: bool) -> Result<(), StoreError> {
-        let (_turn, mut transaction) = self.begin().await?;
-        update(&mut transaction, job, frees_key).await?;
-        Ok(transaction.commit().await?)
+    pub async fn end(&self, job: &Job, frees_key: bool) -> Result<bool, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        let is_recorded = update(&mut transaction, job, frees_key).await?;
+        turn.commit(transaction).await?;
+        Ok(is_recorded)
     }
 
     /// The job with this id.
@@ -201,26 +255,49 @@ impl Store {
         row.as_ref().map(job_of_row).transpose()
     }
 
-    /// Jobs that have not expired, newest first.
+    /// True when there is a job of this id, whether its record can be read or not.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn contains(&self, id: JobId) -> Result<bool, StoreError> {
+        let row = sqlx::query(sql::CONTAINS_JOB).bind(id.to_string()).fetch_optional(&self.pool).await?;
+        Ok(row.is_some())
+    }
+
+    /// Jobs that have not expired, newest first. Damaged records are passed over.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn list(&self, filter: &JobFilter) -> Result<Vec<Job>, StoreError> {
+        // Every id starts with a hexadecimal digit.
+        let mut before = filter.before.map_or_else(|| "g".to_owned(), |id| id.to_string());
+        let mut jobs = Vec::new();
+        loop {
+            let wanted = filter.limit as usize - jobs.len();
+            let rows = self.rows_before(before, wanted, filter).await?;
+            jobs.extend(rows.iter().filter_map(|row| job_of_row(row).inspect_err(warn_of_damage).ok()));
+            match rows.last() {
+                Some(last) if rows.len() == wanted && jobs.len() < filter.limit as usize => {
+                    before = last.try_get("id")?
+                }
+                _ => return Ok(jobs),
+            }
+        }
+    }
+
+    async fn rows_before(&self, before: String, limit: usize, filter: &JobFilter) -> Result<Vec<AnyRow>, StoreError> {
         let query = match (filter.name.is_some(), filter.state.is_some()) {
             (false, false) => sql::LIST_JOBS,
             (false, true) => sql::LIST_JOBS_BY_STATE,
             (true, false) => sql::LIST_JOBS_BY_NAME,
             (true, true) => sql::LIST_JOBS_BY_NAME_AND_STATE,
         };
-        let mut query = sqlx::query(query)
-            // Every id starts with a hexadecimal digit.
-            .bind(filter.before.map_or_else(|| "g".to_owned(), |id| id.to_string()))
-            .bind(now().as_microsecond())
-            .bind(i64::from(filter.limit));
+        let mut query =
+            sqlx::query(query).bind(before).bind(now().as_microsecond()).bind(i64::try_from(limit).unwrap_or(i64::MAX));
         for text in [filter.name.clone(), filter.state.map(|state| state.name().to_owned())].into_iter().flatten() {
             query = query.bind(text);
         }
-        query.fetch_all(&self.pool).await?.iter().map(job_of_row).collect()
+        Ok(query.fetch_all(&self.pool).await?)
     }
 
     /// Removes a job with its results. Gives whether there was one.
@@ -228,9 +305,9 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn delete(&self, id: JobId) -> Result<bool, StoreError> {
-        let (_turn, mut transaction) = self.begin().await?;
+        let (turn, mut transaction) = self.begin().await?;
         let deleted = sqlx::query(sql::DELETE_JOB).bind(id.to_string()).execute(&mut *transaction).await?;
-        transaction.commit().await?;
+        turn.commit(transaction).await?;
         Ok(deleted.rows_affected() > 0)
     }
 
@@ -239,7 +316,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
-        let (_turn, mut transaction) = self.begin().await?;
+        let (turn, mut transaction) = self.begin().await?;
         let rows = sqlx::query(sql::EXPIRED_JOBS).bind(now.as_microsecond()).fetch_all(&mut *transaction).await?;
         let mut expired = Vec::new();
         for row in &rows {
@@ -250,11 +327,12 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
             sqlx::query(sql::DELETE_JOB).bind(id.clone()).execute(&mut *transaction).await?;
-            expired.push(parse_id(&id)?);
+            // A record whose id is damaged has no files.
+            expired.extend(parse_id(&id).inspect_err(warn_of_damage).ok());
         }
         let forget = now.checked_sub(REMEMBER_EXPIRED).unwrap_or(Timestamp::MIN).as_microsecond();
         sqlx::query(sql::FORGET_EXPIRED_JOBS).bind(forget).execute(&mut *transaction).await?;
-        transaction.commit().await?;
+        turn.commit(transaction).await?;
         Ok(expired)
     }
 
@@ -267,19 +345,24 @@ impl Store {
         Ok(row.is_some())
     }
 
-    /// Ends every job that was being received: nobody is receiving it any more.
+    /// Ends every job that an earlier process was receiving, and discards what it had staged of their results.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn fail_receiving(&self, failure: &Failure, keep: jiff::SignedDuration) -> Result<usize, StoreError> {
-        let (_turn, mut transaction) = self.begin().await?;
+        let (turn, mut transaction) = self.begin().await?;
         let rows = sqlx::query(sql::RECEIVING_JOBS).fetch_all(&mut *transaction).await?;
         for row in &rows {
-            let mut job = job_of_row(row)?;
-            job.end(State::Failed, Some(failure.clone()), keep);
-            update(&mut transaction, &job, true).await?;
+            match job_of_row(row).or_else(|error| undamaged_part(row).ok_or(error)) {
+                Ok(mut job) => {
+                    job.end(State::Failed, Some(failure.clone()), keep);
+                    update(&mut transaction, &job, true).await?;
+                }
+                Err(error) => warn_of_damage(&error),
+            }
         }
-        transaction.commit().await?;
+        sqlx::query(sql::DISCARD_ALL_STAGED).execute(&mut *transaction).await?;
+        turn.commit(transaction).await?;
         Ok(rows.len())
     }
 }
@@ -322,6 +405,23 @@ fn job_of_row(row: &AnyRow) -> Result<Job, StoreError> {
         expires_at: row.try_get::<Option<i64>, _>("expires_at")?.map(time).transpose()?,
         details,
     })
+}
+
+/// What can be read of a job whose details are damaged.
+fn undamaged_part(row: &AnyRow) -> Option<Job> {
+    Some(Job {
+        id: row.try_get::<String, _>("id").ok()?.parse().ok()?,
+        name: row.try_get("name").ok()?,
+        state: row.try_get::<String, _>("state").ok()?.parse().ok()?,
+        created_at: Timestamp::from_microsecond(row.try_get("created_at").ok()?).ok()?,
+        finished_at: None,
+        expires_at: None,
+        details: Details::default(),
+    })
+}
+
+fn warn_of_damage(error: &StoreError) {
+    tracing::warn!(%error, "passed over");
 }
 
 fn parse_id(id: &str) -> Result<JobId, StoreError> {

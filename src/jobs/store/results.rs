@@ -1,4 +1,4 @@
-//! Results: written piece by piece in the transaction that makes their job succeed, read piece by piece.
+//! Results: staged piece by piece ahead of the transaction that makes their job succeed, read piece by piece.
 
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 use tokio::sync::mpsc;
@@ -60,43 +60,88 @@ pub struct ResultPiece {
 }
 
 impl Store {
-    /// Stores what a job came to and makes it `succeeded`, both at once or neither. `produce` is called when the
-    /// database is ready, and gives the results.
+    /// Stores the results of a job and makes it `succeeded`. More results than one transaction may hold are staged before, in
+    /// short transactions between which others write; only the last transaction makes them results.
     ///
     /// Gives false when the job has ended otherwise, or is gone.
     ///
     /// # Errors
-    /// When the database refuses, or the results cannot be made.
+    /// When the database refuses, or the results cannot be made. What was staged is discarded then.
     pub async fn succeed(
         &self,
         job: &Job,
-        produce: impl FnOnce() -> mpsc::Receiver<Result<Output, String>>,
+        outputs: mpsc::Receiver<Result<Output, String>>,
     ) -> Result<bool, StoreError> {
-        let (_turn, mut transaction) = self.begin().await?;
-        if !update(&mut transaction, job, false).await? {
-            return Ok(false);
+        let mut has_staged = false;
+        let stored = self.store_results(job, outputs, &mut has_staged).await;
+        if has_staged && !matches!(stored, Ok(true)) {
+            self.discard_staged(job.id).await;
         }
+        stored
+    }
+
+    async fn store_results(
+        &self,
+        job: &Job,
+        mut outputs: mpsc::Receiver<Result<Output, String>>,
+        has_staged: &mut bool,
+    ) -> Result<bool, StoreError> {
         let job_id = job.id.to_string();
-        let mut outputs = produce();
         let mut pieces = Pieces::default();
         let mut results = Vec::new();
         loop {
             let output = outputs.recv().await.unwrap_or_else(|| Err("they broke off".into()));
             match output.map_err(StoreError::Output)? {
                 Output::Piece { name, start, length, body } => {
-                    pieces.add(name, ResultPiece { start, length, body });
-                    if pieces.are_many() {
-                        pieces.insert(&mut transaction, &job_id).await?;
+                    if !pieces.have_room_for(body.len()) {
+                        *has_staged = true;
+                        if !self.stage(&job_id, &mut pieces).await? {
+                            return Ok(false);
+                        }
                     }
+                    pieces.add(name, ResultPiece { start, length, body });
                 }
                 Output::End(result) => results.push(result),
                 Output::Complete => break,
             }
         }
+        let (turn, mut transaction) = self.begin().await?;
+        if !update(&mut transaction, job, false).await? {
+            return Ok(false);
+        }
         pieces.insert(&mut transaction, &job_id).await?;
         insert_results(&mut transaction, &job_id, results).await?;
-        transaction.commit().await?;
+        turn.commit(transaction).await?;
         Ok(true)
+    }
+
+    /// Stores pieces ahead of the end of their job. Gives false when it has ended already.
+    async fn stage(&self, job_id: &str, pieces: &mut Pieces) -> Result<bool, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        let job = sqlx::query(sql::UNENDED_JOB).bind(job_id.to_owned()).fetch_optional(&mut *transaction).await?;
+        if job.is_none() {
+            return Ok(false);
+        }
+        for name in pieces.names() {
+            let query = sqlx::query(sql::STAGE_RESULT).bind(job_id.to_owned()).bind(name.to_owned());
+            query.execute(&mut *transaction).await?;
+        }
+        pieces.insert(&mut transaction, job_id).await?;
+        turn.commit(transaction).await?;
+        Ok(true)
+    }
+
+    /// What cannot be discarded now is when the store is opened the next time, or with its job.
+    async fn discard_staged(&self, job: JobId) {
+        if let Err(error) = self.try_to_discard_staged(job).await {
+            tracing::error!(%job, %error, "staged results could not be discarded");
+        }
+    }
+
+    async fn try_to_discard_staged(&self, job: JobId) -> Result<(), StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        sqlx::query(sql::DISCARD_STAGED).bind(job.to_string()).execute(&mut *transaction).await?;
+        turn.commit(transaction).await
     }
 
     /// A result of a job.
@@ -138,15 +183,24 @@ struct Pieces {
 
 impl Pieces {
     const MAX_PIECES: usize = 16;
-    const MAX_BYTES: usize = 256 * 1024;
+    /// Others wait while a transaction writes.
+    const MAX_BYTES: usize = 1024 * 1024;
+
+    fn have_room_for(&self, bytes: usize) -> bool {
+        self.pieces.is_empty() || (self.pieces.len() < Self::MAX_PIECES && self.bytes + bytes <= Self::MAX_BYTES)
+    }
 
     fn add(&mut self, name: String, piece: ResultPiece) {
         self.bytes += piece.body.len();
         self.pieces.push((name, piece));
     }
 
-    fn are_many(&self) -> bool {
-        self.pieces.len() >= Self::MAX_PIECES || self.bytes >= Self::MAX_BYTES
+    /// The results that the pieces belong to, each once.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let mut names: Vec<_> = self.pieces.iter().map(|(name, _)| name.as_str()).collect();
+        // Pieces of a result come one after the other.
+        names.dedup();
+        names.into_iter()
     }
 
     async fn insert(&mut self, connection: &mut AnyConnection, job_id: &str) -> Result<(), StoreError> {
@@ -169,7 +223,7 @@ async fn insert_results(
     job_id: &str,
     results: Vec<ResultFile>,
 ) -> Result<(), StoreError> {
-    let statement = sql::insert_rows(sql::INSERT_RESULTS, 4, results.len());
+    let statement = sql::insert_rows(sql::INSERT_RESULTS, 4, results.len()) + sql::COMPLETE_STAGED;
     let mut query = sqlx::query(AssertSqlSafe(statement));
     for ResultFile { name, length, etag } in results {
         query = query.bind(job_id.to_owned()).bind(name).bind(stored(length)?).bind(etag);

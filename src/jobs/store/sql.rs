@@ -47,12 +47,34 @@ pub(super) const FORGET_EXPIRED_JOBS: &str = "DELETE FROM expired_jobs WHERE exp
 
 pub(super) const EXPIRED_JOB: &str = "SELECT 1 FROM expired_jobs WHERE id = $1";
 
-/// To be completed by [`insert_rows`], as the other.
+/// Present while a job has not ended.
+pub(super) const UNENDED_JOB: &str =
+    "SELECT 1 FROM jobs WHERE id = $1 AND state IN ('open', 'receiving', 'interrupted')";
+
+pub(super) const CONTAINS_JOB: &str = "SELECT 1 FROM jobs WHERE id = $1";
+
+/// A result some of whose pieces are stored already: its length and tag follow with the last one.
+pub(super) const STAGE_RESULT: &str =
+    "INSERT INTO results (job_id, name, length, etag) VALUES ($1, $2, 0, '') ON CONFLICT (job_id, name) DO NOTHING";
+
+/// [`insert_rows`] completes it with the rows, and [`COMPLETE_STAGED`] follows them.
 pub(super) const INSERT_RESULTS: &str = "INSERT INTO results (job_id, name, length, etag)";
 
+pub(super) const COMPLETE_STAGED: &str =
+    " ON CONFLICT (job_id, name) DO UPDATE SET length = excluded.length, etag = excluded.etag";
+
+/// [`insert_rows`] completes it.
 pub(super) const INSERT_PIECES: &str = "INSERT INTO result_pieces (job_id, name, start, length, body)";
 
-/// A statement that inserts so many rows of so many columns.
+/// The pieces go with their results.
+pub(super) const DISCARD_STAGED: &str = "DELETE FROM results WHERE job_id = $1 \
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = $1 AND state = 'succeeded')";
+
+/// Staged results of jobs that will never succeed.
+pub(super) const DISCARD_ALL_STAGED: &str =
+    "DELETE FROM results WHERE job_id IN (SELECT id FROM jobs WHERE state <> 'succeeded')";
+
+/// A statement that inserts rows of some columns.
 pub(super) fn insert_rows(insert: &str, columns: usize, rows: usize) -> String {
     let row = |row: usize| {
         let places: Vec<_> = (1..=columns).map(|column| format!("${}", row * columns + column)).collect();
@@ -62,7 +84,8 @@ pub(super) fn insert_rows(insert: &str, columns: usize, rows: usize) -> String {
     format!("{insert} VALUES {}", rows.join(", "))
 }
 
-pub(super) const RESULT: &str = "SELECT length, etag FROM results WHERE job_id = $1 AND name = $2";
+/// Of a result that is only staged nothing is shown.
+pub(super) const RESULT: &str = "SELECT length, etag FROM results WHERE job_id = $1 AND name = $2 AND etag <> ''";
 
 /// The piece that a position lies in.
 pub(super) const PIECE_AT: &str = "SELECT start, length, body FROM result_pieces \

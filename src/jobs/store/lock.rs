@@ -1,0 +1,52 @@
+//! One process owns a database in a file: at its start it ends the jobs that an earlier one left behind.
+
+use std::ffi::OsString;
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::StoreError;
+use super::dialect::Dialect;
+
+/// Held while this process uses a database; gone with the process, however it ends.
+///
+/// The lock is on a file beside the database, `DB.lock`. The database's own file is never opened here: closing it would drop
+/// the locks that `SQLite` holds on it (<https://www.sqlite.org/howtocorrupt.html>, 2.2).
+#[derive(Debug)]
+pub struct DatabaseLock {
+    _file: Option<File>,
+}
+
+impl DatabaseLock {
+    /// Locks the database at this address. One that is not in a file needs no lock. Blocks on the file system.
+    ///
+    /// # Errors
+    /// When another process holds the lock, or the file cannot be made.
+    pub fn acquire(url: &str) -> Result<Self, StoreError> {
+        let Some(database) = Dialect::of_url(url)?.file_of(url)? else {
+            return Ok(Self { _file: None });
+        };
+        let path = lock_path(&database).map_err(|error| StoreError::Lock { path: database, error })?;
+        let failed = |error| StoreError::Lock { path: path.clone(), error };
+        let lock = File::create(&path).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { _file: Some(lock) }),
+            Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path }),
+            Err(TryLockError::Error(error)) => Err(failed(error)),
+        }
+    }
+}
+
+/// Links are followed: they lead to the same database.
+fn lock_path(database: &Path) -> io::Result<PathBuf> {
+    let database = match fs::canonicalize(database) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = database.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            fs::canonicalize(directory)?.join(database.file_name().unwrap_or_default())
+        }
+        found => found?,
+    };
+    let mut name = OsString::from(database);
+    name.push(".lock");
+    Ok(name.into())
+}
