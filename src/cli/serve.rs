@@ -92,7 +92,7 @@ pub(super) struct Arguments {
         help_heading = "Limits")]
     max_record_bytes: usize,
 
-    /// Most different campaign ids of a file; more are refused. Each takes about 60 bytes of memory
+    /// Most different campaign ids of a job; more are refused. Each takes about 60 bytes of memory
     #[arg(long, env = "ADTALLY_MAX_CAMPAIGNS", value_name = "N", default_value_t = 2_000_000,
         value_parser = super::parse_max_campaigns, help_heading = "Limits")]
     max_campaigns: usize,

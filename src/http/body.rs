@@ -101,7 +101,7 @@ impl UploadBody {
 /// The failure of an upload that has more bytes than allowed.
 pub(super) fn too_large(max_upload_bytes: u64) -> Failure {
     let detail = format!("the upload has more than {max_upload_bytes} bytes; the limit is max_upload_bytes");
-    FailureKind::UploadTooLarge.because(detail)
+    FailureKind::UploadTooLarge.because(detail).with_limit("max_upload_bytes", max_upload_bytes)
 }
 
 impl Stream for UploadBody {

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::header::{CONTENT_ENCODING, ETAG, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderValue, Uri};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::{from_fn, map_request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -32,6 +32,7 @@ pub use server::{ConnectionLimits, serve};
 use crate::jobs::Jobs;
 use body::{BodyLimits, LingerLimits, linger};
 use log::{X_REQUEST_ID, log_request, sanitize_request_id, tag_route};
+use options::allow_identity;
 use problem::{Kind, Problem};
 use routes::{events, jobs, results, service, uploads};
 
@@ -72,7 +73,8 @@ pub fn router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) ->
         .layer(PropagateRequestIdLayer::new(X_REQUEST_ID))
         .layer(SetResponseHeaderLayer::if_not_present(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
         .layer(SetResponseHeaderLayer::if_not_present(REFERRER_POLICY, HeaderValue::from_static("no-referrer")))
-        .map_response(weaken_compressed)
+        .map_response(describe_as_sent)
+        .layer(map_request(|request| async { allow_identity(request) }))
         .layer(CompressionLayer::new())
         .layer(from_fn(log_request))
         .layer(CatchPanicLayer::custom(answer_panic));
@@ -97,8 +99,12 @@ pub fn router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) ->
     Router::new().fallback_service(routes).layer(layers)
 }
 
-/// Compressed bytes are not those that a strong entity tag stands for.
-fn weaken_compressed<B>(mut response: Response<B>) -> Response<B> {
+/// Compressed bytes are not those that a strong entity tag stands for, and an answer that leaves the body out is not one of no
+/// bytes (RFC 9110, 8.6).
+fn describe_as_sent<B>(mut response: Response<B>) -> Response<B> {
+    if response.status() == StatusCode::NOT_MODIFIED {
+        response.headers_mut().remove(CONTENT_LENGTH);
+    }
     if response.headers().contains_key(CONTENT_ENCODING)
         && let Some(tag) = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok())
         && !tag.starts_with("W/")

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::str::FromStr;
 
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
-use axum::http::{HeaderMap, HeaderName, Uri};
+use axum::body::Body;
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Request, Uri};
 use mime::Mime;
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
@@ -189,9 +190,13 @@ pub(super) fn refuse_part_of_file(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// The key that makes retries safe.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get(IDEMPOTENCY_KEY) else {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else {
         return Ok(None);
     };
+    if values.next().is_some() {
+        return Err(invalid_header(&IDEMPOTENCY_KEY, "it is given more than once"));
+    }
     let is_key = (1..=MAX_NAME_BYTES).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_graphic);
     match value.to_str() {
         Ok(key) if is_key => Ok(Some(key.into())),
@@ -227,9 +232,17 @@ impl Digests {
         self.announced || !self.expected.is_empty()
     }
 
+    /// The digest that the body has to have, as far as it is known ahead of it.
+    pub(super) fn expected(&self) -> Option<Sha256Digest> {
+        self.expected.first().copied()
+    }
+
     /// Checks a body that has come to its end.
     pub(super) fn check(&self, trailers: &HeaderMap, actual: Option<Sha256Digest>) -> Result<(), DigestFault> {
         let trailing = read_digests(trailers).map_err(DigestFault::Invalid)?;
+        if self.announced && ![CONTENT_DIGEST, REPR_DIGEST].iter().any(|field| trailers.contains_key(field)) {
+            return Err(DigestFault::Missing);
+        }
         let mut expected = self.expected.iter().chain(&trailing).peekable();
         if expected.peek().is_none() {
             return Ok(());
@@ -247,6 +260,8 @@ pub(super) enum DigestFault {
     Invalid(Problem),
     Mismatch,
     NotAnnounced,
+    /// It was announced for behind the last byte.
+    Missing,
 }
 
 fn read_digests(headers: &HeaderMap) -> Result<Vec<Sha256Digest>, Problem> {
@@ -298,6 +313,28 @@ pub(super) fn preferred_wait_seconds(headers: &HeaderMap) -> Option<u64> {
         .filter_map(|preference| preference.split(';').next()?.split_once('='))
         .find(|(name, _)| name.trim().eq_ignore_ascii_case("wait"))
         .and_then(|(_, seconds)| seconds.trim().trim_matches('"').parse().ok())
+}
+
+/// Lets an answer be sent as it is, also to a client that excludes that without asking for a coding known here. By then the
+/// request has been carried out, so refusing it would tell less than the truth (RFC 9110, 12.5.3, leaves the choice).
+pub(super) fn allow_identity(mut request: Request<Body>) -> Request<Body> {
+    let values = request.headers().get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let (excluding, others): (Vec<_>, Vec<_>) = values.flat_map(|value| value.split(',')).partition(|member| {
+        let (coding, weight) = member.split_once(';').unwrap_or((member, ""));
+        let weight = weight.trim().strip_prefix(['q', 'Q']).and_then(|weight| weight.trim_start().strip_prefix('='));
+        ["identity", "*"].contains(&coding.trim().to_ascii_lowercase().as_str())
+            && weight.and_then(|weight| weight.trim().parse().ok()) == Some(0.0_f32)
+    });
+    if !excluding.is_empty() {
+        let others = others.join(",");
+        request.headers_mut().remove(ACCEPT_ENCODING);
+        if let Ok(others) = HeaderValue::from_str(&others)
+            && !others.is_empty()
+        {
+            request.headers_mut().insert(ACCEPT_ENCODING, others);
+        }
+    }
+    request
 }
 
 /// True when JSON is liked better than CSV; none when neither is.

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use super::log::JobTag;
-use crate::jobs::{Failure, FailureKind, JobError, JobId, StoreError};
+use crate::jobs::{Failure, FailureKind, JobError, JobId, Limit, StoreError};
 
 /// The media type of a problem.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -33,13 +33,6 @@ struct Facts {
     header: Option<(HeaderName, HeaderValue)>,
     /// What really happened, for the log alone.
     cause: Option<Arc<str>>,
-}
-
-/// A limit that was passed.
-#[derive(Clone, Copy, Debug, Serialize)]
-struct Limit {
-    name: &'static str,
-    value: u64,
 }
 
 /// The kinds of problems.
@@ -153,7 +146,7 @@ pub(super) struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     job: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<Limit>,
+    limit: Option<&'a Limit>,
     #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
 }
@@ -169,7 +162,7 @@ impl<'a> Document<'a> {
 impl<'a> From<&'a Failure> for Document<'a> {
     /// The problem that a job ended with.
     fn from(failure: &'a Failure) -> Self {
-        Self::new(Kind::Failure(failure.kind), &failure.detail)
+        Self { limit: failure.limit.as_ref(), ..Self::new(Kind::Failure(failure.kind), &failure.detail) }
     }
 }
 
@@ -201,7 +194,7 @@ impl Problem {
 
     /// A limit that a request passed, as a reader of the configuration knows it.
     pub(super) fn with_limit(mut self, name: &'static str, value: u64) -> Self {
-        self.0.limit = Some(Limit { name, value });
+        self.0.limit = Some(Limit { name: name.into(), value });
         self
     }
 
@@ -247,7 +240,7 @@ impl From<JobError> for Problem {
             JobError::ResultNotFound { job, .. } => Self::new(Kind::ResultNotFound, detail).with_job(job.id),
             JobError::NotSucceeded { job } => Self::new(Kind::JobNotFinished, detail).with_job(job.id),
             JobError::Ended { id, .. } => Self::new(Kind::JobEnded, detail).with_job(id),
-            JobError::Failed { id, failure } => Self::new(Kind::Failure(failure.kind), failure.detail).with_job(id),
+            JobError::Failed { id, failure } => Self::from(failure).with_job(id),
             JobError::TooManyUploads { max_concurrent_uploads } => Self::new(Kind::TooManyUploads, detail)
                 .with_limit("max_concurrent_uploads", max_concurrent_uploads as u64),
             JobError::Draining => Self::new(Kind::Draining, detail),
@@ -281,7 +274,9 @@ impl From<StoreError> for Problem {
 
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
-        Self::new(Kind::Failure(failure.kind), failure.detail)
+        let mut problem = Self::new(Kind::Failure(failure.kind), failure.detail);
+        problem.0.limit = failure.limit;
+        problem
     }
 }
 
@@ -302,6 +297,13 @@ impl IntoResponse for Problem {
     }
 }
 
+/// A document as JSON, with the line end that a terminal wants behind it.
+pub(super) fn json_line(document: &impl Serialize) -> serde_json::Result<Vec<u8>> {
+    let mut text = serde_json::to_vec(document)?;
+    text.push(b'\n');
+    Ok(text)
+}
+
 /// Writes the problem that a response carries, if any, as its body.
 pub(super) fn render(mut response: Response, request_id: &str) -> Response {
     let Problem(problem) = match response.extensions_mut().remove::<Problem>() {
@@ -319,10 +321,10 @@ pub(super) fn render(mut response: Response, request_id: &str) -> Response {
     }
     let mut document = Document::new(problem.kind, &problem.detail);
     document.job = problem.job.map(|id| format!("/v1/jobs/{id}"));
-    document.limit = problem.limit;
+    document.limit = problem.limit.as_ref();
     document.request_id = Some(request_id);
     // Strings and numbers always can be written.
-    let body = serde_json::to_vec(&document).unwrap_or_default();
+    let body = json_line(&document).unwrap_or_default();
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));

@@ -1,5 +1,7 @@
 //! What can go wrong with a job, in the words of its sender.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -16,6 +18,27 @@ pub struct Failure {
     pub kind: FailureKind,
     /// The reason, with what was expected.
     pub detail: String,
+    /// The limit that was passed, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+}
+
+/// A limit in force, as a reader of the configuration knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Its name, with its unit.
+    pub name: Cow<'static, str>,
+    /// Its value.
+    pub value: u64,
+}
+
+impl Failure {
+    /// Adds the limit that was passed.
+    #[must_use]
+    pub fn with_limit(mut self, name: &'static str, value: u64) -> Self {
+        self.limit = Some(Limit { name: name.into(), value });
+        self
+    }
 }
 
 /// The kinds of reasons for which a job ends without results.
@@ -120,7 +143,7 @@ impl FailureKind {
 
     /// This reason, in these words.
     pub fn because(self, detail: impl Into<String>) -> Failure {
-        Failure { kind: self, detail: detail.into() }
+        Failure { kind: self, detail: detail.into(), limit: None }
     }
 }
 
@@ -136,7 +159,17 @@ impl From<ContentError> for Failure {
             ContentError::TextTooLarge { .. } => FailureKind::TextTooLarge,
             ContentError::RatioTooHigh { .. } => FailureKind::DecompressionRatio,
         };
-        kind.because(error.to_string())
+        let failure = kind.because(error.to_string());
+        match error {
+            ContentError::Fatal(Fatal::TooManyCampaigns { max_campaigns }) => {
+                failure.with_limit("max_campaigns", max_campaigns as u64)
+            }
+            ContentError::TextTooLarge { max_text_bytes } => failure.with_limit("max_text_bytes", max_text_bytes),
+            ContentError::RatioTooHigh { max_decompression_ratio } => {
+                failure.with_limit("max_decompression_ratio", max_decompression_ratio)
+            }
+            _ => failure,
+        }
     }
 }
 
@@ -207,7 +240,7 @@ pub enum JobError {
     #[error("job {0}, created with the same Idempotency-Key, is still being received")]
     IdempotencyKeyInUse(JobId),
     /// The key was used for something else.
-    #[error("the Idempotency-Key was used for job {0}, which has another name or other options")]
+    #[error("the Idempotency-Key was used for job {0}, which has another name, other options or other contents")]
     IdempotencyKeyReused(JobId),
     /// The store failed.
     #[error(transparent)]

@@ -279,6 +279,8 @@ pub struct Details {
     pub error: Option<Failure>,
     /// The names of its results, once it succeeded.
     pub results: Vec<String>,
+    /// SHA-256 of its one file as it is sent, in hexadecimal digits: as the sender told it, or as it was computed on demand.
+    pub sha256: Option<String>,
 }
 
 impl Job {

@@ -12,10 +12,10 @@ mod service;
 pub mod store;
 mod upload;
 
-pub use error::{Failure, FailureKind, JobError};
+pub use error::{Failure, FailureKind, JobError, Limit};
 pub use job::{Details, FileState, Job, JobFile, JobId, JobOptions, Leader, Progress, State};
 pub use live::Stopped;
-pub use reports::fingerprint;
+pub use reports::{fingerprint, hex};
 pub use service::{Begun, Jobs, JobsConfig, NewJob};
 pub use store::{JobFilter, ResultFile, Store, StoreError};
 pub use upload::{FileOptions, Upload};

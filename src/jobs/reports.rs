@@ -153,7 +153,15 @@ impl<'a> ResultWriter<'a> {
 /// Hexadecimal digits that are others when a digest is: half of it is plenty.
 #[must_use]
 pub fn fingerprint(digest: Sha256Digest) -> String {
-    digest.iter().take(16).fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
+    let mut digits = hex(digest);
+    digits.truncate(32);
+    digits
+}
+
+/// A digest in hexadecimal digits.
+#[must_use]
+pub fn hex(digest: Sha256Digest) -> String {
+    digest.iter().fold(String::new(), |digits, byte| digits + &format!("{byte:02x}"))
 }
 
 /// The contents of a stored piece.

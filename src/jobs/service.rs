@@ -68,6 +68,8 @@ pub struct NewJob {
     pub idempotency_key: Option<String>,
     /// Bytes to come, when the sender tells.
     pub bytes_expected: Option<u64>,
+    /// SHA-256 of its one file in hexadecimal digits, when the sender tells.
+    pub sha256: Option<String>,
 }
 
 /// How the wish to begin a job ended.
@@ -241,6 +243,7 @@ impl Jobs {
         let name = new.name.clone().unwrap_or_else(|| id.to_string());
         let mut job = Job::begin(id, name, State::Receiving, new.options);
         job.details.progress.bytes_expected = new.bytes_expected;
+        job.details.sha256.clone_from(&new.sha256);
         let live = Arc::new(Live::new(job.clone(), &self.stopping));
         self.live().insert(id, Arc::clone(&live));
         // From here on the upload sees to the job's end, whatever happens.
@@ -264,8 +267,15 @@ impl Jobs {
     }
 
     fn answer_again(job: Job, new: &NewJob) -> Result<Begun, JobError> {
-        let has_other_name = new.name.as_ref().is_some_and(|name| *name != job.name);
-        if has_other_name || new.options != job.details.options {
+        let has_other_name = match &new.name {
+            Some(name) => *name != job.name,
+            None => job.name != job.id.to_string(),
+        };
+        let has_other_contents = match (&new.sha256, &job.details.sha256) {
+            (Some(new), Some(known)) => new != known,
+            _ => false,
+        };
+        if has_other_name || has_other_contents || new.options != job.details.options {
             return Err(JobError::IdempotencyKeyReused(job.id));
         }
         if job.state.is_final() { Ok(Begun::Before(Box::new(job))) } else { Err(JobError::IdempotencyKeyInUse(job.id)) }

@@ -11,7 +11,7 @@ use tokio_util::sync::DropGuard;
 use super::error::{Failure, FailureKind, JobError};
 use super::job::{FileState, Job, JobFile, JobId, JobOptions, State};
 use super::live::{Live, Stopped, leaders_of};
-use super::reports::Reports;
+use super::reports::{Reports, hex};
 use super::service::Jobs;
 use crate::engine::report::Stats;
 use crate::engine::{Aggregate, Metric};
@@ -119,6 +119,7 @@ impl Upload {
             if let Some(file) = job.details.files.last_mut() {
                 (file.state, file.offset) = (FileState::Complete, bytes_received);
             }
+            job.details.sha256 = sha256.map(hex);
         });
         Ok(sha256)
     }
@@ -216,6 +217,8 @@ fn summarize(live: &Live, aggregate: Aggregate, keep: jiff::SignedDuration) -> (
     let stats = Stats::new(aggregate.counters(), aggregate.unique_campaigns(), live.elapsed().as_secs_f64());
     let bytes_received = job.details.files.iter().map(|file| file.offset).sum();
     live.set_progress(&mut job, bytes_received, &[&aggregate]);
+    // Of a form, all that was announced is more than its files.
+    job.details.progress.bytes_expected = job.details.progress.bytes_expected.map(|_| bytes_received);
     let options = job.details.options;
     job.details.stats = Some(stats.clone());
     job.details.top_ctr = leaders_of(&aggregate, Metric::Ctr, options.top);

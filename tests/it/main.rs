@@ -7,6 +7,7 @@ mod broken_uploads;
 mod cases;
 mod cli;
 mod durable_ends;
+mod exact_answers;
 mod ground_truth;
 mod harness;
 mod http2_aborts;

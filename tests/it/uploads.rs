@@ -13,7 +13,7 @@ use crate::service::{Reply, Service};
 const ONE_ROW: &str = "campaign_id,impressions,clicks,spend,conversions\nA,100,5,1.50,1\n";
 
 /// A digest as RFC 9530 writes it.
-fn digest(body: &[u8]) -> String {
+pub(crate) fn digest(body: &[u8]) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for three in Sha256::digest(body).chunks(3) {
@@ -212,7 +212,7 @@ fn a_retry_with_the_same_key_gives_the_first_job() {
         service.send("PUT", path, &key, &body).expect_problem(
             422,
             "idempotency_key_reused",
-            &["another name or other"],
+            &["another name, other options"],
         );
     }
     // Contents that cannot be used will be no better the next time.

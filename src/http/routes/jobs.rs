@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::header::{CACHE_CONTROL, CONTENT_LOCATION, CONTENT_TYPE, ETAG, LINK, RETRY_AFTER};
@@ -16,7 +15,7 @@ use tokio::time::timeout;
 use crate::http::App;
 use crate::http::log::JobTag;
 use crate::http::options::{Query, invalid_option, preferred_wait_seconds};
-use crate::http::problem::{Kind, Problem};
+use crate::http::problem::{Kind, Problem, json_line};
 use crate::http::routes::set_field;
 use crate::http::view::{JobList, JobView, path};
 use crate::jobs::{Job, JobFilter, fingerprint};
@@ -84,7 +83,7 @@ async fn wait_for_change(
 
 /// A job as JSON, and its entity tag: weak, as compression may change the bytes.
 fn document(job: &Job) -> Result<(Vec<u8>, String), Problem> {
-    let body = serde_json::to_vec(&JobView::new(job)).map_err(|error| Problem::internal(&error))?;
+    let body = json_line(&JobView::new(job)).map_err(|error| Problem::internal(&error))?;
     let etag = format!("W/\"{}\"", fingerprint(Sha256::digest(&body).into()));
     Ok((body, etag))
 }
@@ -138,7 +137,8 @@ pub(in crate::http) async fn list(State(app): State<App>, uri: Uri) -> Result<Re
     jobs.truncate(limit as usize);
     let next_cursor = jobs.last().filter(|_| has_more).map(|job| job.id);
     let views = jobs.iter().map(|job| JobView::summary(job)).collect();
-    let mut response = Json(JobList { jobs: views, next_cursor }).into_response();
+    let list = json_line(&JobList { jobs: views, next_cursor }).map_err(|error| Problem::internal(&error))?;
+    let mut response = ([(CONTENT_TYPE, "application/json")], list).into_response();
     if let Some(cursor) = next_cursor {
         let mut parameters = form_urlencoded::Serializer::new(String::new());
         for name in ["state", "name", "limit"] {

@@ -75,7 +75,11 @@ fn contents(
     etag: &headers::ETag,
 ) -> Result<Response, Problem> {
     let length = result.length;
-    let is_same = headers.typed_get::<IfRange>().is_none_or(|condition| !condition.is_modified(Some(etag), None));
+    let is_same = match headers.typed_try_get::<IfRange>() {
+        Ok(condition) => condition.is_none_or(|condition| !condition.is_modified(Some(etag), None)),
+        // A condition that cannot be understood does not hold.
+        Err(_) => false,
+    };
     let range = headers.get(RANGE).filter(|_| is_same).and_then(|range| range.to_str().ok());
     let (status, start, end) = match range.map_or(Wanted::Everything, |range| wanted(range, length)) {
         Wanted::Everything => (StatusCode::OK, 0, length),

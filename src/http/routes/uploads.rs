@@ -1,15 +1,15 @@
 //! New jobs from the body of a request: a file as it is, or a form with files.
 
-use axum::Json;
 use axum::body::Body;
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest as _, Multipart, Path, Request, State};
-use axum::http::header::LOCATION;
+use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::unfold;
 use futures_util::{Stream, StreamExt as _};
+use mailparse::parse_content_disposition;
 use mime::Mime;
 
 use crate::http::App;
@@ -19,10 +19,10 @@ use crate::http::options::{
     DigestFault, Digests, JOB_OPTIONS, Media, Query, check_name, content_coding, content_length, idempotency_key,
     job_options, media, refuse_part_of_file,
 };
-use crate::http::problem::{Kind, Problem};
+use crate::http::problem::{Kind, Problem, json_line};
 use crate::http::routes::set_field;
 use crate::http::view::{JobView, path};
-use crate::jobs::{Begun, Failure, FailureKind, FileOptions, Job, JobError, NewJob, Upload};
+use crate::jobs::{Begun, Failure, FailureKind, FileOptions, Job, JobError, NewJob, Upload, hex};
 
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -146,20 +146,26 @@ async fn receive_parts(
         let max_form_parts = app.config.max_form_parts;
         if parts > max_form_parts {
             let detail = format!("the form has more than {max_form_parts} parts; the limit is max_form_parts");
-            return Err(FailureKind::FormTooLarge.because(detail));
+            return Err(FailureKind::FormTooLarge.because(detail).with_limit("max_form_parts", max_form_parts as u64));
         }
-        let file_name = part.file_name().map(file_part_name).transpose()?;
+        let file_name = file_name(&part);
         let content_type = part.content_type().and_then(|text| text.parse::<Mime>().ok());
         let mut bytes = part_bytes(part, unshown).boxed();
-        if let Some(name) = file_name {
+        let is_file = file_name.is_some();
+        if let Some(file_name) = file_name.filter(|name| !name.is_empty()) {
             files += 1;
+            let name = file_part_name(&file_name)?;
             let options = job_options(query, content_type.as_ref())
                 .map_err(|problem| FailureKind::MalformedForm.because(problem.detail()))?;
             let file = FileOptions { name, options, coding: None, length: None, with_digest: false };
             upload.read_file(file, &mut bytes).await?;
         } else {
             while let Some(piece) = bytes.next().await {
-                piece?;
+                let piece = piece?;
+                // Where no file was chosen, browsers send an empty one without a name.
+                if is_file && !piece.is_empty() {
+                    file_part_name("")?;
+                }
             }
         }
     }
@@ -168,6 +174,15 @@ async fn receive_parts(
         return Err(FailureKind::FormWithoutFile.because(detail));
     }
     Ok(())
+}
+
+/// The name by which a part is a file. Beside the form that RFC 7578 has, senders use `filename*=` (RFC 5987) and capitals.
+fn file_name(part: &Field<'_>) -> Option<String> {
+    if let Some(name) = part.file_name() {
+        return Some(name.into());
+    }
+    let disposition = part.headers().get(CONTENT_DISPOSITION)?.to_str().ok()?;
+    parse_content_disposition(disposition).params.remove("filename")
 }
 
 fn part_bytes<'a>(part: Field<'a>, unshown: &'a Unshown) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'a {
@@ -213,9 +228,10 @@ fn new_job(
     let bytes_expected = content_length(headers);
     let max_upload_bytes = app.config.max_upload_bytes;
     if bytes_expected.is_some_and(|length| length > max_upload_bytes) {
-        return Err(Problem::from(too_large(max_upload_bytes)).with_limit("max_upload_bytes", max_upload_bytes));
+        return Err(too_large(max_upload_bytes).into());
     }
-    Ok(NewJob { name, options, idempotency_key: idempotency_key(headers)?, bytes_expected })
+    let sha256 = Digests::read(headers)?.expected().map(hex);
+    Ok(NewJob { name, options, idempotency_key: idempotency_key(headers)?, bytes_expected, sha256 })
 }
 
 fn digest_failure(fault: DigestFault) -> Failure {
@@ -226,11 +242,21 @@ fn digest_failure(fault: DigestFault) -> Failure {
         }
         DigestFault::NotAnnounced => FailureKind::InvalidDigest
             .because("a digest came behind the last byte without having been announced by the Trailer field"),
+        DigestFault::Missing => FailureKind::InvalidDigest
+            .because("the Trailer field announced a digest, and none came behind the last byte; nothing was counted"),
+    }
+}
+
+fn job_document(job: &Job) -> Response {
+    match json_line(&JobView::new(job)) {
+        Ok(document) => ([(CONTENT_TYPE, "application/json")], document).into_response(),
+        Err(error) => Problem::internal(&error).into_response(),
     }
 }
 
 fn created(job: &Job) -> Response {
-    let mut response = (StatusCode::CREATED, Json(JobView::new(job))).into_response();
+    let mut response = job_document(job);
+    *response.status_mut() = StatusCode::CREATED;
     set_location(&mut response, job);
     response
 }
@@ -239,7 +265,7 @@ fn created(job: &Job) -> Response {
 fn replay(job: &Job) -> Response {
     let mut response = match &job.details.error {
         Some(failure) => Problem::from(JobError::Failed { id: job.id, failure: failure.clone() }).into_response(),
-        None => Json(JobView::new(job)).into_response(),
+        None => job_document(job),
     };
     response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     set_location(&mut response, job);

@@ -278,7 +278,7 @@ impl Store {
             jobs.extend(rows.iter().filter_map(|row| job_of_row(row).inspect_err(warn_of_damage).ok()));
             match rows.last() {
                 Some(last) if rows.len() == wanted && jobs.len() < filter.limit as usize => {
-                    before = last.try_get("id")?
+                    before = last.try_get("id")?;
                 }
                 _ => return Ok(jobs),
             }
