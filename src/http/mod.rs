@@ -1,6 +1,8 @@
 //! The interface: requests in, problems and documents out. What a job does is not decided here.
 
+mod activity;
 mod body;
+mod deadline;
 mod log;
 mod options;
 mod problem;

@@ -1,18 +1,26 @@
 //! Connections: HTTP/1.1 and HTTP/2 without TLS, with limits and time-outs that a bare `axum::serve` does not set.
 
+use std::convert::Infallible;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use super::activity::{Activity, GuardedBody};
+use super::deadline::DetectionStream;
 
 /// What is read from a connection at once, at most: a block, as the parser likes it. It bounds the head of a request.
 const MAX_READ_BYTES: usize = 256 * 1024;
@@ -32,7 +40,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 pub struct ConnectionLimits {
     /// Connections at once; more wait to be accepted.
     pub max_connections: usize,
-    /// From the first byte of a request to the end of its head, and from one request to the next.
+    /// The longest time from the end of one request, or the start of the connection, to the end of the next request's head.
     pub header_timeout: Duration,
     /// The most header fields of a request.
     pub max_header_fields: usize,
@@ -44,7 +52,7 @@ pub struct ConnectionLimits {
 pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimits, stop: CancellationToken) {
     let builder = Arc::new(connection_builder(limits));
     let places = Arc::new(Semaphore::new(limits.max_connections));
-    let graceful = GracefulShutdown::new();
+    let connections = TaskTracker::new();
     loop {
         let accepted = async {
             // Never closed.
@@ -63,21 +71,73 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
                 continue;
             }
         };
-        let service = TowerToHyperService::new(router.clone());
-        let watcher = graceful.watcher();
-        let builder = Arc::clone(&builder);
-        tokio::spawn(async move {
-            let connection = builder.serve_connection(TokioIo::new(stream), service);
-            if let Err(error) = watcher.watch(connection).await {
-                // Clients come and go as they like.
-                tracing::debug!(%error, "a connection ended early");
-            }
+        let (builder, router, stop) = (Arc::clone(&builder), router.clone(), stop.clone());
+        connections.spawn(async move {
+            serve_connection(&builder, stream, router, limits, stop).await;
             drop(place);
         });
     }
     drop(listener);
-    // Whoever holds a connection open without a request is not waited for.
-    drop(timeout(CLOSE_TIMEOUT, graceful.shutdown()).await);
+    connections.close();
+    connections.wait().await;
+}
+
+/// Serves one connection until it ends, has been idle for too long, or the server stops.
+async fn serve_connection(
+    builder: &Builder<TokioExecutor>,
+    stream: TcpStream,
+    router: Router,
+    limits: ConnectionLimits,
+    stop: CancellationToken,
+) {
+    let activity = Arc::new(Activity::default());
+    let service = service_fn(|request: Request<Incoming>| {
+        let guard = activity.begin_request();
+        // The request's body, too: what is left of it may still be read after the answer.
+        let request = request.map(|body| GuardedBody::new(body, guard.clone()));
+        let response = router.clone().oneshot(request);
+        async move { Ok::<_, Infallible>(response.await?.map(|body| GuardedBody::new(body, guard))) }
+    });
+    let stream = DetectionStream::new(stream, limits.header_timeout, Arc::clone(&activity));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let must_stop = tokio::select! {
+        biased;
+        ended = connection.as_mut() => return note_end(ended),
+        () = stop.cancelled() => true,
+        () = http2_idle(&activity, limits.header_timeout) => false,
+    };
+    connection.as_mut().graceful_shutdown();
+    if !must_stop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return note_end(ended),
+            () = stop.cancelled() => {}
+            // The peer was told to close and has not. A request that came at the last moment may go on.
+            () = activity.idle(limits.header_timeout) => return,
+        }
+    }
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => note_end(ended),
+        () = sleep(CLOSE_TIMEOUT) => {}
+    }
+}
+
+/// Waits until a connection of HTTP/2 has been idle for this period. hyper closes idle connections of HTTP/1.1 itself.
+async fn http2_idle(activity: &Activity, period: Duration) {
+    loop {
+        activity.idle(period).await;
+        if activity.is_http2() {
+            return;
+        }
+    }
+}
+
+fn note_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
+    if let Err(error) = ended {
+        // Peers may go away at any time.
+        tracing::debug!(%error, "a connection ended early");
+    }
 }
 
 fn prepare(stream: TcpStream) -> io::Result<TcpStream> {

@@ -8,6 +8,7 @@ mod cases;
 mod cli;
 mod durable_ends;
 mod exact_answers;
+mod connections;
 mod ground_truth;
 mod harness;
 mod http2_aborts;

@@ -295,6 +295,15 @@ impl Connection {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
+    /// Everything the server sends until it closes the connection of its own accord.
+    #[track_caller]
+    pub(crate) fn read_until_closed(mut self) -> Vec<u8> {
+        let mut answer = Vec::new();
+        let end = self.0.read_to_end(&mut answer);
+        end.unwrap_or_else(|error| panic!("the connection is not closed: {error}, after {answer:?}"));
+        answer
+    }
+
     /// Vanishes without a word.
     pub(crate) fn vanish(self) {
         drop(self.0);

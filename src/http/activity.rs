@@ -1,0 +1,105 @@
+//! What happens on one connection: requests in flight, and whether the peer takes what is sent.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+/// The state of one connection, shared by its stream, its requests and the task that drives it.
+#[derive(Debug, Default)]
+pub(super) struct Activity {
+    /// Requests that have begun and have not ended.
+    in_flight: watch::Sender<usize>,
+    is_http2: AtomicBool,
+    is_write_blocked: AtomicBool,
+}
+
+impl Activity {
+    /// Counts a request as in flight until the guard and all its clones are dropped.
+    pub(super) fn begin_request(self: &Arc<Self>) -> RequestGuard {
+        self.in_flight.send_modify(|requests| *requests += 1);
+        RequestGuard { _end: Arc::new(EndOfRequest(Arc::clone(self))) }
+    }
+
+    /// Records that the connection speaks HTTP/2.
+    pub(super) fn set_http2(&self) {
+        self.is_http2.store(true, Ordering::Relaxed);
+    }
+
+    /// True once the whole preface of HTTP/2 has been read.
+    pub(super) fn is_http2(&self) -> bool {
+        self.is_http2.load(Ordering::Relaxed)
+    }
+
+    /// Records whether bytes wait because the peer does not read.
+    pub(super) fn set_write_blocked(&self, is_blocked: bool) {
+        self.is_write_blocked.store(is_blocked, Ordering::Relaxed);
+    }
+
+    /// Waits until no request has been in flight for this period, and no bytes wait to be sent.
+    pub(super) async fn idle(&self, period: Duration) {
+        let mut in_flight = self.in_flight.subscribe();
+        loop {
+            // An error would mean that the sender is gone: it lives as long as `self`.
+            if in_flight.wait_for(|requests| *requests == 0).await.is_err() {
+                return;
+            }
+            let is_quiet = timeout(period, in_flight.changed()).await.is_err();
+            if is_quiet && !self.is_write_blocked.load(Ordering::Relaxed) {
+                return;
+            }
+        }
+    }
+}
+
+/// Keeps a request in flight.
+#[derive(Clone, Debug)]
+pub(super) struct RequestGuard {
+    _end: Arc<EndOfRequest>,
+}
+
+#[derive(Debug)]
+struct EndOfRequest(Arc<Activity>);
+
+impl Drop for EndOfRequest {
+    fn drop(&mut self) {
+        self.0.in_flight.send_modify(|requests| *requests -= 1);
+    }
+}
+
+/// A body that keeps its request in flight until it is dropped.
+pub(super) struct GuardedBody<B> {
+    body: B,
+    _guard: RequestGuard,
+}
+
+impl<B> GuardedBody<B> {
+    pub(super) fn new(body: B, guard: RequestGuard) -> Self {
+        Self { body, _guard: guard }
+    }
+}
+
+impl<B: Body + Unpin> Body for GuardedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,174 @@
+//! Connections: those without a request are closed, those with one are not, whatever the protocol.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use h2::client::SendRequest;
+use tokio::net::TcpStream;
+use tokio::runtime::Runtime;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use ureq::http::Request;
+
+use crate::harness::HEADER;
+use crate::senders::{OpenUpload, row};
+use crate::service::{PATIENCE, Service};
+
+/// The first bytes of a connection of HTTP/2.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// A `SETTINGS` frame that changes nothing.
+const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
+
+/// A request that leaves the connection open.
+const HEALTHZ: &str = "GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n";
+
+/// A client of HTTP/2 that answers pings in the background.
+struct Http2 {
+    runtime: Runtime,
+    requests: SendRequest<bytes::Bytes>,
+    /// Ends with the connection.
+    connection: JoinHandle<Result<(), h2::Error>>,
+}
+
+impl Http2 {
+    fn connect(service: &Service) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let (requests, connection) = runtime.block_on(async {
+            let stream = TcpStream::connect(service.address()).await.unwrap();
+            let (requests, connection) = h2::client::handshake(stream).await.unwrap();
+            (requests, tokio::spawn(connection))
+        });
+        Self { runtime, requests, connection }
+    }
+
+    /// Waits, but not for ever.
+    #[track_caller]
+    fn wait_for<F: Future>(&self, future: F) -> F::Output {
+        self.runtime.block_on(async { timeout(PATIENCE, future).await }).expect("nothing happened for a minute")
+    }
+
+    /// A request for this service, yet without a body.
+    fn request(service: &Service, method: &str, path: &str) -> Request<()> {
+        Request::builder().method(method).uri(service.url(path)).body(()).unwrap()
+    }
+}
+
+#[test]
+fn connections_that_do_not_say_what_they_speak_are_closed() {
+    let service = Service::start_with(&["--header-timeout-seconds", "1"]);
+    let beginnings = [&b""[..], b"P", &PREFACE[..14], &PREFACE[..23]];
+    let connections = beginnings.map(|beginning| {
+        let mut connection = service.connect();
+        connection.send(beginning);
+        connection
+    });
+    for (connection, beginning) in connections.into_iter().zip(beginnings) {
+        assert_eq!(connection.read_until_closed(), b"", "{beginning:?}");
+    }
+}
+
+#[test]
+fn connections_of_http_1_without_a_whole_request_are_closed() {
+    let service = Service::start_with(&["--header-timeout-seconds", "1"]);
+    let mut begun = service.connect();
+    begun.send("GET /healthz HTTP/1.1\r\nHost: te");
+    let mut idle = service.connect();
+    idle.send(HEALTHZ);
+    assert_eq!(idle.read_reply().status, 200);
+    let mut second = service.connect();
+    second.send(HEALTHZ);
+    assert_eq!(second.read_reply().status, 200);
+    second.send("PUT /v1/jo");
+    for connection in [begun, idle, second] {
+        // At most an answer that says so.
+        let answer = String::from_utf8(connection.read_until_closed()).unwrap();
+        assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 408"), "{answer:?}");
+    }
+}
+
+#[test]
+fn connections_of_http_2_without_a_request_are_closed() {
+    let service = Service::start_with(&["--header-timeout-seconds", "1"]);
+    let beginnings = [PREFACE.to_vec(), [PREFACE, SETTINGS].concat()];
+    let connections = beginnings.map(|beginning| {
+        let mut connection = service.connect();
+        connection.send(beginning);
+        connection
+    });
+    for connection in connections {
+        connection.read_until_closed();
+    }
+}
+
+#[test]
+fn a_client_of_http_2_that_only_answers_pings_is_sent_away() {
+    let service = Service::start_with(&["--header-timeout-seconds", "1"]);
+    let mut before_any = Http2::connect(&service);
+    let mut after_one = Http2::connect(&service);
+    let request = Http2::request(&service, "GET", "/healthz");
+    let (response, _) = after_one.requests.send_request(request, true).unwrap();
+    assert_eq!(after_one.wait_for(response).unwrap().status(), 200);
+    for client in [&mut before_any, &mut after_one] {
+        let ended = client.runtime.block_on(async { timeout(PATIENCE, &mut client.connection).await });
+        let ended = ended.expect("an idle connection stays open").unwrap();
+        // A graceful end is no error, or one that says so.
+        assert!(ended.as_ref().err().is_none_or(|error| error.is_go_away()), "{ended:?}");
+    }
+}
+
+#[test]
+fn silent_connections_do_not_keep_others_out() {
+    let service = Service::start_with(&["--header-timeout-seconds", "1", "--max-connections", "6"]);
+    let beginnings = [&b""[..], b"P", &PREFACE[..14]];
+    let silent = beginnings.iter().cycle().take(12).map(|beginning| {
+        let mut connection = service.connect();
+        connection.send(beginning);
+        connection
+    });
+    let silent: Vec<_> = silent.collect();
+    assert_eq!(service.get("/healthz").status, 200);
+    drop(silent);
+}
+
+#[test]
+fn requests_over_http_2_may_take_longer_than_the_header_timeout() {
+    let service = Service::start_with(&["--header-timeout-seconds", "1"]);
+    // Until an idle connection would have been closed, the second time-out included.
+    let end = Instant::now() + Duration::from_millis(2500);
+
+    let mut events_client = Http2::connect(&service);
+    let mut watched = OpenUpload::begin(&service, "watched");
+    let request = Http2::request(&service, "GET", "/v1/jobs/watched/events");
+    let (response, _) = events_client.requests.send_request(request, true).unwrap();
+    let mut events = events_client.wait_for(response).unwrap().into_body();
+
+    let mut upload_client = Http2::connect(&service);
+    let request = Http2::request(&service, "PUT", "/v1/jobs/sent");
+    let (response, mut body) = upload_client.requests.send_request(request, false).unwrap();
+    body.send_data(HEADER.into(), false).unwrap();
+    let mut rows = 0;
+    while Instant::now() < end {
+        rows += 1;
+        let line = format!("{}\n", row(rows));
+        body.send_data(line.clone().into(), false).unwrap();
+        watched.send(line.as_bytes());
+        let sent_bytes = HEADER.len() + rows as usize * line.len();
+        service.wait_for_job("sent", |job| job["progress"]["bytes_received"].as_u64() > Some(sent_bytes as u64 / 2));
+    }
+    body.send_data("".into(), true).unwrap();
+    let mut response = upload_client.wait_for(response).unwrap();
+    assert_eq!(response.status(), 201);
+    let reply = upload_client.wait_for(response.body_mut().data()).unwrap().unwrap();
+    let job: serde_json::Value = serde_json::from_slice(&reply).unwrap();
+    assert_eq!(job["stats"]["rows_read"], rows, "{job}");
+
+    watched.finish().expect(201);
+    let mut text = Vec::new();
+    while let Some(piece) = events_client.wait_for(events.data()) {
+        let piece = piece.unwrap();
+        events.flow_control().release_capacity(piece.len()).unwrap();
+        text.extend_from_slice(&piece);
+    }
+    assert!(String::from_utf8(text).unwrap().contains("\"state\":\"succeeded\""));
+}
