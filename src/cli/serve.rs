@@ -17,14 +17,14 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, sleep_until};
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::Stop;
 use crate::engine::Limits;
-use crate::http::{ConnectionLimits, HttpConfig, router, serve};
+use crate::http::{ConnectionLimits, HttpConfig, Shutdown, router, serve};
 use crate::ingest::PipelineOptions;
 use crate::jobs::{Jobs, JobsConfig, Store, StoreError};
 
@@ -43,7 +43,7 @@ const DURATION_BUCKETS: [f64; 11] = [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2
 /// Serves HTTP: takes uploads, aggregates them while they arrive, and keeps the results.
 ///
 /// Prints the address it listens on to standard output; logs go to standard error. SIGTERM and Ctrl-C stop it: new uploads
-/// are refused, running ones may finish within --drain-timeout-seconds.
+/// are refused, running uploads and downloads may finish within --drain-timeout-seconds.
 ///
 /// Exit codes: 0 stopped as asked, 1 the system refused, 2 wrong usage.
 #[derive(Args)]
@@ -132,7 +132,7 @@ pub(super) struct Arguments {
         value_parser = value_parser!(u64).range(0..=MAX_TIMEOUT_SECONDS), help_heading = "Times")]
     linger_timeout_seconds: u64,
 
-    /// How long running uploads may go on when the service is told to stop
+    /// How long running uploads and downloads may go on when the service is told to stop
     #[arg(long, env = "ADTALLY_DRAIN_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 30,
         value_parser = value_parser!(u64).range(0..=MAX_TIMEOUT_SECONDS), help_heading = "Times")]
     drain_timeout_seconds: u64,
@@ -213,9 +213,9 @@ async fn run_service(arguments: &Arguments, metrics: PrometheusHandle) -> Result
         max_header_fields: MAX_HEADER_FIELDS,
         max_streams: MAX_STREAMS,
     };
-    let stop = CancellationToken::new();
+    let shutdown = Shutdown::default();
     let router = router(Arc::clone(&jobs), http, metrics.clone());
-    let server = tokio::spawn(serve(listener, router, limits, stop.clone()));
+    let mut server = tokio::spawn(serve(listener, router, limits, shutdown.clone()));
     let upkeep = tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -227,21 +227,30 @@ async fn run_service(arguments: &Arguments, metrics: PrometheusHandle) -> Result
     tracing::info!(%address, %database, "ready");
 
     let name = signals.first().await;
-    tracing::info!(signal = name, seconds = arguments.drain_timeout_seconds, "stopping; running uploads may finish");
+    let drain_timeout = Duration::from_secs(arguments.drain_timeout_seconds);
+    let drain_end = Instant::now() + drain_timeout;
+    tracing::info!(signal = name, seconds = arguments.drain_timeout_seconds, "stopping; running requests may finish");
     jobs.drain();
+    // A second signal means: at once.
     tokio::select! {
-        () = jobs.drained(Duration::from_secs(arguments.drain_timeout_seconds)) => {}
-        // Asked twice: at once.
-        _ = signals.first() => {}
+        () = jobs.drained(drain_timeout) => {}
+        _ = signals.first() => shutdown.abort.cancel(),
     }
-    let stopped = async {
-        jobs.stop_uploads().await;
-        stop.cancel();
-        // A panic there has been told of already.
+    jobs.stop_uploads().await;
+    shutdown.stop.cancel();
+    // Uploads have ended; downloads may go on.
+    tokio::select! {
+        _ = &mut server => {}
+        () = sleep_until(drain_end) => {}
+        _ = signals.first() => {}
+        () = shutdown.abort.cancelled() => {}
+    }
+    shutdown.abort.cancel();
+    if !server.is_finished() {
+        // A panic there has been logged already.
         drop(server.await);
-        jobs.close().await;
-    };
-    stopped.await;
+    }
+    jobs.close().await;
     upkeep.abort();
     tracing::info!("stopped");
     Ok(())

@@ -29,7 +29,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
-pub use server::{ConnectionLimits, serve};
+pub use server::{ConnectionLimits, Shutdown, serve};
 
 use crate::jobs::Jobs;
 use body::{BodyLimits, LingerLimits, linger};

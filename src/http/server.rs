@@ -32,7 +32,7 @@ const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 /// After an error in accepting, such as no file handles being left, others get this time to go away.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections that are idle when the server stops are closed within this time.
+/// When the server stops, a connection may stay this long without a request in flight.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What strangers can make grow.
@@ -48,8 +48,17 @@ pub struct ConnectionLimits {
     pub max_streams: u32,
 }
 
-/// Serves until it is told to stop; then lets the requests that are running come to their end.
-pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimits, stop: CancellationToken) {
+/// How a server is told to end.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    /// Accept no more connections, close those that are idle, and let requests in flight finish.
+    pub stop: CancellationToken,
+    /// Close connections with requests in flight, too. It counts only after `stop`, and gives them a second to finish.
+    pub abort: CancellationToken,
+}
+
+/// Serves until it is told to stop, and returns when all connections are closed.
+pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimits, shutdown: Shutdown) {
     let builder = Arc::new(connection_builder(limits));
     let places = Arc::new(Semaphore::new(limits.max_connections));
     let connections = TaskTracker::new();
@@ -60,7 +69,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
             (listener.accept().await, place)
         };
         let (accepted, place) = tokio::select! {
-            () = stop.cancelled() => break,
+            () = shutdown.stop.cancelled() => break,
             accepted = accepted => accepted,
         };
         let stream = match accepted.and_then(|(stream, _)| prepare(stream)) {
@@ -71,9 +80,9 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
                 continue;
             }
         };
-        let (builder, router, stop) = (Arc::clone(&builder), router.clone(), stop.clone());
+        let (builder, router, shutdown) = (Arc::clone(&builder), router.clone(), shutdown.clone());
         connections.spawn(async move {
-            serve_connection(&builder, stream, router, limits, stop).await;
+            serve_connection(&builder, stream, router, limits, shutdown).await;
             drop(place);
         });
     }
@@ -88,7 +97,7 @@ async fn serve_connection(
     stream: TcpStream,
     router: Router,
     limits: ConnectionLimits,
-    stop: CancellationToken,
+    shutdown: Shutdown,
 ) {
     let activity = Arc::new(Activity::default());
     let service = service_fn(|request: Request<Incoming>| {
@@ -103,7 +112,7 @@ async fn serve_connection(
     let must_stop = tokio::select! {
         biased;
         ended = connection.as_mut() => return note_end(ended),
-        () = stop.cancelled() => true,
+        () = shutdown.stop.cancelled() => true,
         () = http2_idle(&activity, limits.header_timeout) => false,
     };
     connection.as_mut().graceful_shutdown();
@@ -111,15 +120,20 @@ async fn serve_connection(
         tokio::select! {
             biased;
             ended = connection.as_mut() => return note_end(ended),
-            () = stop.cancelled() => {}
+            () = shutdown.stop.cancelled() => {}
             // The peer was told to close and has not. A request that came at the last moment may go on.
             () = activity.idle(limits.header_timeout) => return,
         }
     }
+    let aborted = async {
+        sleep(CLOSE_TIMEOUT).await;
+        shutdown.abort.cancelled().await;
+    };
     tokio::select! {
         biased;
         ended = connection.as_mut() => note_end(ended),
-        () = sleep(CLOSE_TIMEOUT) => {}
+        () = activity.idle(CLOSE_TIMEOUT) => {}
+        () = aborted => {}
     }
 }
 

@@ -324,7 +324,7 @@ fn a_sender_that_falls_silent_is_told_so() {
 }
 
 /// Asks a server to stop.
-fn terminate(service: &mut Service) {
+pub(crate) fn terminate(service: &mut Service) {
     let id = service.process().id().to_string();
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
 }

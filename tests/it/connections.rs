@@ -1,6 +1,7 @@
 //! Connections: those without a request are closed, those with one are not, whatever the protocol.
 
 use std::future::Future;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use h2::client::SendRequest;
@@ -10,9 +11,10 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use ureq::http::Request;
 
-use crate::harness::HEADER;
+use crate::broken_uploads::terminate;
+use crate::harness::{HEADER, lines};
 use crate::senders::{OpenUpload, row};
-use crate::service::{PATIENCE, Service};
+use crate::service::{Connection, PATIENCE, Service};
 
 /// The first bytes of a connection of HTTP/2.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -171,4 +173,83 @@ fn requests_over_http_2_may_take_longer_than_the_header_timeout() {
         text.extend_from_slice(&piece);
     }
     assert!(String::from_utf8(text).unwrap().contains("\"state\":\"succeeded\""));
+}
+
+/// Makes a result that is larger than all buffers between server and client.
+fn large_result(service: &Service) -> (String, Vec<u8>) {
+    let rows = HEADER.to_owned() + &lines(80_000, |row| format!("{row:0250},2025-01-01,1,1,1,1"));
+    let job = service.put("/v1/jobs/large", rows.as_bytes()).expect(201);
+    let path = job["links"]["results"]["campaigns.csv"].as_str().unwrap().to_owned();
+    let whole = service.get(&path).body;
+    assert!(whole.len() > 20_000_000);
+    (path, whole)
+}
+
+/// Asks for a result, and reads no more than the head of the answer.
+fn begin_download(service: &Service, path: &str) -> Connection {
+    let mut download = service.connect();
+    download.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\n\r\n"));
+    assert!(download.read_until("\r\n\r\n").starts_with("HTTP/1.1 200"));
+    download
+}
+
+/// Waits until the process ends, and checks that it does so in order.
+#[track_caller]
+fn assert_ends(service: &mut Service) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(status) = service.process().try_wait().unwrap() {
+            assert_eq!(status.code(), Some(0));
+            return;
+        }
+        assert!(Instant::now() < deadline, "the server does not stop");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn a_download_goes_on_while_the_server_stops() {
+    let mut service = Service::start();
+    let (path, whole) = large_result(&service);
+    let upload = OpenUpload::begin(&service, "running");
+    let download = begin_download(&service, &path);
+    terminate(&mut service);
+    while service.get("/readyz").status == 200 {}
+    upload.finish().expect(201);
+    // From here on the server waits for nothing but the download: longer than it waits for idle connections.
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_millis(1500) {
+        let end = service.process().try_wait().unwrap();
+        assert!(end.is_none(), "the server ended in the middle of a download: {end:?}");
+        thread::sleep(Duration::from_millis(10));
+    }
+    assert!(download.read_until_closed() == whole, "the download is not whole");
+    assert_ends(&mut service);
+}
+
+#[test]
+fn a_download_that_takes_too_long_ends_with_the_drain_time() {
+    let mut service = Service::start_with(&["--drain-timeout-seconds", "2"]);
+    let (path, _) = large_result(&service);
+    let download = begin_download(&service, &path);
+    terminate(&mut service);
+    assert_ends(&mut service);
+    drop(download);
+}
+
+#[test]
+fn asked_twice_a_server_does_not_wait_for_downloads() {
+    let mut service = Service::start_with(&["--drain-timeout-seconds", "3600"]);
+    let (path, _) = large_result(&service);
+    let download = begin_download(&service, &path);
+    let mut idle = service.connect();
+    idle.send(HEALTHZ);
+    assert_eq!(idle.read_reply().status, 200);
+    terminate(&mut service);
+    // Idle connections are closed at once: the signal has arrived.
+    idle.read_until_closed();
+    assert_eq!(service.process().try_wait().unwrap(), None);
+    terminate(&mut service);
+    assert_ends(&mut service);
+    drop(download);
 }
