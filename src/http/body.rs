@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -10,6 +10,11 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::header::EXPECT;
 use axum::http::{HeaderMap, Request, Version};
+use axum::extract::State;
+use axum::http::header::{CONNECTION, EXPECT};
+use axum::http::{HeaderMap, HeaderValue, Request, Version};
+use axum::middleware::Next;
+use axum::response::Response;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use http_body::{Body as _, Frame, SizeHint};
@@ -220,19 +225,31 @@ impl ReceivedBytes {
 /// Makes sure that the sender of a body which is not read to its end still gets to see the answer: senders look for one
 /// only when they have sent everything, and a connection that is closed with bytes unread takes the answer with it. So
 /// the rest is read, within limits.
-pub(super) fn linger(limits: LingerLimits, mut request: Request<Body>) -> Request<Body> {
+///
+/// A body that the sender holds back until it is asked for (`Expect: 100-continue`) is not read. hyper closes a connection of
+/// HTTP/1.1 after such an answer, so the answer says so.
+pub(super) async fn linger(State(limits): State<LingerLimits>, mut request: Request<Body>, next: Next) -> Response {
     let received = ReceivedBytes::default();
     request.extensions_mut().insert(received.clone());
-    // The body comes only when somebody asks for it.
-    let is_announced = request.headers().contains_key(EXPECT);
-    request.map(|body| Body::new(Lingering { body, limits, received, is_asked_for: !is_announced, has_ended: false }))
+    let is_held_back = request.headers().contains_key(EXPECT) && !request.body().is_end_stream();
+    let is_asked_for = Arc::new(AtomicBool::new(!is_held_back));
+    let has_connection_field = request.version() <= Version::HTTP_11;
+    let lingering_asked_for = Arc::clone(&is_asked_for);
+    let request = request.map(|body| {
+        Body::new(Lingering { body, limits, received, is_asked_for: lingering_asked_for, has_ended: false })
+    });
+    let mut response = next.run(request).await;
+    if has_connection_field && !is_asked_for.load(Ordering::Relaxed) {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 struct Lingering {
     body: Body,
     limits: LingerLimits,
     received: ReceivedBytes,
-    is_asked_for: bool,
+    is_asked_for: Arc<AtomicBool>,
     has_ended: bool,
 }
 
@@ -244,7 +261,7 @@ impl http_body::Body for Lingering {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        self.is_asked_for = true;
+        self.is_asked_for.store(true, Ordering::Relaxed);
         let polled = Pin::new(&mut self.body).poll_frame(context);
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
@@ -268,7 +285,7 @@ impl http_body::Body for Lingering {
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        if self.has_ended || !self.is_asked_for || self.body.is_end_stream() {
+        if self.has_ended || !self.is_asked_for.load(Ordering::Relaxed) || self.body.is_end_stream() {
             return;
         }
         let Ok(runtime) = Handle::try_current() else {

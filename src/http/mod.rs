@@ -20,6 +20,9 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::{from_fn, map_request};
+use axum::http::header::{CONTENT_ENCODING, ETAG, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::{HeaderValue, Uri};
+use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -69,7 +72,7 @@ impl App {
 pub fn router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) -> Router {
     let linger_limits = LingerLimits { max_bytes: config.max_upload_bytes, max_time: config.linger_timeout };
     let layers = ServiceBuilder::new()
-        .layer(map_request(move |request| async move { linger(linger_limits, request) }))
+        .layer(from_fn_with_state(linger_limits, linger))
         .layer(map_request(|request| async { sanitize_request_id(request) }))
         .layer(SetRequestIdLayer::new(X_REQUEST_ID, MakeRequestUuid))
         .layer(PropagateRequestIdLayer::new(X_REQUEST_ID))

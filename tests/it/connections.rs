@@ -13,7 +13,7 @@ use ureq::http::Request;
 
 use crate::broken_uploads::terminate;
 use crate::harness::{HEADER, lines};
-use crate::senders::{OpenUpload, row};
+use crate::senders::{OpenUpload, csv, row};
 use crate::service::{Connection, PATIENCE, Service};
 
 /// The first bytes of a connection of HTTP/2.
@@ -252,4 +252,42 @@ fn asked_twice_a_server_does_not_wait_for_downloads() {
     terminate(&mut service);
     assert_ends(&mut service);
     drop(download);
+}
+
+#[test]
+fn an_answer_without_the_body_having_been_asked_for_says_that_the_connection_closes() {
+    let service = Service::start();
+    let body = csv(2);
+    let request = |path: &str, expect: &str| {
+        format!("PUT {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n{expect}\r\n", body.len())
+    };
+    let expect = "Expect: 100-continue\r\n";
+    for (path, status) in [("/v1/jobs/refused?top=0", 400), ("/v1/nothing", 404), ("/v1/jobs/x/events", 405)] {
+        let mut connection = service.connect();
+        connection.send(request(path, expect));
+        let reply = connection.read_reply();
+        assert_eq!((reply.status, reply.header("connection")), (status, Some("close")), "{path}");
+        assert_eq!(connection.read_until_closed(), b"", "{path}");
+    }
+    // The connection stays when the body was asked for, or is not held back.
+    let mut connection = service.connect();
+    connection.send(request("/v1/jobs/taken", expect));
+    assert_eq!(connection.read_reply().status, 100);
+    connection.send(&body);
+    let taken = connection.read_reply();
+    assert_eq!((taken.status, taken.header("connection")), (201, None));
+    connection.send(request("/v1/jobs/refused?top=0", "")).send(&body);
+    let refused = connection.read_reply();
+    assert_eq!((refused.status, refused.header("connection")), (400, None));
+    connection.send(HEALTHZ);
+    assert_eq!(connection.read_reply().status, 200);
+    // HTTP/2 has no such field, and its connection stays.
+    let mut client = Http2::connect(&service);
+    let mut request = Http2::request(&service, "PUT", "/v1/jobs/refused?top=0");
+    request.headers_mut().insert("expect", "100-continue".parse().unwrap());
+    let (response, _body) = client.requests.send_request(request, false).unwrap();
+    let response = client.wait_for(response).unwrap();
+    assert_eq!((response.status().as_u16(), response.headers().get("connection")), (400, None));
+    let (response, _) = client.requests.send_request(Http2::request(&service, "GET", "/healthz"), true).unwrap();
+    assert_eq!(client.wait_for(response).unwrap().status(), 200);
 }
