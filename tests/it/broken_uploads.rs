@@ -1,11 +1,11 @@
 //! Uploads that break off, stall, or are overtaken by the end of the server: none counts by half.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::harness::{HEADER, Running, Workspace};
+use crate::harness::{HEADER, Running, Workspace, send_signal};
 use crate::senders::{FORM_TYPE, LAST_CHUNK, OpenUpload, chunk, chunked_head, csv, curl, form};
 use crate::service::{PATIENCE, Service};
 
@@ -325,8 +325,7 @@ fn a_sender_that_falls_silent_is_told_so() {
 
 /// Asks a server to stop.
 pub(crate) fn terminate(service: &mut Service) {
-    let id = service.process().id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    send_signal("TERM", service.process().id());
 }
 
 #[test]

@@ -8,7 +8,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use crate::harness::{HEADER, Run, Running, Workspace, adtally, gzip, lines, project_path, run, zstandard};
+use crate::harness::{
+    HEADER, Run, Running, Workspace, adtally, gzip, lines, project_path, run, send_signal, zstandard,
+};
 
 const ROWS: &str = "A,2025-01-01,100,5,1.50,1\nB,2025-01-02,200,30,2.25,3\n";
 
@@ -385,8 +387,7 @@ fn interrupt(place: &Workspace, signal: &str, goes_on: bool) -> Run {
         let mut stderr = String::new();
         messages.read_line(&mut stderr).unwrap();
         assert!(stderr.starts_with("rows_read="), "{stderr}");
-        let kill = Command::new("kill").args([&format!("-{signal}"), &program.0.id().to_string()]).status().unwrap();
-        assert!(kill.success());
+        send_signal(signal, program.0.id());
         let status = program.0.wait().unwrap();
         drop(writer.join().unwrap());
         io::Read::read_to_string(&mut messages, &mut stderr).unwrap();

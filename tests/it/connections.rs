@@ -115,7 +115,7 @@ fn a_client_of_http_2_that_only_answers_pings_is_sent_away() {
         let ended = client.runtime.block_on(async { timeout(PATIENCE, &mut client.connection).await });
         let ended = ended.expect("an idle connection stays open").unwrap();
         // A graceful end is no error, or one that says so.
-        assert!(ended.as_ref().err().is_none_or(|error| error.is_go_away()), "{ended:?}");
+        assert!(ended.as_ref().err().is_none_or(h2::Error::is_go_away), "{ended:?}");
     }
 }
 

@@ -29,6 +29,13 @@ pub(crate) fn adtally() -> Command {
     Command::new(env!("CARGO_BIN_EXE_adtally"))
 }
 
+/// Sends a signal to a process. The shell does it: small images have no program `kill`.
+#[track_caller]
+pub(crate) fn send_signal(signal: &str, process_id: u32) {
+    let status = Command::new("sh").arg("-c").arg(format!("kill -{signal} {process_id}")).status().unwrap();
+    assert!(status.success(), "{status}");
+}
+
 /// An example program of this project. Cargo puts it beside the directory in which this test program lies, and builds it
 /// whenever all tests are built.
 pub(crate) fn example(name: &str) -> Command {
