@@ -43,7 +43,7 @@ const DURATION_BUCKETS: [f64; 11] = [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2
 /// Serves HTTP: takes uploads, aggregates them while they arrive, and keeps the results.
 ///
 /// Prints the address it listens on to standard output; logs go to standard error. SIGTERM and Ctrl-C stop it: new uploads
-/// are refused, running uploads and downloads may finish within --drain-timeout-seconds.
+/// are refused; running uploads and downloads have --drain-timeout-seconds to finish.
 ///
 /// Exit codes: 0 stopped as asked, 1 the system refused, 2 wrong usage.
 #[derive(Args)]

@@ -19,9 +19,6 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderValue, StatusCode, Uri};
-use axum::middleware::{from_fn, map_request};
-use axum::http::header::{CONTENT_ENCODING, ETAG, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
-use axum::http::{HeaderValue, Uri};
 use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -40,6 +37,9 @@ use log::{X_REQUEST_ID, log_request, sanitize_request_id, tag_route};
 use options::allow_identity;
 use problem::{Kind, Problem};
 use routes::{events, jobs, results, service, uploads};
+
+/// So much of a refused body is read at least, however small uploads have to be: a sender needs that to read the answer.
+const MIN_LINGER_BYTES: u64 = 1024 * 1024;
 
 /// What requests may do.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +70,8 @@ impl App {
 
 /// The whole interface.
 pub fn router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) -> Router {
-    let linger_limits = LingerLimits { max_bytes: config.max_upload_bytes, max_time: config.linger_timeout };
+    let max_bytes = config.max_upload_bytes.max(MIN_LINGER_BYTES);
+    let linger_limits = LingerLimits { max_bytes, max_time: config.linger_timeout };
     let layers = ServiceBuilder::new()
         .layer(from_fn_with_state(linger_limits, linger))
         .layer(map_request(|request| async { sanitize_request_id(request) }))

@@ -6,9 +6,9 @@
 mod broken_uploads;
 mod cases;
 mod cli;
+mod connections;
 mod durable_ends;
 mod exact_answers;
-mod connections;
 mod ground_truth;
 mod harness;
 mod http2_aborts;
