@@ -10,18 +10,13 @@ use axum::response::Response;
 use tower_http::request_id::RequestId;
 
 use super::body::ReceivedBytes;
-use super::problem;
-use crate::jobs::JobId;
+use super::problem::{JobTag, render};
 
 /// The header field with the request's id.
 pub(super) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id that is taken over from a client.
 const MAX_REQUEST_ID_BYTES: usize = 128;
-
-/// The job that an answer is about.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct JobTag(pub(super) JobId);
 
 /// Lets a client's own request id stand only where it can do no harm in logs.
 pub(super) fn sanitize_request_id(mut request: Request<Body>) -> Request<Body> {
@@ -52,7 +47,7 @@ pub(super) async fn log_request(request: Request, next: Next) -> Response {
     let received = request.extensions().get::<ReceivedBytes>().cloned().unwrap_or_default();
     let request_id = request.extensions().get::<RequestId>().cloned();
     let request_id = request_id.as_ref().and_then(|id| id.header_value().to_str().ok()).unwrap_or_default().to_owned();
-    let response = problem::render(next.run(request).await, &request_id);
+    let response = render(next.run(request).await, &request_id);
     let elapsed_seconds = started.elapsed().as_secs_f64();
     let route = response.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let status = response.status().as_u16();

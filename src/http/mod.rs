@@ -1,6 +1,7 @@
 //! The interface: requests in, problems and documents out. What a job does is not decided here.
 
 mod activity;
+mod app;
 mod body;
 mod deadline;
 mod log;
@@ -13,7 +14,6 @@ mod view;
 
 use std::any::Any;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
@@ -32,7 +32,9 @@ use tower_http::set_header::SetResponseHeaderLayer;
 pub use server::{ConnectionLimits, Shutdown, serve};
 
 use crate::jobs::Jobs;
-use body::{BodyLimits, LingerLimits, linger};
+use app::App;
+pub use app::HttpConfig;
+use body::{LingerLimits, linger};
 use log::{X_REQUEST_ID, log_request, sanitize_request_id, tag_route};
 use options::allow_identity;
 use problem::{Kind, Problem};
@@ -40,33 +42,6 @@ use routes::{events, jobs, results, service, uploads};
 
 /// So much of a refused body is read at least, however small uploads have to be: a sender needs that to read the answer.
 const MIN_LINGER_BYTES: u64 = 1024 * 1024;
-
-/// What requests may do.
-#[derive(Clone, Copy, Debug)]
-pub struct HttpConfig {
-    /// The most bytes of an upload, as they are sent.
-    pub max_upload_bytes: u64,
-    /// The most parts of a form.
-    pub max_form_parts: usize,
-    /// The longest silence of a sender.
-    pub idle_timeout: Duration,
-    /// After an upload has been refused, its sender is listened to for so long that it can read why.
-    pub linger_timeout: Duration,
-}
-
-/// What every request has at hand.
-#[derive(Clone)]
-pub(crate) struct App {
-    jobs: Arc<Jobs>,
-    config: HttpConfig,
-    metrics: PrometheusHandle,
-}
-
-impl App {
-    fn body_limits(&self) -> BodyLimits {
-        BodyLimits { max_upload_bytes: self.config.max_upload_bytes, idle_timeout: self.config.idle_timeout }
-    }
-}
 
 /// The whole interface.
 pub fn router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) -> Router {

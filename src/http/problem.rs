@@ -10,8 +10,11 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
-use super::log::JobTag;
 use crate::jobs::{Failure, FailureKind, JobError, JobId, Limit, StoreError};
+
+/// The job that an answer is about.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct JobTag(pub(super) JobId);
 
 /// The media type of a problem.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");

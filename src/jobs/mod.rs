@@ -1,21 +1,28 @@
-//! Jobs from the first byte to the last download: states and transitions, live progress, and the store that outlives us.
+//! Jobs from the first byte to the last download: states and transitions, live progress, and the store that outlives the process.
 //!
-//! [`Jobs`] is the service; an [`Upload`] is a job that is being received. Nothing here knows of HTTP.
+//! [`Jobs`] has the verbs; an [`Upload`] is a job that is being received. Nothing here knows of HTTP.
 
+mod board;
+mod context;
 mod error;
-mod job;
-mod live;
+mod failure;
+mod finish;
+mod model;
 mod publish;
+mod receive;
 mod reports;
+mod results;
 mod results_dir;
 mod service;
 pub mod store;
-mod upload;
+mod upkeep;
 
-pub use error::{Failure, FailureKind, JobError, Limit};
-pub use job::{Details, FileState, Job, JobFile, JobId, JobOptions, Leader, Progress, State};
-pub use live::Stopped;
+pub use board::Stopped;
+pub use context::JobsConfig;
+pub use error::JobError;
+pub use failure::{Failure, FailureKind, Limit};
+pub use model::{Details, FileState, Job, JobFile, JobId, JobOptions, Leader, Progress, State};
+pub use receive::{FileOptions, Upload};
 pub use reports::{fingerprint, hex};
-pub use service::{Begun, Jobs, JobsConfig, NewJob};
+pub use service::{Begun, Jobs, NewJob};
 pub use store::{JobFilter, ResultFile, Store, StoreError};
-pub use upload::{FileOptions, Upload};

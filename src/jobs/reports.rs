@@ -6,7 +6,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::job::JobOptions;
+use super::model::JobOptions;
 use super::store::{Output, ResultFile, ResultPiece, STATS_NAME};
 use crate::engine::report::{CAMPAIGN_COLUMNS, Stats, campaign_table, list_name, rejects_table};
 use crate::engine::{Aggregate, CampaignTotals, Metric};

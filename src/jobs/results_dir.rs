@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tokio::fs;
 use tokio::io::AsyncWriteExt as _;
 
-use super::job::JobId;
+use super::model::JobId;
 
 /// The directory that the jobs' directories are in.
 #[derive(Clone, Debug)]

@@ -1,61 +1,30 @@
-//! The service: begins uploads, finds, lists, cancels and removes jobs, reads results.
+//! The verbs: begin an upload, find, list, watch, cancel, remove, read results, stop.
 
-use std::collections::HashMap;
-use std::num::NonZeroUsize;
 use std::panic::resume_unwind;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use futures_util::stream::try_unfold;
-use jiff::SignedDuration;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::spawn_blocking;
-use tokio::time::{interval, timeout};
-use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
+use tokio::sync::watch;
+use tokio::time::timeout;
 
-use super::error::{Failure, FailureKind, JobError};
-use super::job::{Job, JobId, JobOptions, State, now};
-use super::live::{Live, cancelled};
-use super::reports;
-use super::results_dir::ResultsDir;
-use super::store::{DatabaseLock, Inserted, JobFilter, ResultFile, Store, StoreError};
-use super::upload::{Upload, count_end};
-use crate::engine::{Kernel, Limits, TallyOptions};
-use crate::ingest::{Coding, PipelineOptions, Workers};
-
-/// How often jobs are looked through for what has expired or could not be recorded.
-const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+use super::board::{Live, cancelled};
+use super::context::{Context, JobsConfig};
+use super::error::JobError;
+use super::finish::end_without_results;
+use super::model::{Job, JobId, JobOptions, State, now};
+use super::publish::remove_published;
+use super::receive::Upload;
+use super::results::read_result;
+use super::store::{Inserted, JobFilter, ResultFile, StoreError};
+use super::upkeep::{end_left_behind, expire, run_upkeep};
 
 /// An upload that is cancelled ends within this time, unless something is very wrong.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An upload that is stopped with the server ends within this time.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How the service is to run.
-#[derive(Clone, Debug)]
-pub struct JobsConfig {
-    /// The database's address.
-    pub database_url: String,
-    /// Where results also appear as files.
-    pub results_dir: Option<PathBuf>,
-    /// Threads that parse.
-    pub parser_threads: NonZeroUsize,
-    /// Uploads at once; more are refused.
-    pub max_concurrent_uploads: usize,
-    /// What a single file may make grow.
-    pub limits: Limits,
-    /// The most bytes that may come out of decompression.
-    pub max_text_bytes: u64,
-    /// How many times more bytes may come out of decompression than went in.
-    pub max_decompression_ratio: u64,
-    /// How long jobs are kept after they have ended.
-    pub keep_finished: SignedDuration,
-}
 
 /// A job to be received.
 #[derive(Clone, Debug, Default)]
@@ -80,123 +49,31 @@ pub enum Begun {
     Before(Box<Job>),
 }
 
-/// The service.
-pub struct Jobs {
-    config: JobsConfig,
-    store: Store,
-    results_dir: Option<ResultsDir>,
-    workers: Workers,
-    /// One permit for each upload that may run.
-    places: Arc<Semaphore>,
-    live: Mutex<HashMap<JobId, Arc<Live>>>,
-    /// No new uploads.
-    draining: CancellationToken,
-    /// No uploads at all.
-    stopping: CancellationToken,
-    tracker: TaskTracker,
-    /// Let go of behind the store.
-    _lock: DatabaseLock,
-}
+/// Jobs: begun, found, listed, cancelled, removed; their results read.
+pub struct Jobs(Arc<Context>);
 
 impl Jobs {
-    /// Opens the store, ends the jobs that an earlier process left behind, and begins to look after the others.
+    /// Opens the store, ends the jobs that an earlier process left behind, and starts the upkeep of the others.
     ///
     /// # Errors
     /// When the store cannot be opened.
     pub async fn open(config: JobsConfig) -> Result<Arc<Self>, StoreError> {
-        let url = config.database_url.clone();
-        let lock = spawn_blocking(move || DatabaseLock::acquire(&url)).await;
-        let lock = lock.map_err(|error| StoreError::Output(error.to_string()))??;
-        let store = Store::open(&config.database_url).await?;
-        let reason = "the server stopped before the upload was complete; nothing was counted: send it again";
-        let failure = FailureKind::ServerStopped.because(reason);
-        let left_behind = store.fail_receiving(&failure, config.keep_finished).await?;
-        if left_behind > 0 {
-            tracing::warn!(jobs = left_behind, "jobs were being received when the server stopped; they have failed");
-        }
-        let jobs = Arc::new(Self {
-            store,
-            results_dir: config.results_dir.clone().map(ResultsDir::new),
-            workers: Workers::new(config.parser_threads),
-            places: Arc::new(Semaphore::new(config.max_concurrent_uploads)),
-            live: Mutex::default(),
-            draining: CancellationToken::new(),
-            stopping: CancellationToken::new(),
-            tracker: TaskTracker::new(),
-            config,
-            _lock: lock,
-        });
-        jobs.tracker.spawn(Arc::clone(&jobs).look_after());
-        Ok(jobs)
-    }
-
-    pub(super) fn config(&self) -> &JobsConfig {
-        &self.config
-    }
-
-    pub(super) fn results_dir(&self) -> Option<&ResultsDir> {
-        self.results_dir.as_ref()
-    }
-
-    pub(super) fn is_stopping(&self) -> bool {
-        self.stopping.is_cancelled()
-    }
-
-    pub(super) fn store(&self) -> &Store {
-        &self.store
-    }
-
-    pub(super) fn workers(&self) -> &Workers {
-        &self.workers
-    }
-
-    pub(super) fn tracker(&self) -> &TaskTracker {
-        &self.tracker
-    }
-
-    pub(super) fn pipeline_options(
-        &self,
-        options: &JobOptions,
-        coding: Option<Coding>,
-        with_digest: bool,
-    ) -> PipelineOptions {
-        PipelineOptions {
-            tally: TallyOptions {
-                delimiter: options.delimiter,
-                has_header: options.has_header,
-                limits: self.config.limits,
-                kernel: Kernel::Detect,
-            },
-            encoding: options.encoding,
-            coding,
-            max_text_bytes: self.config.max_text_bytes,
-            max_decompression_ratio: self.config.max_decompression_ratio,
-            with_digest,
-        }
-    }
-
-    fn live(&self) -> MutexGuard<'_, HashMap<JobId, Arc<Live>>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(super) fn live_job(&self, id: JobId) -> Option<Arc<Live>> {
-        self.live().get(&id).cloned()
-    }
-
-    pub(super) fn forget_live(&self, id: JobId) {
-        self.live().remove(&id);
+        let context = Context::open(config).await?;
+        end_left_behind(&context).await?;
+        context.tracker.spawn(run_upkeep(Arc::clone(&context)));
+        Ok(Arc::new(Self(context)))
     }
 
     /// True when new uploads are refused because the server is stopping.
     #[must_use]
     pub fn is_draining(&self) -> bool {
-        self.draining.is_cancelled()
+        self.0.draining.is_cancelled()
     }
 
     /// Uploads that are running.
     #[must_use]
     pub fn running_uploads(&self) -> usize {
-        self.config.max_concurrent_uploads.saturating_sub(self.places.available_permits())
+        self.0.config.max_concurrent_uploads.saturating_sub(self.0.upload_permits.available_permits())
     }
 
     /// Checks that the store answers.
@@ -204,7 +81,7 @@ impl Jobs {
     /// # Errors
     /// When it does not.
     pub async fn check(&self) -> Result<(), StoreError> {
-        self.store.check().await
+        self.0.store.check().await
     }
 
     /// Begins a job.
@@ -216,7 +93,7 @@ impl Jobs {
     /// When the task that begins it has panicked.
     pub async fn begin(self: &Arc<Self>, new: NewJob) -> Result<Begun, JobError> {
         // A task of its own: were it dropped with the request, the job could be inserted behind its end.
-        let begun = self.tracker.spawn(Arc::clone(self).begin_job(new)).await;
+        let begun = self.0.tracker.spawn(Arc::clone(self).begin_job(new)).await;
         begun.unwrap_or_else(|error| match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),
             Err(_) => Err(JobError::Draining),
@@ -228,7 +105,7 @@ impl Jobs {
             return Err(JobError::Draining);
         }
         if let Some(key) = &new.idempotency_key
-            && let Some(job) = self.store.job_by_key(key).await?
+            && let Some(job) = self.0.store.job_by_key(key).await?
         {
             if !has_expired(&job) {
                 return Self::answer_again(job, &new);
@@ -236,25 +113,23 @@ impl Jobs {
             // It frees the key with it.
             self.expire().await?;
         }
-        let max_concurrent_uploads = self.config.max_concurrent_uploads;
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        let place = place.map_err(|_| JobError::TooManyUploads { max_concurrent_uploads })?;
+        let permit = self.0.permit_upload()?;
         let id = JobId::new();
         let name = new.name.clone().unwrap_or_else(|| id.to_string());
         let mut job = Job::begin(id, name, State::Receiving, new.options);
         job.details.progress.bytes_expected = new.bytes_expected;
         job.details.sha256.clone_from(&new.sha256);
-        let live = Arc::new(Live::new(job.clone(), &self.stopping));
-        self.live().insert(id, Arc::clone(&live));
+        let live = Arc::new(Live::new(job.clone(), &self.0.stopping));
+        self.0.show_live(id, &live);
         // From here on the upload sees to the job's end, whatever happens.
-        let upload = Upload::new(Arc::clone(&self), live, place);
-        match self.store.insert(&job, new.idempotency_key.as_deref()).await {
+        let upload = Upload::new(Arc::clone(&self.0), live, permit);
+        match self.0.store.insert(&job, new.idempotency_key.as_deref()).await {
             Ok(Inserted::Done) => Ok(Begun::Upload(Box::new(upload))),
             Ok(Inserted::KeyTaken) => {
                 upload.never_began();
                 // Somebody was faster by a hair.
                 let key = new.idempotency_key.as_deref().unwrap_or_default();
-                match self.store.job_by_key(key).await? {
+                match self.0.store.job_by_key(key).await? {
                     Some(job) => Self::answer_again(job, &new),
                     None => Err(JobError::IdempotencyKeyInUse(id)),
                 }
@@ -281,40 +156,6 @@ impl Jobs {
         if job.state.is_final() { Ok(Begun::Before(Box::new(job))) } else { Err(JobError::IdempotencyKeyInUse(job.id)) }
     }
 
-    /// Ends a job that is being received. Gives false when it has ended otherwise, or is gone.
-    ///
-    /// # Errors
-    /// When that cannot be recorded; it is tried again later.
-    pub(super) async fn end_without_results(&self, live: &Live, failure: Failure) -> Result<bool, StoreError> {
-        let state = if failure.kind == FailureKind::UploadCancelled { State::Cancelled } else { State::Failed };
-        let mut job = Job::clone(&live.latest());
-        if job.state.is_final() {
-            return Ok(false);
-        }
-        job.end(state, Some(failure), self.config.keep_finished);
-        self.record_end(live, Arc::new(job)).await
-    }
-
-    /// Records that a job has ended, and only then shows it.
-    pub(super) async fn record_end(&self, live: &Live, job: Arc<Job>) -> Result<bool, StoreError> {
-        let frees_key = job.details.error.as_ref().is_none_or(|failure| failure.kind.is_retryable());
-        match self.store.end(&job, frees_key).await {
-            Ok(is_recorded) => {
-                if is_recorded {
-                    count_end(&job);
-                    live.end(Arc::clone(&job));
-                }
-                self.forget_live(job.id);
-                Ok(is_recorded)
-            }
-            Err(error) => {
-                tracing::error!(job = %job.id, %error, "the end of a job could not be recorded yet");
-                live.keep_unrecorded(job);
-                Err(error)
-            }
-        }
-    }
-
     /// The job that an id, or the newest one that a name means.
     ///
     /// # Errors
@@ -322,19 +163,19 @@ impl Jobs {
     pub async fn get(&self, id_or_name: &str) -> Result<Arc<Job>, JobError> {
         let id = id_or_name.parse::<JobId>().ok();
         let stored = match id {
-            Some(id) => match self.live_job(id) {
+            Some(id) => match self.0.live_job(id) {
                 Some(live) => return Ok(live.latest()),
-                None => self.store.job(id).await?,
+                None => self.0.store.job(id).await?,
             },
             None => None,
         };
         let stored = match stored {
             Some(job) => Some(job),
-            None => self.store.newest_named(id_or_name).await?,
+            None => self.0.store.newest_named(id_or_name).await?,
         };
         let Some(job) = stored else {
             return match id {
-                Some(id) if self.store.has_expired(id).await? => Err(JobError::Expired(id)),
+                Some(id) if self.0.store.has_expired(id).await? => Err(JobError::Expired(id)),
                 _ => Err(JobError::NotFound(id_or_name.into())),
             };
         };
@@ -346,7 +187,7 @@ impl Jobs {
 
     /// Jobs as the store knows them are behind while they are being received.
     fn as_of_now(&self, job: Job) -> Arc<Job> {
-        self.live_job(job.id).map_or_else(|| Arc::new(job), |live| live.latest())
+        self.0.live_job(job.id).map_or_else(|| Arc::new(job), |live| live.latest())
     }
 
     /// Jobs, newest first.
@@ -354,13 +195,13 @@ impl Jobs {
     /// # Errors
     /// When the store refuses.
     pub async fn list(&self, filter: &JobFilter) -> Result<Vec<Arc<Job>>, JobError> {
-        Ok(self.store.list(filter).await?.into_iter().map(|job| self.as_of_now(job)).collect())
+        Ok(self.0.store.list(filter).await?.into_iter().map(|job| self.as_of_now(job)).collect())
     }
 
     /// Hears of every change of a job; none when it has ended.
     #[must_use]
     pub fn watch(&self, id: JobId) -> Option<watch::Receiver<Arc<Job>>> {
-        self.live_job(id).map(|live| live.subscribe())
+        self.0.live_job(id).map(|live| live.subscribe())
     }
 
     /// Cancels a job that is being received.
@@ -369,8 +210,8 @@ impl Jobs {
     /// When there is none, it has ended otherwise, or its end cannot be recorded.
     pub async fn cancel(&self, id_or_name: &str) -> Result<Arc<Job>, JobError> {
         let mut job = self.get(id_or_name).await?;
-        if let Some(live) = self.live_job(job.id) {
-            let is_recorded = self.end_without_results(&live, cancelled()).await?;
+        if let Some(live) = self.0.live_job(job.id) {
+            let is_recorded = end_without_results(&self.0, &live, cancelled()).await?;
             live.cancel();
             job = if is_recorded { live.latest() } else { self.get(&job.id.to_string()).await? };
         }
@@ -392,21 +233,21 @@ impl Jobs {
             (Err(error), _) => return Err(error),
         };
         // The store first: files without a job are removed at the next start, at the latest.
-        if !self.store.delete(id).await? {
+        if !self.0.store.delete(id).await? {
             return Err(JobError::NotFound(id_or_name.into()));
         }
-        if let Some(live) = self.live_job(id) {
-            self.forget_live(id);
+        if let Some(live) = self.0.live_job(id) {
+            self.0.forget_live(id);
             live.cancel();
             let mut job = Job::clone(&live.latest());
             if !job.state.is_final() {
-                job.end(State::Cancelled, Some(cancelled()), self.config.keep_finished);
+                job.end(State::Cancelled, Some(cancelled()), self.0.config.keep_finished);
                 live.end(Arc::new(job));
             }
             // Its files may just be being written.
             drop(timeout(CANCEL_TIMEOUT, live.over().cancelled()).await);
         }
-        self.remove_published(id).await;
+        remove_published(&self.0, id).await;
         Ok(())
     }
 
@@ -419,7 +260,7 @@ impl Jobs {
         if job.state != State::Succeeded {
             return Err(JobError::NotSucceeded { job: Box::new(Job::clone(&job)) });
         }
-        match self.store.result(job.id, name).await? {
+        match self.0.store.result(job.id, name).await? {
             Some(result) => Ok((job, result)),
             None => Err(JobError::ResultNotFound { job: Box::new(Job::clone(&job)), name: name.into() }),
         }
@@ -427,54 +268,13 @@ impl Jobs {
 
     /// The bytes of a result from one position up to another, piece by piece.
     pub fn read_result(
-        self: &Arc<Self>,
+        &self,
         id: JobId,
         name: &str,
         start: u64,
         end: u64,
     ) -> impl Stream<Item = Result<Bytes, StoreError>> + Send + use<> {
-        let state = (Arc::clone(self), name.to_owned(), start);
-        try_unfold(state, move |(jobs, name, at)| async move {
-            if at >= end {
-                return Ok(None);
-            }
-            let Some(piece) = jobs.store.piece(id, &name, at).await? else {
-                return Err(StoreError::Damaged(format!("{name} of job {id} ends at {at}, or is being removed")));
-            };
-            let text = spawn_blocking(move || reports::decompress(&piece).map(|text| (piece.start, text)));
-            let (start, text) = text
-                .await
-                .map_err(|error| StoreError::Damaged(error.to_string()))?
-                .map_err(|error| StoreError::Damaged(format!("{name} of job {id}: {error}")))?;
-            // Both lie within a piece.
-            let within = |position: u64| usize::try_from(position - start).unwrap_or(text.len()).min(text.len());
-            let wanted = within(at)..within(end.max(start));
-            let next = start + wanted.end as u64;
-            Ok(Some((Bytes::from(text).slice(wanted), (jobs, name, next))))
-        })
-    }
-
-    /// Writes missing files, then sees to what expires and to what could not be recorded, until the server stops.
-    async fn look_after(self: Arc<Self>) {
-        self.sweep_results_dir().await;
-        self.publish_missing().await;
-        let mut sweeps = interval(SWEEP_INTERVAL);
-        loop {
-            tokio::select! {
-                () = self.stopping.cancelled() => return,
-                _ = sweeps.tick() => {}
-            }
-            let live: Vec<_> = self.live().values().cloned().collect();
-            for live in live {
-                if let Some(job) = live.take_unrecorded() {
-                    // It has been logged.
-                    drop(self.record_end(&live, job).await);
-                }
-            }
-            if let Err(error) = self.expire().await {
-                tracing::error!(%error, "expired jobs could not be removed");
-            }
-        }
+        read_result(&self.0, id, name, start, end)
     }
 
     /// Removes what has expired.
@@ -482,44 +282,35 @@ impl Jobs {
     /// # Errors
     /// When the store refuses.
     pub async fn expire(&self) -> Result<(), StoreError> {
-        loop {
-            let expired = self.store.expire(now()).await?;
-            if expired.is_empty() {
-                return Ok(());
-            }
-            tracing::info!(jobs = expired.len(), "expired jobs were removed");
-            for id in expired {
-                self.remove_published(id).await;
-            }
-        }
+        expire(&self.0).await
     }
 
     /// Takes no new uploads from now on.
     pub fn drain(&self) {
-        self.draining.cancel();
+        self.0.draining.cancel();
     }
 
     /// Waits until no upload is running, at most so long.
     pub async fn drained(&self, at_most: Duration) {
-        let all = u32::try_from(self.config.max_concurrent_uploads).unwrap_or(u32::MAX);
+        let all = u32::try_from(self.0.config.max_concurrent_uploads).unwrap_or(u32::MAX);
         // Whatever is still running then is stopped.
-        drop(timeout(at_most, self.places.acquire_many(all)).await);
+        drop(timeout(at_most, self.0.upload_permits.acquire_many(all)).await);
     }
 
     /// Ends the uploads that are still running, and waits until their end is recorded.
     pub async fn stop_uploads(&self) {
-        self.draining.cancel();
-        self.stopping.cancel();
+        self.0.draining.cancel();
+        self.0.stopping.cancel();
         self.drained(STOP_TIMEOUT).await;
     }
 
     /// Waits for what is still being recorded, and closes the store.
     pub async fn close(&self) {
-        self.draining.cancel();
-        self.stopping.cancel();
-        self.tracker.close();
-        self.tracker.wait().await;
-        self.store.close().await;
+        self.0.draining.cancel();
+        self.0.stopping.cancel();
+        self.0.tracker.close();
+        self.0.tracker.wait().await;
+        self.0.store.close().await;
     }
 }
 

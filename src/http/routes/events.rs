@@ -12,10 +12,9 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt as _};
 use tokio::sync::watch;
 
-use crate::http::App;
-use crate::http::log::JobTag;
+use crate::http::app::App;
 use crate::http::options::Query;
-use crate::http::problem::Problem;
+use crate::http::problem::{JobTag, Problem};
 use crate::http::view::JobView;
 use crate::jobs::Job;
 

@@ -12,10 +12,9 @@ use headers::{HeaderMapExt as _, IfNoneMatch};
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
-use crate::http::App;
-use crate::http::log::JobTag;
+use crate::http::app::App;
 use crate::http::options::{Query, invalid_option, preferred_wait_seconds};
-use crate::http::problem::{Kind, Problem, json_line};
+use crate::http::problem::{JobTag, Kind, Problem, json_line};
 use crate::http::routes::set_field;
 use crate::http::view::{JobList, JobView, path};
 use crate::jobs::{Job, JobFilter, fingerprint};

@@ -13,10 +13,9 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use headers::{HeaderMapExt as _, IfNoneMatch, IfRange};
 
-use crate::http::App;
-use crate::http::log::JobTag;
+use crate::http::app::App;
 use crate::http::options::{Query, prefers_json};
-use crate::http::problem::{Kind, Problem};
+use crate::http::problem::{JobTag, Kind, Problem};
 use crate::http::routes::set_field;
 use crate::http::table;
 use crate::http::view::path;

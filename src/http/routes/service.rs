@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{Html, IntoResponse, Response};
 
-use crate::http::App;
+use crate::http::app::App;
 use crate::http::problem::Problem;
 use crate::jobs::JobError;
 

@@ -12,14 +12,13 @@ use futures_util::{Stream, StreamExt as _};
 use mailparse::parse_content_disposition;
 use mime::Mime;
 
-use crate::http::App;
+use crate::http::app::App;
 use crate::http::body::{FormBody, Unshown, UploadBody, form_source, too_large};
-use crate::http::log::JobTag;
 use crate::http::options::{
     DigestFault, Digests, JOB_OPTIONS, Media, Query, check_name, content_coding, content_length, idempotency_key,
     job_options, media, refuse_part_of_file,
 };
-use crate::http::problem::{Kind, Problem, json_line};
+use crate::http::problem::{JobTag, Kind, Problem, json_line};
 use crate::http::routes::set_field;
 use crate::http::view::{JobView, path};
 use crate::jobs::{Begun, Failure, FailureKind, FileOptions, Job, JobError, NewJob, Upload, hex};

@@ -6,8 +6,6 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AnyConnection, AnyPool, Executor as _};
 
-use super::StoreError;
-
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("src/jobs/store/migrations/sqlite");
 
 /// `SQLITE_FULL`, "database or disk is full" (<https://www.sqlite.org/rescode.html#full>).
@@ -20,14 +18,14 @@ pub(super) enum Dialect {
 }
 
 impl Dialect {
-    /// The kind of database that an address means.
-    pub(super) fn of_url(url: &str) -> Result<Self, StoreError> {
+    /// The kind of database that an address means; the scheme of the address when there is none.
+    pub(super) fn of_url(url: &str) -> Result<Self, &str> {
         let scheme = url.split_once(':').map_or("", |(scheme, _)| scheme);
-        if scheme == "sqlite" { Ok(Self::Sqlite) } else { Err(StoreError::UnknownDatabase { scheme: scheme.into() }) }
+        if scheme == "sqlite" { Ok(Self::Sqlite) } else { Err(scheme) }
     }
 
     /// The file that the database is in; none for one in memory.
-    pub(super) fn file_of(self, url: &str) -> Result<Option<PathBuf>, StoreError> {
+    pub(super) fn file_of(self, url: &str) -> Result<Option<PathBuf>, sqlx::Error> {
         match self {
             Self::Sqlite if url.contains(":memory:") || url.contains("mode=memory") => Ok(None),
             Self::Sqlite => Ok(Some(url.parse::<SqliteConnectOptions>()?.get_filename().to_path_buf())),

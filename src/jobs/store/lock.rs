@@ -5,8 +5,8 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::StoreError;
 use super::dialect::Dialect;
+use super::error::StoreError;
 
 /// Held while this process uses a database; gone with the process, however it ends.
 ///
@@ -23,7 +23,7 @@ impl DatabaseLock {
     /// # Errors
     /// When another process holds the lock, or the file cannot be made.
     pub fn acquire(url: &str) -> Result<Self, StoreError> {
-        let Some(database) = Dialect::of_url(url)?.file_of(url)? else {
+        let Some(database) = Dialect::of_url(url).map_err(StoreError::unknown_database)?.file_of(url)? else {
             return Ok(Self { _file: None });
         };
         let path = lock_path(&database).map_err(|error| StoreError::Lock { path: database, error })?;

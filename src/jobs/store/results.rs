@@ -3,8 +3,11 @@
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 use tokio::sync::mpsc;
 
-use super::{Store, StoreError, sql, update};
-use crate::jobs::job::{Job, JobId};
+use super::database::Store;
+use super::error::StoreError;
+use super::jobs::update;
+use super::sql;
+use crate::jobs::model::{Job, JobId};
 
 /// The name of the one result that is not a table.
 pub(in crate::jobs) const STATS_NAME: &str = "stats.json";

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::error::{Failure, FailureKind};
-use super::job::{Job, Leader};
+use super::failure::{Failure, FailureKind};
+use super::model::{Job, Leader};
 use crate::engine::{Aggregate, Metric};
 use crate::ingest::LaneObserver;
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::error::Failure;
+use super::failure::Failure;
 use crate::engine::report::Stats;
 use crate::engine::{CampaignTotals, Delimiter};
 use crate::ingest::encoding_for_label;

@@ -1,0 +1,36 @@
+//! What every request has at hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::PrometheusHandle;
+
+use super::body::BodyLimits;
+use crate::jobs::Jobs;
+
+/// What requests may do.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpConfig {
+    /// The most bytes of an upload, as they are sent.
+    pub max_upload_bytes: u64,
+    /// The most parts of a form.
+    pub max_form_parts: usize,
+    /// The longest silence of a sender.
+    pub idle_timeout: Duration,
+    /// After an upload has been refused, its sender is listened to for so long that it can read why.
+    pub linger_timeout: Duration,
+}
+
+/// What every request has at hand.
+#[derive(Clone)]
+pub(super) struct App {
+    pub(super) jobs: Arc<Jobs>,
+    pub(super) config: HttpConfig,
+    pub(super) metrics: PrometheusHandle,
+}
+
+impl App {
+    pub(super) fn body_limits(&self) -> BodyLimits {
+        BodyLimits { max_upload_bytes: self.config.max_upload_bytes, idle_timeout: self.config.idle_timeout }
+    }
+}

@@ -1,0 +1,178 @@
+//! Why a job or a file failed, in the words of its sender.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::engine::Fatal;
+use crate::ingest::{ContentError, WorkerPanicked};
+
+/// Why a job ended without results.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, Error)]
+#[error("{detail}")]
+pub struct Failure {
+    /// What kind of reason it is.
+    pub kind: FailureKind,
+    /// The reason, with what was expected.
+    pub detail: String,
+    /// The limit that was passed, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+}
+
+/// A limit in force, as a reader of the configuration knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Its name, with its unit.
+    pub name: Cow<'static, str>,
+    /// Its value.
+    pub value: u64,
+}
+
+impl Failure {
+    /// Adds the limit that was passed.
+    #[must_use]
+    pub fn with_limit(mut self, name: &'static str, value: u64) -> Self {
+        self.limit = Some(Limit { name: name.into(), value });
+        self
+    }
+}
+
+/// The kinds of reasons for which a job ends without results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// There is no record at all.
+    EmptyInput,
+    /// The header lacks required names.
+    MissingColumns,
+    /// The header has required names more than once.
+    DuplicateColumns,
+    /// More campaigns than allowed.
+    TooManyCampaigns,
+    /// Sums beyond what the reports can compute with.
+    TotalsOverflow,
+    /// Compressed data that is cut off or damaged.
+    DamagedCompression,
+    /// More text came out of decompression than allowed.
+    TextTooLarge,
+    /// Hardly any data made very much text.
+    DecompressionRatio,
+    /// More bytes than allowed.
+    UploadTooLarge,
+    /// The sender vanished before the end.
+    UploadIncomplete,
+    /// The sender fell silent.
+    SenderStalled,
+    /// Not as many bytes as announced.
+    LengthMismatch,
+    /// Other contents than the digest says.
+    DigestMismatch,
+    /// A digest that cannot be understood, and came too late to refuse the upload.
+    InvalidDigest,
+    /// A form that cannot be taken apart.
+    MalformedForm,
+    /// A form without a file.
+    FormWithoutFile,
+    /// A form with more parts than allowed.
+    FormTooLarge,
+    /// A file's name that cannot be one.
+    InvalidName,
+    /// Somebody cancelled the job.
+    UploadCancelled,
+    /// The server was stopped, or fell, before the upload was complete.
+    ServerStopped,
+    /// There is no room for the results.
+    StorageFull,
+    /// The store does not answer.
+    StoreUnavailable,
+    /// A defect of ours.
+    Internal,
+}
+
+impl FailureKind {
+    /// True when the same upload may well succeed another time: the key it was sent with is free again.
+    #[must_use]
+    pub fn is_retryable(self) -> bool {
+        matches!(
+            self,
+            Self::UploadIncomplete
+                | Self::SenderStalled
+                | Self::LengthMismatch
+                | Self::DigestMismatch
+                | Self::UploadCancelled
+                | Self::ServerStopped
+                | Self::StorageFull
+                | Self::StoreUnavailable
+                | Self::Internal
+        )
+    }
+
+    /// The stable name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::EmptyInput => "empty_input",
+            Self::MissingColumns => "missing_columns",
+            Self::DuplicateColumns => "duplicate_columns",
+            Self::TooManyCampaigns => "too_many_campaigns",
+            Self::TotalsOverflow => "totals_overflow",
+            Self::DamagedCompression => "damaged_compression",
+            Self::TextTooLarge => "text_too_large",
+            Self::DecompressionRatio => "decompression_ratio",
+            Self::UploadTooLarge => "upload_too_large",
+            Self::UploadIncomplete => "upload_incomplete",
+            Self::SenderStalled => "sender_stalled",
+            Self::LengthMismatch => "length_mismatch",
+            Self::DigestMismatch => "digest_mismatch",
+            Self::InvalidDigest => "invalid_digest",
+            Self::MalformedForm => "malformed_form",
+            Self::FormWithoutFile => "form_without_file",
+            Self::FormTooLarge => "form_too_large",
+            Self::InvalidName => "invalid_name",
+            Self::UploadCancelled => "upload_cancelled",
+            Self::ServerStopped => "server_stopped",
+            Self::StorageFull => "storage_full",
+            Self::StoreUnavailable => "store_unavailable",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// This reason, in these words.
+    pub fn because(self, detail: impl Into<String>) -> Failure {
+        Failure { kind: self, detail: detail.into(), limit: None }
+    }
+}
+
+impl From<ContentError> for Failure {
+    fn from(error: ContentError) -> Self {
+        let kind = match &error {
+            ContentError::Fatal(Fatal::EmptyInput) => FailureKind::EmptyInput,
+            ContentError::Fatal(Fatal::MissingColumns { .. }) => FailureKind::MissingColumns,
+            ContentError::Fatal(Fatal::DuplicateColumns { .. }) => FailureKind::DuplicateColumns,
+            ContentError::Fatal(Fatal::TooManyCampaigns { .. }) => FailureKind::TooManyCampaigns,
+            ContentError::Fatal(Fatal::TotalsOverflow) => FailureKind::TotalsOverflow,
+            ContentError::Decompress(_) => FailureKind::DamagedCompression,
+            ContentError::TextTooLarge { .. } => FailureKind::TextTooLarge,
+            ContentError::RatioTooHigh { .. } => FailureKind::DecompressionRatio,
+        };
+        let failure = kind.because(error.to_string());
+        match error {
+            ContentError::Fatal(Fatal::TooManyCampaigns { max_campaigns }) => {
+                failure.with_limit("max_campaigns", max_campaigns as u64)
+            }
+            ContentError::TextTooLarge { max_text_bytes } => failure.with_limit("max_text_bytes", max_text_bytes),
+            ContentError::RatioTooHigh { max_decompression_ratio } => {
+                failure.with_limit("max_decompression_ratio", max_decompression_ratio)
+            }
+            _ => failure,
+        }
+    }
+}
+
+impl From<WorkerPanicked> for Failure {
+    fn from(error: WorkerPanicked) -> Self {
+        FailureKind::Internal.because(error.to_string())
+    }
+}

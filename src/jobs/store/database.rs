@@ -1,0 +1,109 @@
+//! The connection to the database, and whose turn it is to write.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sqlx::any::AnyPoolOptions;
+use sqlx::{AnyConnection, AnyPool, Connection as _, Transaction};
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::dialect::{Dialect, file_url};
+use super::error::StoreError;
+use super::sql;
+
+/// Connections at once.
+const MAX_CONNECTIONS: u32 = 4;
+
+/// The database.
+pub struct Store {
+    pub(super) pool: AnyPool,
+    dialect: Dialect,
+    /// Held while writing: `SQLite` has one writer, and those who wait take turns.
+    writing: Mutex<()>,
+    /// The last write was not committed. If that was for want of room, the next one needs some.
+    needs_room: AtomicBool,
+}
+
+/// The turn of one writer.
+pub(super) struct Turn<'a> {
+    _writing: MutexGuard<'a, ()>,
+    needs_room: &'a AtomicBool,
+    pub(super) has_committed: bool,
+}
+
+impl Turn<'_> {
+    pub(super) async fn commit(mut self, transaction: Transaction<'static, sqlx::Any>) -> Result<(), StoreError> {
+        transaction.commit().await?;
+        self.has_committed = true;
+        Ok(())
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.has_committed {
+            self.needs_room.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Store {
+    /// Opens the database at this address, and makes it if need be.
+    ///
+    /// # Errors
+    /// When the address is unknown, or the database cannot be opened or brought up to date.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        sqlx::any::install_default_drivers();
+        let dialect = Dialect::of_url(url).map_err(StoreError::unknown_database)?;
+        // The pool would try again and again what cannot be.
+        let mut connection = AnyConnection::connect(&dialect.connection_url(url)).await?;
+        dialect.prepare(&mut connection).await?;
+        connection.close().await?;
+        let pool = AnyPoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            // After some errors the database has ended the transaction by itself, and the connection does not know.
+            .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
+            .after_connect(move |connection, _| Box::pin(dialect.prepare(connection)))
+            .connect(&dialect.connection_url(url))
+            .await?;
+        dialect.migrator().run(&pool).await?;
+        Ok(Self { pool, dialect, writing: Mutex::new(()), needs_room: AtomicBool::new(false) })
+    }
+
+    /// The address of a database in a file.
+    #[must_use]
+    pub fn file_url(path: &Path) -> String {
+        file_url(path)
+    }
+
+    /// Finishes what is going on and lets go of the database.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Checks that the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn check(&self) -> Result<(), StoreError> {
+        sqlx::query(sql::CHECK).fetch_optional(&self.pool).await?;
+        Ok(())
+    }
+
+    /// Waits until nobody else writes.
+    pub(super) async fn turn(&self) -> Turn<'_> {
+        let writing = self.writing.lock().await;
+        if self.needs_room.swap(false, Ordering::Relaxed)
+            && let Err(error) = self.dialect.make_room(&self.pool).await
+        {
+            tracing::error!(%error, "no room could be made in the database");
+        }
+        Turn { _writing: writing, needs_room: &self.needs_room, has_committed: false }
+    }
+
+    pub(super) async fn begin(&self) -> Result<(Turn<'_>, Transaction<'static, sqlx::Any>), StoreError> {
+        let turn = self.turn().await;
+        let transaction = self.pool.begin_with(self.dialect.begin()).await?;
+        Ok((turn, transaction))
+    }
+}

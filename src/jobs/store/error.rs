@@ -1,0 +1,60 @@
+//! Why the store could not do something.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::dialect::is_full;
+
+/// Why the store could not do something.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// The address names no database that is supported. Only what it starts with is told: the rest may hold a password.
+    #[error("not an address of a database that is supported ({scheme:?}): expected sqlite://PATH")]
+    UnknownDatabase {
+        /// What the address starts with.
+        scheme: String,
+    },
+    /// Another process uses the database.
+    #[error("another adtally uses this database: it has locked {}", path.display())]
+    InUse {
+        /// The file that is locked.
+        path: PathBuf,
+    },
+    /// The database cannot be locked.
+    #[error("the database cannot be locked: {}: {error}", path.display())]
+    Lock {
+        /// The file to be locked.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The disk is full, or a quota used up.
+    #[error("the database has no room: {0}")]
+    Full(#[source] sqlx::Error),
+    /// Something else that the database refuses.
+    #[error("database: {0}")]
+    Database(#[source] sqlx::Error),
+    /// The database was made by a version of this program that does not fit.
+    #[error("the database's tables are not those of this version: {0}")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+    /// A record that does not make sense.
+    #[error("the database holds a damaged record: {0}")]
+    Damaged(String),
+    /// The results could not be made.
+    #[error("the results could not be made: {0}")]
+    Output(String),
+}
+
+impl StoreError {
+    pub(super) fn unknown_database(scheme: &str) -> Self {
+        Self::UnknownDatabase { scheme: scheme.into() }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        if is_full(&error) { Self::Full(error) } else { Self::Database(error) }
+    }
+}

@@ -1,0 +1,272 @@
+//! The records of jobs.
+
+use jiff::Timestamp;
+use sqlx::any::AnyRow;
+use sqlx::{Row as _, Transaction};
+
+use super::database::Store;
+use super::error::StoreError;
+use super::sql;
+use crate::jobs::failure::Failure;
+use crate::jobs::model::{Details, Job, JobId, State, now};
+
+/// How long an id is remembered after its job has expired.
+const REMEMBER_EXPIRED: jiff::SignedDuration = jiff::SignedDuration::from_hours(24 * 90);
+
+/// Which jobs to list.
+#[derive(Clone, Debug, Default)]
+pub struct JobFilter {
+    /// Only those in this state.
+    pub state: Option<State>,
+    /// Only those of this name.
+    pub name: Option<String>,
+    /// Only those that began before this one.
+    pub before: Option<JobId>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// How the attempt to add a job ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Inserted {
+    /// It is there.
+    Done,
+    /// Its idempotency key is taken.
+    KeyTaken,
+}
+
+impl Store {
+    /// Adds a job.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn insert(&self, job: &Job, idempotency_key: Option<&str>) -> Result<Inserted, StoreError> {
+        let mut turn = self.turn().await;
+        // One statement is a transaction in itself.
+        let inserted = sqlx::query(sql::INSERT_JOB)
+            .bind(job.id.to_string())
+            .bind(job.name.clone())
+            .bind(job.state.name())
+            .bind(job.created_at.as_microsecond())
+            .bind(job.finished_at.map(Timestamp::as_microsecond))
+            .bind(job.expires_at.map(Timestamp::as_microsecond))
+            .bind(idempotency_key.map(str::to_owned))
+            .bind(details_text(job)?)
+            .execute(&self.pool)
+            .await?;
+        turn.has_committed = true;
+        Ok(if inserted.rows_affected() == 0 { Inserted::KeyTaken } else { Inserted::Done })
+    }
+
+    /// Records that a job has ended without results. Gives false, and changes nothing, when it has ended already or is gone.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn end(&self, job: &Job, frees_key: bool) -> Result<bool, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        let is_recorded = update(&mut transaction, job, frees_key).await?;
+        turn.commit(transaction).await?;
+        Ok(is_recorded)
+    }
+
+    /// The job with this id.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
+        self.one(sql::JOB_BY_ID, id.to_string()).await
+    }
+
+    /// The newest job of this name.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn newest_named(&self, name: &str) -> Result<Option<Job>, StoreError> {
+        self.one(sql::NEWEST_JOB_BY_NAME, name.to_owned()).await
+    }
+
+    /// The job that was created with this key.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn job_by_key(&self, idempotency_key: &str) -> Result<Option<Job>, StoreError> {
+        self.one(sql::JOB_BY_IDEMPOTENCY_KEY, idempotency_key.to_owned()).await
+    }
+
+    async fn one(&self, query: &'static str, key: String) -> Result<Option<Job>, StoreError> {
+        let row = sqlx::query(query).bind(key).fetch_optional(&self.pool).await?;
+        row.as_ref().map(job_of_row).transpose()
+    }
+
+    /// True when there is a job of this id, whether its record can be read or not.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn contains(&self, id: JobId) -> Result<bool, StoreError> {
+        let row = sqlx::query(sql::CONTAINS_JOB).bind(id.to_string()).fetch_optional(&self.pool).await?;
+        Ok(row.is_some())
+    }
+
+    /// Jobs that have not expired, newest first. Damaged records are passed over.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn list(&self, filter: &JobFilter) -> Result<Vec<Job>, StoreError> {
+        // Every id starts with a hexadecimal digit.
+        let mut before = filter.before.map_or_else(|| "g".to_owned(), |id| id.to_string());
+        let mut jobs = Vec::new();
+        loop {
+            let wanted = filter.limit as usize - jobs.len();
+            let rows = self.rows_before(before, wanted, filter).await?;
+            jobs.extend(rows.iter().filter_map(|row| job_of_row(row).inspect_err(warn_of_damage).ok()));
+            match rows.last() {
+                Some(last) if rows.len() == wanted && jobs.len() < filter.limit as usize => {
+                    before = last.try_get("id")?;
+                }
+                _ => return Ok(jobs),
+            }
+        }
+    }
+
+    async fn rows_before(&self, before: String, limit: usize, filter: &JobFilter) -> Result<Vec<AnyRow>, StoreError> {
+        let query = match (filter.name.is_some(), filter.state.is_some()) {
+            (false, false) => sql::LIST_JOBS,
+            (false, true) => sql::LIST_JOBS_BY_STATE,
+            (true, false) => sql::LIST_JOBS_BY_NAME,
+            (true, true) => sql::LIST_JOBS_BY_NAME_AND_STATE,
+        };
+        let mut query =
+            sqlx::query(query).bind(before).bind(now().as_microsecond()).bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        for text in [filter.name.clone(), filter.state.map(|state| state.name().to_owned())].into_iter().flatten() {
+            query = query.bind(text);
+        }
+        Ok(query.fetch_all(&self.pool).await?)
+    }
+
+    /// Removes a job with its results. Gives whether there was one.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn delete(&self, id: JobId) -> Result<bool, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        let deleted = sqlx::query(sql::DELETE_JOB).bind(id.to_string()).execute(&mut *transaction).await?;
+        turn.commit(transaction).await?;
+        Ok(deleted.rows_affected() > 0)
+    }
+
+    /// Removes the jobs whose time is over, and gives their ids, which are remembered for a while.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        let rows = sqlx::query(sql::EXPIRED_JOBS).bind(now.as_microsecond()).fetch_all(&mut *transaction).await?;
+        let mut expired = Vec::new();
+        for row in &rows {
+            let id: String = row.try_get(0)?;
+            sqlx::query(sql::REMEMBER_EXPIRED_JOB)
+                .bind(id.clone())
+                .bind(now.as_microsecond())
+                .execute(&mut *transaction)
+                .await?;
+            sqlx::query(sql::DELETE_JOB).bind(id.clone()).execute(&mut *transaction).await?;
+            // A record whose id is damaged has no files.
+            expired.extend(parse_id(&id).inspect_err(warn_of_damage).ok());
+        }
+        let forget = now.checked_sub(REMEMBER_EXPIRED).unwrap_or(Timestamp::MIN).as_microsecond();
+        sqlx::query(sql::FORGET_EXPIRED_JOBS).bind(forget).execute(&mut *transaction).await?;
+        turn.commit(transaction).await?;
+        Ok(expired)
+    }
+
+    /// True when a job of this id has expired.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn has_expired(&self, id: JobId) -> Result<bool, StoreError> {
+        let row = sqlx::query(sql::EXPIRED_JOB).bind(id.to_string()).fetch_optional(&self.pool).await?;
+        Ok(row.is_some())
+    }
+
+    /// Ends every job that an earlier process was receiving, and discards what it had staged of their results.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn fail_receiving(&self, failure: &Failure, keep: jiff::SignedDuration) -> Result<usize, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        let rows = sqlx::query(sql::RECEIVING_JOBS).fetch_all(&mut *transaction).await?;
+        for row in &rows {
+            match job_of_row(row).or_else(|error| undamaged_part(row).ok_or(error)) {
+                Ok(mut job) => {
+                    job.end(State::Failed, Some(failure.clone()), keep);
+                    update(&mut transaction, &job, true).await?;
+                }
+                Err(error) => warn_of_damage(&error),
+            }
+        }
+        sqlx::query(sql::DISCARD_ALL_STAGED).execute(&mut *transaction).await?;
+        turn.commit(transaction).await?;
+        Ok(rows.len())
+    }
+}
+
+/// Writes a job's new state, unless it has ended or is gone. Gives whether it was written.
+pub(super) async fn update(
+    transaction: &mut Transaction<'static, sqlx::Any>,
+    job: &Job,
+    frees_key: bool,
+) -> Result<bool, StoreError> {
+    let updated = sqlx::query(sql::UPDATE_JOB)
+        .bind(job.id.to_string())
+        .bind(job.state.name())
+        .bind(job.finished_at.map(Timestamp::as_microsecond))
+        .bind(job.expires_at.map(Timestamp::as_microsecond))
+        .bind(details_text(job)?)
+        .bind(i64::from(frees_key))
+        .execute(&mut **transaction)
+        .await?;
+    Ok(updated.rows_affected() > 0)
+}
+
+fn details_text(job: &Job) -> Result<String, StoreError> {
+    serde_json::to_string(&job.details).map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+fn job_of_row(row: &AnyRow) -> Result<Job, StoreError> {
+    let damaged = |what: &dyn std::fmt::Display| StoreError::Damaged(what.to_string());
+    let time = |microseconds: i64| Timestamp::from_microsecond(microseconds).map_err(|error| damaged(&error));
+    let id: String = row.try_get("id")?;
+    let state: String = row.try_get("state")?;
+    let details: String = row.try_get("details")?;
+    let details: Details = serde_json::from_str(&details).map_err(|error| damaged(&format!("job {id}: {error}")))?;
+    Ok(Job {
+        id: parse_id(&id)?,
+        name: row.try_get("name")?,
+        state: state.parse().map_err(|error| damaged(&format!("job {id}: state {state:?}: {error}")))?,
+        created_at: time(row.try_get("created_at")?)?,
+        finished_at: row.try_get::<Option<i64>, _>("finished_at")?.map(time).transpose()?,
+        expires_at: row.try_get::<Option<i64>, _>("expires_at")?.map(time).transpose()?,
+        details,
+    })
+}
+
+/// What can be read of a job whose details are damaged.
+fn undamaged_part(row: &AnyRow) -> Option<Job> {
+    Some(Job {
+        id: row.try_get::<String, _>("id").ok()?.parse().ok()?,
+        name: row.try_get("name").ok()?,
+        state: row.try_get::<String, _>("state").ok()?.parse().ok()?,
+        created_at: Timestamp::from_microsecond(row.try_get("created_at").ok()?).ok()?,
+        finished_at: None,
+        expires_at: None,
+        details: Details::default(),
+    })
+}
+
+fn warn_of_damage(error: &StoreError) {
+    tracing::warn!(%error, "passed over");
+}
+
+fn parse_id(id: &str) -> Result<JobId, StoreError> {
+    id.parse().map_err(|error| StoreError::Damaged(format!("job id {id:?}: {error}")))
+}

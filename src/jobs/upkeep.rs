@@ -1,0 +1,63 @@
+//! What is done in the background: ends that could not be recorded, expiry, the results directory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::interval;
+
+use super::context::Context;
+use super::failure::FailureKind;
+use super::finish::record_end;
+use super::model::now;
+use super::publish::{publish_missing, remove_published, sweep_results_dir};
+use super::store::StoreError;
+
+/// How often jobs are looked through for what has expired or could not be recorded.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Ends the jobs that an earlier process was receiving.
+pub(super) async fn end_left_behind(context: &Context) -> Result<(), StoreError> {
+    let reason = "the server stopped before the upload was complete; nothing was counted: send it again";
+    let failure = FailureKind::ServerStopped.because(reason);
+    let left_behind = context.store.fail_receiving(&failure, context.config.keep_finished).await?;
+    if left_behind > 0 {
+        tracing::warn!(jobs = left_behind, "jobs were being received when the server stopped; they have failed");
+    }
+    Ok(())
+}
+
+/// Puts the results directory in order, then sweeps until the server stops.
+pub(super) async fn run_upkeep(context: Arc<Context>) {
+    sweep_results_dir(&context).await;
+    publish_missing(&context).await;
+    let mut sweeps = interval(SWEEP_INTERVAL);
+    loop {
+        tokio::select! {
+            () = context.stopping.cancelled() => return,
+            _ = sweeps.tick() => {}
+        }
+        for live in context.live_jobs() {
+            if let Some(job) = live.take_unrecorded() {
+                // It has been logged.
+                drop(record_end(&context, &live, job).await);
+            }
+        }
+        if let Err(error) = expire(&context).await {
+            tracing::error!(%error, "expired jobs could not be removed");
+        }
+    }
+}
+
+/// Removes what has expired.
+pub(super) async fn expire(context: &Context) -> Result<(), StoreError> {
+    loop {
+        let expired = context.store.expire(now()).await?;
+        if expired.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(jobs = expired.len(), "expired jobs were removed");
+        for id in expired {
+            remove_published(context, id).await;
+        }
+    }
+}
