@@ -69,6 +69,11 @@ pub(super) struct Arguments {
         value_parser = value_parser!(i64).range(1..=MAX_SECONDS), help_heading = "Storage")]
     keep_finished_seconds: i64,
 
+    /// How long an open job is kept while no file of it is received
+    #[arg(long, env = "ADTALLY_KEEP_OPEN_SECONDS", value_name = "SECONDS", default_value_t = 24 * 3600,
+        value_parser = value_parser!(i64).range(1..=MAX_SECONDS), help_heading = "Storage")]
+    keep_open_seconds: i64,
+
     /// Most bytes of an upload, as they are sent
     #[arg(long, env = "ADTALLY_MAX_UPLOAD_BYTES", value_name = "BYTES", default_value_t = 64 << 30,
         value_parser = value_parser!(u64).range(1..=MAX_BYTES), help_heading = "Limits")]
@@ -101,6 +106,16 @@ pub(super) struct Arguments {
     #[arg(long, env = "ADTALLY_MAX_FORM_PARTS", value_name = "N", default_value_t = 64,
         value_parser = super::parse_count, help_heading = "Limits")]
     max_form_parts: usize,
+
+    /// Most files of an open job
+    #[arg(long, env = "ADTALLY_MAX_FILES", value_name = "N", default_value_t = 1000,
+        value_parser = super::parse_count, help_heading = "Limits")]
+    max_files: usize,
+
+    /// Most open jobs at once; more are refused with 503
+    #[arg(long, env = "ADTALLY_MAX_OPEN_JOBS", value_name = "N", default_value_t = 1000,
+        value_parser = value_parser!(u64).range(1..), help_heading = "Limits")]
+    max_open_jobs: u64,
 
     /// Most uploads at once; more are refused with 503
     #[arg(long, env = "ADTALLY_MAX_CONCURRENT_UPLOADS", value_name = "N", default_value_t = 256,
@@ -269,6 +284,9 @@ fn jobs_config(arguments: &Arguments) -> JobsConfig {
         max_text_bytes: arguments.max_text_bytes,
         max_decompression_ratio: arguments.max_decompression_ratio,
         keep_finished: SignedDuration::from_secs(arguments.keep_finished_seconds),
+        keep_open: SignedDuration::from_secs(arguments.keep_open_seconds),
+        max_open_jobs: arguments.max_open_jobs,
+        max_files: arguments.max_files,
     }
 }
 

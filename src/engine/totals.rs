@@ -9,7 +9,7 @@
 
 use super::key::{Key, MAX_SHORT_ID_BYTES, Seed, word_to_index};
 use super::number::{Money, Spend};
-use super::row::Row;
+use super::row::{MAX_CAMPAIGN_ID_BYTES, Row};
 
 /// Addends below 2^32 go to the lanes. After so many of them the lanes are emptied, long before they could overflow.
 const MAX_LANE_ADDENDS: u64 = 1 << 31;
@@ -32,8 +32,8 @@ pub(crate) struct Lanes(pub(crate) [u64; 4]);
 
 impl Lanes {
     /// True when lanes can have come from so many addends.
-    pub(crate) fn are_possible(self, addends: u64) -> bool {
-        addends <= MAX_LANE_ADDENDS && self.0.iter().all(|lane| *lane <= addends << 32)
+    fn are_possible(self, addends: u64) -> bool {
+        self.0.iter().all(|lane| *lane <= addends << 32)
     }
 
     /// Adds to each lane; see [`Totals::reserve_lane_addends`].
@@ -255,11 +255,6 @@ impl Totals {
         }
     }
 
-    /// Notes that a total has been too large before these were restored.
-    pub(crate) fn mark_overflowed(&mut self) {
-        self.overflowed = true;
-    }
-
     /// Campaigns in the table.
     pub(crate) fn len(&self) -> usize {
         self.entries.len() - 1
@@ -299,7 +294,7 @@ impl Totals {
         }
     }
 
-    /// The index of an id's campaign, new if need be. The id has at most [`super::row::MAX_CAMPAIGN_ID_BYTES`].
+    /// The index of an id's campaign, new if need be. The id has at most [`MAX_CAMPAIGN_ID_BYTES`].
     pub(crate) fn intern(&mut self, id: &[u8]) -> Result<usize, TableFull> {
         let (key, hash, found) = self.locate(id);
         if let Some(index) = found {
@@ -421,9 +416,35 @@ impl Totals {
         Ok(())
     }
 
+    /// Prepares an empty table for [`Self::restore_raw`].
+    ///
+    /// # Errors
+    /// When the lanes of no table hold so many additions.
+    pub(crate) fn prepare_restore(&mut self, lane_addends: u64, overflowed: bool) -> Result<(), &'static str> {
+        if lane_addends > MAX_LANE_ADDENDS {
+            return Err("there are too many addends");
+        }
+        self.lane_addends = lane_addends;
+        self.overflowed = overflowed;
+        Ok(())
+    }
+
     /// Puts a campaign back as [`Self::raw`] gave it.
-    pub(crate) fn restore_raw(&mut self, id: &[u8], lanes: [u64; 4], wide: Wide) -> Result<(), TableFull> {
-        let index = self.intern(id)?;
+    ///
+    /// # Errors
+    /// When no lanes of so many additions can have given this, the id is none, the campaign is there already, or the table is full.
+    pub(crate) fn restore_raw(&mut self, id: &[u8], lanes: [u64; 4], wide: Wide) -> Result<(), &'static str> {
+        if !Lanes(lanes).are_possible(self.lane_addends) {
+            return Err("a campaign has totals beyond its rows");
+        }
+        if id.is_empty() || id.len() > MAX_CAMPAIGN_ID_BYTES || std::str::from_utf8(id).is_err() {
+            return Err("there is a campaign id that is none");
+        }
+        let campaigns = self.len();
+        let index = self.intern(id).map_err(|TableFull| "there are too many campaigns")?;
+        if self.len() == campaigns {
+            return Err("a campaign is there twice");
+        }
         self.entries[index].lanes = Lanes(lanes);
         if wide != [0; 4] {
             self.add_wide(index, wide);
@@ -431,14 +452,12 @@ impl Totals {
         Ok(())
     }
 
-    /// Every campaign as it is kept: id, lanes, wide sums.
-    pub(crate) fn raw(&self) -> impl ExactSizeIterator<Item = (&[u8], [u64; 4], Wide)> {
-        (1..self.entries.len()).map(|index| {
-            (self.id(index), self.entries[index].lanes.0, self.wide.get(index).copied().unwrap_or_default())
-        })
+    /// The campaign at an index from 1 to [`Self::len`] as it is kept: id, lanes, wide sums.
+    pub(crate) fn raw(&self, index: usize) -> (&[u8], [u64; 4], Wide) {
+        (self.id(index), self.entries[index].lanes.0, self.wide.get(index).copied().unwrap_or_default())
     }
 
-    /// How many additions the lanes hold, to be given back to [`Self::reserve_lane_addends`].
+    /// How many additions the lanes hold, to be given back to [`Self::prepare_restore`].
     pub(crate) fn lane_addends(&self) -> u64 {
         self.lane_addends
     }

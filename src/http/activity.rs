@@ -2,7 +2,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ pub(super) struct Activity {
     in_flight: watch::Sender<usize>,
     is_http2: AtomicBool,
     is_write_blocked: AtomicBool,
+    written_bytes: AtomicU64,
 }
 
 impl Activity {
@@ -36,12 +37,13 @@ impl Activity {
         self.is_http2.load(Ordering::Relaxed)
     }
 
-    /// Records whether bytes wait because the peer does not read.
-    pub(super) fn set_write_blocked(&self, is_blocked: bool) {
-        self.is_write_blocked.store(is_blocked, Ordering::Relaxed);
+    /// Records a write: how many bytes the peer's side took, or that they wait because it does not read.
+    pub(super) fn note_write(&self, written_bytes: Option<usize>) {
+        self.is_write_blocked.store(written_bytes.is_none(), Ordering::Relaxed);
+        self.written_bytes.fetch_add(written_bytes.unwrap_or(0) as u64, Ordering::Relaxed);
     }
 
-    /// Waits until no request has been in flight for this period, and no bytes wait to be sent.
+    /// Waits until no request has been in flight for this period, and either no bytes wait to be sent or none was taken meanwhile.
     pub(super) async fn idle(&self, period: Duration) {
         let mut in_flight = self.in_flight.subscribe();
         loop {
@@ -49,8 +51,11 @@ impl Activity {
             if in_flight.wait_for(|requests| *requests == 0).await.is_err() {
                 return;
             }
+            let written_bytes = self.written_bytes.load(Ordering::Relaxed);
             let is_quiet = timeout(period, in_flight.changed()).await.is_err();
-            if is_quiet && !self.is_write_blocked.load(Ordering::Relaxed) {
+            let takes_bytes = self.is_write_blocked.load(Ordering::Relaxed)
+                && self.written_bytes.load(Ordering::Relaxed) != written_bytes;
+            if is_quiet && !takes_bytes {
                 return;
             }
         }

@@ -18,7 +18,7 @@ use futures_util::{Stream, StreamExt as _};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::runtime::Handle;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use crate::jobs::{Failure, FailureKind, Stopped};
 
@@ -37,8 +37,10 @@ pub(super) struct UploadBody {
     limits: BodyLimits,
     received_bytes: u64,
     stopped: Stopped,
-    /// Running while the sender is silent.
-    silence: Option<Pin<Box<Sleep>>>,
+    /// When the sender has been silent for too long. None while something has come since the last look.
+    deadline: Option<Instant>,
+    /// One timer for the whole body, set anew only when it goes off before the deadline.
+    timer: Pin<Box<Sleep>>,
     trailers: HeaderMap,
     end: EndMark,
     has_ended: bool,
@@ -62,7 +64,8 @@ impl UploadBody {
             limits,
             received_bytes: 0,
             stopped,
-            silence: None,
+            deadline: None,
+            timer: Box::pin(sleep(limits.idle_timeout)),
             trailers: HeaderMap::new(),
             end,
             has_ended: false,
@@ -121,7 +124,7 @@ impl Stream for UploadBody {
         }
         // Before the clock: time during which nobody asked for bytes is not the sender's.
         while let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
-            this.silence = None;
+            this.deadline = None;
             match frame {
                 Some(Ok(frame)) => {
                     if let Some(item) = this.take_frame(frame) {
@@ -140,8 +143,12 @@ impl Stream for UploadBody {
             }
         }
         let idle_timeout = this.limits.idle_timeout;
-        let silence = this.silence.get_or_insert_with(|| Box::pin(sleep(idle_timeout)));
-        if silence.as_mut().poll(context).is_ready() {
+        let deadline = *this.deadline.get_or_insert_with(|| Instant::now() + idle_timeout);
+        while this.timer.as_mut().poll(context).is_ready() {
+            if Instant::now() < deadline {
+                this.timer.as_mut().reset(deadline);
+                continue;
+            }
             this.has_ended = true;
             let detail = format!(
                 "nothing came for {} seconds after {} bytes; the limit is idle_timeout_seconds",
@@ -157,9 +164,9 @@ impl Stream for UploadBody {
 /// Bytes of a form that have been handed to its reader since that last had something to show. The reader keeps them until it
 /// has, so there must not be many.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Unshown(Arc<AtomicU64>);
+pub(super) struct UnparsedBytes(Arc<AtomicU64>);
 
-impl Unshown {
+impl UnparsedBytes {
     /// The reader has shown something.
     pub(super) fn clear(&self) {
         self.0.store(0, Ordering::Relaxed);
@@ -167,7 +174,7 @@ impl Unshown {
 }
 
 /// The most bytes of a form between two of its parts, headers of parts included, and before the first.
-pub(super) const MAX_UNSHOWN_BYTES: u64 = 1024 * 1024;
+pub(super) const MAX_UNPARSED_BYTES: u64 = 1024 * 1024;
 
 /// The body of an upload that is a form. The form's reader has one of these, and leaves what follows the form to another.
 #[derive(Clone)]
@@ -190,13 +197,13 @@ impl Stream for FormBody {
 /// The body of an upload that is a form, for the form's reader.
 pub(super) fn form_source(
     body: FormBody,
-    unshown: Unshown,
+    unparsed: UnparsedBytes,
 ) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'static {
     body.map(move |piece| {
         let piece = piece?;
-        let unshown_bytes = unshown.0.fetch_add(piece.len() as u64, Ordering::Relaxed);
-        if unshown_bytes > MAX_UNSHOWN_BYTES {
-            let detail = format!("no part of the form begins or goes on within {MAX_UNSHOWN_BYTES} bytes");
+        let unparsed_bytes = unparsed.0.fetch_add(piece.len() as u64, Ordering::Relaxed);
+        if unparsed_bytes > MAX_UNPARSED_BYTES {
+            let detail = format!("no part of the form begins or goes on within {MAX_UNPARSED_BYTES} bytes");
             return Err(FailureKind::MalformedForm.because(detail));
         }
         Ok(piece)

@@ -40,8 +40,12 @@ impl<S> DetectionStream<S> {
     }
 
     /// Takes note of the result of a write.
-    fn note_write<T>(&self, written: Poll<T>) -> Poll<T> {
-        self.activity.set_write_blocked(written.is_pending());
+    fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.activity.note_write(match &written {
+            Poll::Ready(Ok(bytes)) => Some(*bytes),
+            Poll::Ready(Err(_)) => Some(0),
+            Poll::Pending => None,
+        });
         written
     }
 }

@@ -38,7 +38,7 @@ use body::{LingerLimits, linger};
 use log::{X_REQUEST_ID, log_request, sanitize_request_id, tag_route};
 use options::allow_identity;
 use problem::{Kind, Problem};
-use routes::{events, jobs, results, service, uploads};
+use routes::{events, files, jobs, results, service, uploads};
 
 /// So much of a refused body is read at least, however small uploads have to be: a sender needs that to read the answer.
 const MIN_LINGER_BYTES: u64 = 1024 * 1024;
@@ -69,6 +69,9 @@ pub fn router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) ->
         .route("/v1/jobs/", get(jobs::list).put(uploads::put_unnamed).post(uploads::post))
         .route("/v1/jobs/{job}", get(jobs::get).put(uploads::put_named).delete(jobs::delete))
         .route("/v1/jobs/{job}/cancel", post(jobs::cancel))
+        .route("/v1/jobs/{job}/complete", post(jobs::complete))
+        .route("/v1/jobs/{job}/files", get(files::list))
+        .route("/v1/jobs/{job}/files/{file}", get(files::get).put(files::put).delete(files::delete))
         .route("/v1/jobs/{job}/events", get(events::get))
         .route("/v1/jobs/{job}/results/{file}", get(results::get))
         .fallback(not_found)

@@ -45,6 +45,12 @@ impl<'a> Query<'a> {
         Ok(Self(pairs))
     }
 
+    /// The same, apart from the address.
+    pub(super) fn into_owned(self) -> Query<'static> {
+        let owned = |text: Cow<'a, str>| Cow::Owned(text.into_owned());
+        Query(self.0.into_iter().map(|(name, value)| (owned(name), owned(value))).collect())
+    }
+
     pub(super) fn text(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_ref())
     }
@@ -65,9 +71,20 @@ fn invalid_header(name: &HeaderName, reason: impl std::fmt::Display) -> Problem 
 /// The options of a new job.
 pub(super) const JOB_OPTIONS: [&str; 4] = ["delimiter", "has_header", "encoding", "top"];
 
+/// The options of a file of an open job.
+pub(super) const FILE_OPTIONS: [&str; 3] = ["delimiter", "has_header", "encoding"];
+
 /// Reads the options of a new job. A parameter wins over the content type.
 pub(super) fn job_options(query: &Query<'_>, content_type: Option<&Mime>) -> Result<JobOptions, Problem> {
-    let mut options = JobOptions::default();
+    file_options(query, content_type, JobOptions::default())
+}
+
+/// Reads the options of a file, which are those of its job unless it has others. A parameter wins over the content type.
+pub(super) fn file_options(
+    query: &Query<'_>,
+    content_type: Option<&Mime>,
+    mut options: JobOptions,
+) -> Result<JobOptions, Problem> {
     // RFC 4180, 3: the type's parameters.
     if let Some(content_type) = content_type {
         if let Some(charset) = content_type.get_param("charset") {
@@ -111,6 +128,8 @@ pub(super) enum Media {
     File(Option<Mime>),
     /// A form, perhaps with files.
     Form,
+    /// A JSON document.
+    Json,
 }
 
 /// Media types under which CSV files, also compressed ones, are sent.
@@ -142,6 +161,9 @@ pub(super) fn media(headers: &HeaderMap) -> Result<Media, Problem> {
             Some(_) => Ok(Media::Form),
             None => Err(invalid_header(&CONTENT_TYPE, "a form has a boundary")),
         };
+    }
+    if mime.essence_str() == "application/json" {
+        return Ok(Media::Json);
     }
     if mime.type_() == mime::TEXT || FILE_TYPES.contains(&mime.essence_str()) {
         return Ok(Media::File(Some(mime)));
@@ -209,38 +231,45 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
 
 /// Digests of a body, as RFC 9530 writes them. Whatever is not SHA-256 is passed over, as it allows.
 pub(super) struct Digests {
-    expected: Vec<Sha256Digest>,
-    /// There may be more behind the last byte.
-    announced: bool,
+    expected: Option<Sha256Digest>,
+    /// Fields that follow the last byte.
+    announced: Vec<HeaderName>,
 }
 
 impl Digests {
     /// Reads the digests ahead of a body. That of the representation and that of the content are the same for a whole
     /// file in a request.
     pub(super) fn read(headers: &HeaderMap) -> Result<Self, Problem> {
-        let announced = headers
+        let names: Vec<_> = headers
             .get_all(TRAILER)
             .iter()
             .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
             .map(<[u8]>::trim_ascii)
-            .any(|name| [CONTENT_DIGEST, REPR_DIGEST].iter().any(|field| name.eq_ignore_ascii_case(field.as_ref())));
-        Ok(Self { expected: read_digests(headers)?, announced })
+            .collect();
+        let is_announced = |field: &HeaderName| names.iter().any(|name| name.eq_ignore_ascii_case(field.as_ref()));
+        let announced = [CONTENT_DIGEST, REPR_DIGEST].into_iter().filter(is_announced).collect();
+        let mut expected = read_digests(headers)?;
+        expected.dedup();
+        if expected.len() > 1 {
+            return Err(invalid_header(&REPR_DIGEST, "a whole file has one SHA-256, and the fields name two"));
+        }
+        Ok(Self { expected: expected.first().copied(), announced })
     }
 
     /// True when the digest of the body has to be computed.
     pub(super) fn are_wanted(&self) -> bool {
-        self.announced || !self.expected.is_empty()
+        !self.announced.is_empty() || self.expected.is_some()
     }
 
     /// The digest that the body has to have, as far as it is known ahead of it.
     pub(super) fn expected(&self) -> Option<Sha256Digest> {
-        self.expected.first().copied()
+        self.expected
     }
 
     /// Checks a body that has come to its end.
     pub(super) fn check(&self, trailers: &HeaderMap, actual: Option<Sha256Digest>) -> Result<(), DigestFault> {
         let trailing = read_digests(trailers).map_err(DigestFault::Invalid)?;
-        if self.announced && ![CONTENT_DIGEST, REPR_DIGEST].iter().any(|field| trailers.contains_key(field)) {
+        if !self.announced.iter().all(|field| trailers.contains_key(field)) {
             return Err(DigestFault::Missing);
         }
         let mut expected = self.expected.iter().chain(&trailing).peekable();

@@ -50,6 +50,16 @@ pub(super) enum Kind {
     NotFound,
     JobNotFound,
     ResultNotFound,
+    FileNotFound,
+    FileComplete,
+    FileBeingReceived,
+    TooManyFiles,
+    JobClosesItself,
+    JobFinishing,
+    FilesIncomplete,
+    NoFiles,
+    TooManyOpenJobs,
+    InvalidBody,
     MethodNotAllowed,
     NotAcceptable,
     JobNotFinished,
@@ -80,6 +90,16 @@ impl Kind {
             Self::NotFound => ("not_found", S::NOT_FOUND, "There is nothing at this address"),
             Self::JobNotFound => ("job_not_found", S::NOT_FOUND, "There is no such job"),
             Self::ResultNotFound => ("result_not_found", S::NOT_FOUND, "The job has no such result"),
+            Self::FileNotFound => ("file_not_found", S::NOT_FOUND, "The job has no such file"),
+            Self::FileComplete => ("file_complete", S::CONFLICT, "Another file has this name"),
+            Self::FileBeingReceived => ("file_being_received", S::CONFLICT, "The file is being received already"),
+            Self::TooManyFiles => ("too_many_files", S::PAYLOAD_TOO_LARGE, "The job has too many files"),
+            Self::JobClosesItself => ("job_closes_itself", S::CONFLICT, "The job takes no further files"),
+            Self::JobFinishing => ("job_finishing", S::LOCKED, "The results are being made"),
+            Self::FilesIncomplete => ("files_incomplete", S::CONFLICT, "Not all files are complete"),
+            Self::NoFiles => ("no_files", S::CONFLICT, "The job has no file"),
+            Self::TooManyOpenJobs => ("too_many_open_jobs", S::SERVICE_UNAVAILABLE, "Too many open jobs"),
+            Self::InvalidBody => ("invalid_body", S::BAD_REQUEST, "The body cannot be understood"),
             Self::MethodNotAllowed => ("method_not_allowed", S::METHOD_NOT_ALLOWED, "Not with this method"),
             Self::NotAcceptable => ("not_acceptable", S::NOT_ACCEPTABLE, "Not to be had in this form"),
             Self::JobNotFinished => ("job_not_finished", S::CONFLICT, "The job has no results"),
@@ -132,6 +152,7 @@ fn describe_failure(kind: FailureKind) -> (StatusCode, &'static str) {
         F::FormTooLarge => (S::PAYLOAD_TOO_LARGE, "The form has too many parts"),
         F::InvalidName => (S::BAD_REQUEST, "This cannot be a name"),
         F::UploadCancelled => (S::CONFLICT, "The job was cancelled"),
+        F::FileDeleted => (S::CONFLICT, "The file was deleted"),
         F::ServerStopped => (S::SERVICE_UNAVAILABLE, "The server was stopped"),
         F::StorageFull => (S::INSUFFICIENT_STORAGE, "There is no room for the results"),
         F::StoreUnavailable => (S::SERVICE_UNAVAILABLE, "The store does not answer"),
@@ -244,6 +265,24 @@ impl From<JobError> for Problem {
             JobError::NotSucceeded { job } => Self::new(Kind::JobNotFinished, detail).with_job(job.id),
             JobError::Ended { id, .. } => Self::new(Kind::JobEnded, detail).with_job(id),
             JobError::Failed { id, failure } => Self::from(failure).with_job(id),
+            JobError::FileNotFound { id, .. } => Self::new(Kind::FileNotFound, detail).with_job(id),
+            JobError::FileFailed { id, failure } => Self::from(failure).with_job(id),
+            JobError::FileComplete { id, .. } => Self::new(Kind::FileComplete, detail).with_job(id),
+            JobError::FileBeingReceived { id, .. } => {
+                Self::new(Kind::FileBeingReceived, detail).with_job(id).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
+            }
+            JobError::TooManyFiles { id, max_files } => {
+                Self::new(Kind::TooManyFiles, detail).with_job(id).with_limit("max_files", max_files as u64)
+            }
+            JobError::ClosesItself(id) => Self::new(Kind::JobClosesItself, detail).with_job(id),
+            JobError::Finishing(id) => {
+                Self::new(Kind::JobFinishing, detail).with_job(id).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
+            }
+            JobError::FilesIncomplete { id, .. } => Self::new(Kind::FilesIncomplete, detail).with_job(id),
+            JobError::NoFiles(id) => Self::new(Kind::NoFiles, detail).with_job(id),
+            JobError::TooManyOpenJobs { max_open_jobs } => {
+                Self::new(Kind::TooManyOpenJobs, detail).with_limit("max_open_jobs", max_open_jobs)
+            }
             JobError::TooManyUploads { max_concurrent_uploads } => Self::new(Kind::TooManyUploads, detail)
                 .with_limit("max_concurrent_uploads", max_concurrent_uploads as u64),
             JobError::Draining => Self::new(Kind::Draining, detail),

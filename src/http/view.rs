@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
 use super::problem::Document;
 use crate::engine::report::Stats;
-use crate::jobs::{Job, JobFile, JobId, JobOptions, Leader, Progress, State};
+use crate::jobs::{FileState, Job, JobFile, JobId, JobOptions, Leader, Progress, State};
 
 #[derive(Serialize)]
 pub(super) struct JobView<'a> {
@@ -19,7 +20,7 @@ pub(super) struct JobView<'a> {
     expires_at: Option<Timestamp>,
     options: &'a JobOptions,
     progress: &'a Progress,
-    files: &'a [JobFile],
+    files: Vec<FileView<'a>>,
     stats: Option<&'a Stats>,
     #[serde(skip_serializing_if = "Option::is_none")]
     top_ctr: Option<&'a [Leader]>,
@@ -52,7 +53,7 @@ impl<'a> JobView<'a> {
             expires_at: job.expires_at,
             options: &details.options,
             progress: &details.progress,
-            files: &details.files,
+            files: details.files.iter().map(|file| FileView::new(file, job.id)).collect(),
             stats: details.stats.as_ref(),
             top_ctr: Some(&details.top_ctr),
             top_cpa: Some(&details.top_cpa),
@@ -65,6 +66,50 @@ impl<'a> JobView<'a> {
     pub(super) fn summary(job: &'a Job) -> Self {
         Self { top_ctr: None, top_cpa: None, ..Self::new(job) }
     }
+}
+
+/// A file as it is shown.
+#[derive(Serialize)]
+pub(super) struct FileView<'a> {
+    name: &'a str,
+    state: FileState,
+    offset: u64,
+    length: Option<u64>,
+    rows_read: u64,
+    rows_skipped: u64,
+    crc64nvme: Option<&'a str>,
+    error: Option<Document<'a>>,
+    links: FileLinks,
+}
+
+#[derive(Serialize)]
+struct FileLinks {
+    #[serde(rename = "self")]
+    file: String,
+}
+
+impl<'a> FileView<'a> {
+    pub(super) fn new(file: &'a JobFile, job: JobId) -> Self {
+        Self {
+            name: &file.name,
+            state: file.state,
+            offset: file.offset,
+            length: file.length,
+            rows_read: file.rows_read,
+            rows_skipped: file.rows_skipped,
+            crc64nvme: file.crc64nvme.as_deref(),
+            error: file.error.as_ref().map(Document::from),
+            links: FileLinks { file: file_path(job, &file.name) },
+        }
+    }
+}
+
+/// What of a path segment has to be escaped (RFC 3986, 3.3).
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Where a file of a job is found.
+pub(super) fn file_path(job: JobId, name: &str) -> String {
+    format!("{}/files/{}", path(job), utf8_percent_encode(name, SEGMENT))
 }
 
 /// Where a job is found.

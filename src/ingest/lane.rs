@@ -8,7 +8,7 @@
 use std::future::pending;
 use std::num::NonZeroUsize;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +20,6 @@ use tokio::time::{Instant, sleep};
 
 use super::BLOCK_BYTES;
 use super::pipeline::{ContentError, Pipeline};
-use crate::engine::Aggregate;
 
 /// The most pieces in a batch. Senders that cut their data to shreds cost a piece of bookkeeping for each.
 const MAX_BATCH_PIECES: usize = 1024;
@@ -64,14 +63,23 @@ impl Workers {
         Ok(self.spawn(work).await?)
     }
 
-    fn read(&self, mut pipeline: Box<Pipeline>, batch: Batch, observer: &Arc<impl LaneObserver>) -> Reading {
-        let observer = Arc::clone(observer);
+    fn read(&self, pipeline: &SharedPipeline, mut batch: Batch, observer: &Arc<impl LaneObserver>) -> Reading {
+        let (pipeline, observer) = (Arc::clone(pipeline), Arc::clone(observer));
         self.spawn(move || {
-            for piece in batch.pieces {
-                pipeline.push(&piece)?;
-            }
-            observer.advanced(pipeline.bytes_received(), pipeline.so_far());
-            Ok(pipeline)
+            let progress = {
+                let mut pipeline = pipeline.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(pipeline) = &mut *pipeline else {
+                    // The upload is over.
+                    return Ok(Batch::default());
+                };
+                for piece in batch.pieces.drain(..) {
+                    pipeline.push(&piece)?;
+                }
+                FileProgress::of(pipeline)
+            };
+            observer.advanced(progress);
+            batch.bytes = 0;
+            Ok(batch)
         })
     }
 }
@@ -90,10 +98,40 @@ impl Drop for Pool {
 #[error("internal error while reading the data")]
 pub struct WorkerPanicked(#[from] JoinError);
 
+/// A pipeline that others may look at between two batches. Its owner takes it out at the end.
+pub type SharedPipeline = Arc<Mutex<Option<Pipeline>>>;
+
+/// How far an upload has been read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FileProgress {
+    /// Bytes as they were sent.
+    pub bytes_received: u64,
+    /// Data records.
+    pub rows_read: u64,
+    /// Those that did not count.
+    pub rows_skipped: u64,
+    /// Campaigns with at least one row that counted.
+    pub unique_campaigns: u64,
+}
+
+impl FileProgress {
+    /// Where a pipeline stands.
+    #[must_use]
+    pub fn of(pipeline: &Pipeline) -> Self {
+        let so_far = pipeline.so_far();
+        Self {
+            bytes_received: pipeline.bytes_received(),
+            rows_read: so_far.counters().rows_read,
+            rows_skipped: so_far.counters().rows_skipped(),
+            unique_campaigns: so_far.unique_campaigns() as u64,
+        }
+    }
+}
+
 /// Learns, on the worker's thread, of what has been read so far.
 pub trait LaneObserver: Send + Sync + 'static {
-    /// A batch has been read.
-    fn advanced(&self, bytes_received: u64, so_far: &Aggregate);
+    /// A batch has been read. The pipeline is not locked.
+    fn advanced(&self, progress: FileProgress);
 }
 
 /// Why an upload was not read to its end.
@@ -110,57 +148,59 @@ pub enum LaneError<E> {
     Worker(#[from] WorkerPanicked),
 }
 
-type Reading = JoinHandle<Result<Box<Pipeline>, ContentError>>;
+/// Gives the batch back, empty, for the next pieces.
+type Reading = JoinHandle<Result<Batch, ContentError>>;
 
-/// Reads everything that comes into the pipeline. When this future is dropped, a batch that is being read is read to its
-/// end and forgotten.
+/// Reads everything that comes into the pipeline. When this future is dropped, a batch that is being read is read to its end.
 ///
 /// # Errors
-/// When the source fails, or the contents cannot be used.
+/// When the source fails, or the contents cannot be used. What came before a failure of the source has been read.
 pub async fn receive<E>(
     source: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
-    pipeline: Box<Pipeline>,
+    pipeline: &SharedPipeline,
     workers: &Workers,
     observer: &Arc<impl LaneObserver>,
-) -> Result<Box<Pipeline>, LaneError<E>> {
-    let mut idle = Some(pipeline);
+) -> Result<(), LaneError<E>> {
     let mut reading: Option<Reading> = None;
     let mut batch = Batch::default();
+    let mut spare = Batch::default();
     let mut overdue = pin!(sleep(MAX_BATCH_AGE));
     let mut is_overdue = false;
-    let mut has_ended = false;
+    let mut end: Option<Result<(), E>> = None;
     loop {
-        if (batch.is_full() || is_overdue || has_ended)
-            && let Some(pipeline) = idle.take()
-        {
-            if batch.pieces.is_empty() && has_ended {
-                return Ok(pipeline);
+        if reading.is_none() && (batch.is_full() || is_overdue || end.is_some()) {
+            if batch.pieces.is_empty()
+                && let Some(end) = end
+            {
+                return end.map_err(LaneError::Source);
             }
             is_overdue = false;
-            reading = Some(workers.read(pipeline, std::mem::take(&mut batch), observer));
+            let next = std::mem::replace(&mut batch, std::mem::take(&mut spare));
+            reading = Some(workers.read(pipeline, next, observer));
             continue;
         }
         tokio::select! {
             biased;
             read = finish(&mut reading), if reading.is_some() => {
                 reading = None;
-                idle = Some(read.map_err(WorkerPanicked)??);
+                spare = read.map_err(WorkerPanicked)??;
             }
-            piece = source.next(), if !batch.is_full() && !has_ended => match piece {
-                Some(piece) => {
+            piece = source.next(), if !batch.is_full() && end.is_none() => match piece {
+                Some(Ok(piece)) => {
                     if batch.pieces.is_empty() {
                         overdue.as_mut().reset(Instant::now() + MAX_BATCH_AGE);
                     }
-                    batch.add(piece.map_err(LaneError::Source)?);
+                    batch.add(piece);
                 }
-                None => has_ended = true,
+                Some(Err(error)) => end = Some(Err(error)),
+                None => end = Some(Ok(())),
             },
-            () = &mut overdue, if idle.is_some() && !batch.pieces.is_empty() => is_overdue = true,
+            () = &mut overdue, if reading.is_none() && !batch.pieces.is_empty() => is_overdue = true,
         }
     }
 }
 
-async fn finish(reading: &mut Option<Reading>) -> Result<Result<Box<Pipeline>, ContentError>, JoinError> {
+async fn finish(reading: &mut Option<Reading>) -> Result<Result<Batch, ContentError>, JoinError> {
     match reading {
         Some(reading) => reading.await,
         None => pending().await,

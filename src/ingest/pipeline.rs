@@ -1,13 +1,14 @@
 //! One upload from the bytes that were sent to the engine: digest, decompression, charset, tally.
 
+use crc_fast::CrcAlgorithm;
 use encoding_rs::{Encoding, UTF_8};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::charset::TextDecoder;
 use super::decompress::{Coding, DecompressError, Decompressor};
-use super::saved::{RestorePipelineError, SavedInput, SavedPipeline, State, restore_digest, save_digest};
-use crate::engine::{Aggregate, Fatal, Tally, TallyOptions};
+use super::saved::{SavedInput, SavedPipeline, State, restore_digest, save_digest};
+use crate::engine::{Aggregate, Fatal, RestoreError, Tally, TallyOptions};
 
 /// Decompressed text is handed on in pieces of this size.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -88,6 +89,8 @@ pub struct Pipeline {
     tally: Tally,
     /// Of the bytes that have been read; a little behind `bytes_received` while a piece is being read.
     sha256: Option<Sha256>,
+    /// Of all bytes received; none behind a restored state, which does not have it.
+    crc64: Option<crc_fast::Digest>,
     bytes_received: u64,
     text_bytes: u64,
     max_text_bytes: u64,
@@ -131,6 +134,7 @@ impl Pipeline {
             decoder: TextDecoder::new(options.encoding),
             tally: Tally::new(options.tally),
             sha256: options.with_digest.then(Sha256::new),
+            crc64: Some(crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme)),
             bytes_received: 0,
             text_bytes: 0,
             max_text_bytes: options.max_text_bytes,
@@ -145,14 +149,14 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the bytes are not a whole, unchanged state of this version.
-    pub fn restore(bytes: &[u8], options: &PipelineOptions) -> Result<Self, RestorePipelineError> {
+    pub fn restore(bytes: &[u8], options: &PipelineOptions) -> Result<Self, RestoreError> {
         let state = State::open(bytes)?;
         let input = match state.input {
             SavedInput::Start(start) => Input::Start(start),
             SavedInput::Plain => Input::Plain,
             SavedInput::Between(coding) => {
                 let decompressor = Decompressor::behind_a_part(coding);
-                let decompressor = decompressor.map_err(|_| RestorePipelineError::Inconsistent("no decompressor"))?;
+                let decompressor = decompressor.map_err(|_| RestoreError::Inconsistent("no decompressor"))?;
                 Input::Compressed { decompressor: Box::new(decompressor), scratch: vec![0; SCRATCH_BYTES].into() }
             }
         };
@@ -161,6 +165,7 @@ impl Pipeline {
             decoder: TextDecoder::restore(state.decoder)?,
             tally: Tally::restore(&state.tally, options.tally.kernel)?,
             sha256: state.sha256.as_deref().map(restore_digest).transpose()?,
+            crc64: None,
             bytes_received: state.bytes_received,
             text_bytes: state.text_bytes,
             max_text_bytes: options.max_text_bytes,
@@ -224,6 +229,12 @@ impl Pipeline {
         self.bytes_received
     }
 
+    /// CRC-64/NVME (NVM Express, NVM Command Set Specification) of the bytes received so far, when all of them are known.
+    #[must_use]
+    pub fn crc64(&self) -> Option<u64> {
+        self.crc64.as_ref().map(crc_fast::Digest::finalize)
+    }
+
     /// What has been counted so far.
     #[must_use]
     pub fn so_far(&self) -> &Aggregate {
@@ -236,6 +247,9 @@ impl Pipeline {
     /// When the contents cannot be used. The pipeline is of no more use then.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), ContentError> {
         self.bytes_received += piece.len() as u64;
+        if let Some(crc64) = &mut self.crc64 {
+            crc64.update(piece);
+        }
         let Input::Start(start) = &mut self.input else {
             return self.read(piece);
         };

@@ -1,4 +1,4 @@
-//! What is known of a job while it is being received.
+//! What is shown of jobs that are being received. It lives in memory alone: losing it loses nothing.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -12,10 +12,10 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::failure::{Failure, FailureKind};
 use super::model::{Job, Leader};
-use crate::engine::{Aggregate, Metric};
-use crate::ingest::LaneObserver;
+use crate::engine::{Aggregate, Metric, combined_leaders};
+use crate::ingest::{FileProgress, LaneObserver, SharedPipeline};
 
-/// Those who wait for changes hear of progress this often at most.
+/// Those who wait for changes are told of progress this often at most.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The leaders are looked for this often at most.
@@ -24,29 +24,55 @@ const LEADERS_INTERVAL: Duration = Duration::from_secs(1);
 /// Looking for the leaders takes no more than one part in so many of an upload's time.
 const LEADERS_SHARE: u32 = 50;
 
-/// A job that is being received.
+/// A job that is being received by this process.
 pub(super) struct Live {
     latest: watch::Sender<Arc<Job>>,
-    /// On request.
+    /// Cancelled on request and with the server.
     cancelled: CancellationToken,
-    /// With the server.
+    /// Cancelled with the server.
     stopping: CancellationToken,
     started: Instant,
+    /// Files that are being received.
+    files: Mutex<Vec<Arc<LiveFile>>>,
     /// What complete files have counted.
     pub(super) counted: Mutex<Option<Aggregate>>,
-    /// Bytes of complete files.
-    complete_bytes: AtomicU64,
-    pace: Mutex<Pace>,
+    /// Milliseconds after the start at which progress is told again.
+    next_notice_millis: AtomicU64,
+    /// When the leaders are looked for again. Locked while that is done.
+    next_look: Mutex<Instant>,
     /// How the job has ended, while that is not recorded.
     unrecorded: Mutex<Option<Arc<Job>>>,
     /// Cancelled when the upload is over and nothing more is written for it.
     over: CancellationToken,
 }
 
-/// When to tell of progress, and look for the leaders, again.
-struct Pace {
-    notify_at: Instant,
-    leaders_at: Instant,
+/// A file that is being received.
+pub(super) struct LiveFile {
+    name: String,
+    pipeline: SharedPipeline,
+    bytes_received: AtomicU64,
+    rows_read: AtomicU64,
+    rows_skipped: AtomicU64,
+    unique_campaigns: AtomicU64,
+    /// Cancelled with the job, and when the file gets another writer or is deleted.
+    fence: CancellationToken,
+}
+
+impl LiveFile {
+    /// Locked by a worker while it reads a batch.
+    pub(super) fn pipeline(&self) -> &SharedPipeline {
+        &self.pipeline
+    }
+
+    /// How far it has been read.
+    pub(super) fn progress(&self) -> FileProgress {
+        FileProgress {
+            bytes_received: self.bytes_received.load(Ordering::Relaxed),
+            rows_read: self.rows_read.load(Ordering::Relaxed),
+            rows_skipped: self.rows_skipped.load(Ordering::Relaxed),
+            unique_campaigns: self.unique_campaigns.load(Ordering::Relaxed),
+        }
+    }
 }
 
 impl Live {
@@ -54,23 +80,74 @@ impl Live {
         let started = Instant::now();
         Self {
             latest: watch::Sender::new(Arc::new(job)),
-            cancelled: CancellationToken::new(),
+            cancelled: stopping.child_token(),
             stopping: stopping.clone(),
             started,
+            files: Mutex::default(),
             counted: Mutex::new(None),
-            complete_bytes: AtomicU64::new(0),
-            pace: Mutex::new(Pace { notify_at: started, leaders_at: started }),
+            next_notice_millis: AtomicU64::new(0),
+            next_look: Mutex::new(started),
             unrecorded: Mutex::new(None),
             over: CancellationToken::new(),
         }
     }
 
-    /// The job as it was last shown.
+    /// The job as it is now.
     pub(super) fn latest(&self) -> Arc<Job> {
-        Arc::clone(&self.latest.borrow())
+        let mut job = Arc::clone(&self.latest.borrow());
+        if !job.state.is_final() && !self.files().is_empty() {
+            self.show_progress(Arc::make_mut(&mut job));
+        }
+        job
     }
 
-    /// Hears of every change.
+    fn files(&self) -> std::sync::MutexGuard<'_, Vec<Arc<LiveFile>>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows a file as being received.
+    pub(super) fn add_file(&self, name: &str, pipeline: SharedPipeline) -> Arc<LiveFile> {
+        let file = Arc::new(LiveFile {
+            name: name.to_owned(),
+            pipeline,
+            bytes_received: AtomicU64::new(0),
+            rows_read: AtomicU64::new(0),
+            rows_skipped: AtomicU64::new(0),
+            unique_campaigns: AtomicU64::new(0),
+            fence: self.cancelled.child_token(),
+        });
+        self.files().push(Arc::clone(&file));
+        file
+    }
+
+    /// Shows a file no longer as being received; what it has counted stays in the job as `change` says.
+    pub(super) fn remove_file(&self, file: &Arc<LiveFile>, change: impl FnOnce(&mut Job)) {
+        self.update(|job| {
+            self.show_progress(job);
+            self.files().retain(|known| !Arc::ptr_eq(known, file));
+            change(job);
+            job.add_up();
+            self.show_rate(job);
+        });
+    }
+
+    /// Shows a file no longer.
+    pub(super) fn forget_file(&self, name: &str, keep: jiff::SignedDuration) {
+        self.files().retain(|file| file.name != name);
+        self.update(|job| {
+            job.details.files.retain(|file| file.name != name);
+            job.settle(keep);
+        });
+    }
+
+    /// Ends the writer of a file, if it has one here.
+    pub(super) fn fence_file(&self, name: &str) {
+        for file in self.files().iter().filter(|file| file.name == name) {
+            file.fence.cancel();
+        }
+    }
+
+    /// Told of every change.
     pub(super) fn subscribe(&self) -> watch::Receiver<Arc<Job>> {
         self.latest.subscribe()
     }
@@ -112,7 +189,7 @@ impl Live {
         &self.over
     }
 
-    /// Asks the upload to end.
+    /// Ends the job's uploads.
     pub(super) fn cancel(&self) {
         self.cancelled.cancel();
     }
@@ -121,34 +198,90 @@ impl Live {
         self.started.elapsed()
     }
 
-    /// Resolves when the upload is to end before its time.
-    pub(super) fn stopped(self: &Arc<Self>) -> Stopped {
-        Stopped {
-            cancelled: Box::pin(self.cancelled.clone().cancelled_owned()),
-            stopping: Box::pin(self.stopping.clone().cancelled_owned()),
+    /// Resolves on cancel, shutdown, or when a file's writer is fenced.
+    pub(super) fn stopped(self: &Arc<Self>, file: Option<&LiveFile>) -> Stopped {
+        let token = file.map_or(&self.cancelled, |file| &file.fence);
+        Stopped { token: Box::pin(token.clone().cancelled_owned()), live: Arc::clone(self) }
+    }
+
+    /// Writes what has been received into a job.
+    fn show_progress(&self, job: &mut Job) {
+        for file in self.files().iter() {
+            let progress = file.progress();
+            if let Some(shown) = job.details.files.iter_mut().rev().find(|shown| shown.name == file.name) {
+                shown.show(progress);
+            }
+            let known = &mut job.details.progress.unique_campaigns;
+            // Of several files the largest number is certain; a look at all of them may find more.
+            *known = (*known).max(progress.unique_campaigns);
         }
+        job.add_up();
     }
 
-    /// Adds a complete file's bytes and counts.
-    pub(super) fn complete_file(&self, bytes: u64) {
-        self.complete_bytes.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Writes what has been received into a job's progress.
-    pub(super) fn set_progress(&self, job: &mut Job, bytes_received: u64, counted: &[&Aggregate]) {
+    /// Writes how fast the job is being received into it. Only when that is told: a job that does not change looks the same.
+    fn show_rate(&self, job: &mut Job) {
         let elapsed_seconds = self.started.elapsed().as_secs_f64();
         let progress = &mut job.details.progress;
-        progress.bytes_received = bytes_received;
-        progress.rows_read = counted.iter().map(|part| part.counters().rows_read).sum();
-        progress.rows_skipped = counted.iter().map(|part| part.counters().rows_skipped()).sum();
-        // Of several files the largest number is what is certain; the end knows the exact one.
-        progress.unique_campaigns = counted.iter().map(|part| part.unique_campaigns() as u64).max().unwrap_or(0);
-        progress.bytes_per_second = per_second(bytes_received, elapsed_seconds);
+        progress.bytes_per_second = per_second(progress.bytes_received, elapsed_seconds);
         progress.eta_seconds = progress
             .bytes_expected
             .filter(|_| progress.bytes_per_second > 0)
-            .map(|expected| expected.saturating_sub(bytes_received).div_ceil(progress.bytes_per_second));
+            .map(|expected| expected.saturating_sub(progress.bytes_received).div_ceil(progress.bytes_per_second));
     }
+
+    /// Tells of progress when that is due, with the leaders when it is time to look for them.
+    fn advanced(&self) {
+        let now_millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let due_millis = self.next_notice_millis.load(Ordering::Relaxed);
+        let interval_millis = u64::try_from(PROGRESS_INTERVAL.as_millis()).unwrap_or(u64::MAX);
+        let next_millis = now_millis.saturating_add(interval_millis);
+        let is_due = now_millis >= due_millis
+            && self
+                .next_notice_millis
+                .compare_exchange(due_millis, next_millis, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+        if is_due {
+            let look = self.look_for_leaders();
+            self.update(|job| {
+                if let Some(Look { top_ctr, top_cpa, unique_campaigns }) = look {
+                    (job.details.top_ctr, job.details.top_cpa) = (top_ctr, top_cpa);
+                    job.details.progress.unique_campaigns = unique_campaigns;
+                }
+                self.show_progress(job);
+                self.show_rate(job);
+            });
+        }
+    }
+
+    /// Looks for the leaders over everything received so far, if it is time to.
+    fn look_for_leaders(&self) -> Option<Look> {
+        let mut next_look = self.next_look.try_lock().ok()?;
+        let begun = Instant::now();
+        if begun < *next_look {
+            return None;
+        }
+        let top = self.latest.borrow().details.options.top;
+        let files = self.files().clone();
+        let pipelines: Vec<_> =
+            files.iter().map(|file| file.pipeline.lock().unwrap_or_else(PoisonError::into_inner)).collect();
+        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = pipelines.iter().filter_map(|pipeline| pipeline.as_ref()).map(|pipeline| pipeline.so_far());
+        let parts: Vec<&Aggregate> = counted.iter().chain(running).collect();
+        let all = combined_leaders(&parts, top.into());
+        let look = Look {
+            top_ctr: all.by_ctr.iter().map(Leader::from).collect(),
+            top_cpa: all.by_cpa.iter().map(Leader::from).collect(),
+            unique_campaigns: all.unique_campaigns as u64,
+        };
+        *next_look = begun + LEADERS_INTERVAL.max(begun.elapsed() * LEADERS_SHARE);
+        Some(look)
+    }
+}
+
+struct Look {
+    top_ctr: Arc<[Leader]>,
+    top_cpa: Arc<[Leader]>,
+    unique_campaigns: u64,
 }
 
 #[expect(
@@ -161,60 +294,32 @@ fn per_second(bytes: u64, elapsed_seconds: f64) -> u64 {
     if elapsed_seconds > 0.0 { (bytes as f64 / elapsed_seconds) as u64 } else { 0 }
 }
 
-impl LaneObserver for Live {
-    fn advanced(&self, file_bytes: u64, so_far: &Aggregate) {
-        let now = Instant::now();
-        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
-        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let parts: Vec<&Aggregate> = counted.iter().chain([so_far]).collect();
-        let leaders = (now >= pace.leaders_at).then(|| {
-            let leaders = leaders(&parts, self.latest().details.options.top);
-            pace.leaders_at = now + LEADERS_INTERVAL.max(now.elapsed() * LEADERS_SHARE);
-            leaders
-        });
-        let is_due = now >= pace.notify_at;
-        if is_due {
-            pace.notify_at = now + PROGRESS_INTERVAL;
-        }
-        let bytes_received = self.complete_bytes.load(Ordering::Relaxed) + file_bytes;
-        self.latest.send_if_modified(|job| {
-            if job.state.is_final() {
-                return false;
-            }
-            let job = Arc::make_mut(job);
-            self.set_progress(job, bytes_received, &parts);
-            if let Some(file) = job.details.files.last_mut() {
-                file.offset = file_bytes;
-            }
-            if let Some([top_ctr, top_cpa]) = leaders {
-                (job.details.top_ctr, job.details.top_cpa) = (top_ctr, top_cpa);
-            }
-            is_due
-        });
-    }
+/// Shows how a file of a job is being read.
+pub(super) struct FileObserver {
+    pub(super) live: Arc<Live>,
+    pub(super) file: Arc<LiveFile>,
 }
 
-/// The leaders by CTR and by CPA of several parts together.
-fn leaders(parts: &[&Aggregate], top: u16) -> [Vec<Leader>; 2] {
-    let mut merged: Option<Aggregate> = None;
-    if parts.len() > 1 {
-        for part in parts.iter().copied().cloned() {
-            match &mut merged {
-                // More campaigns than allowed: the end will say so.
-                Some(merged) => drop(merged.merge(part)),
-                None => merged = Some(part),
-            }
-        }
+impl LaneObserver for FileObserver {
+    fn advanced(&self, progress: FileProgress) {
+        let FileProgress { bytes_received, rows_read, rows_skipped, unique_campaigns } = progress;
+        self.file.bytes_received.store(bytes_received, Ordering::Relaxed);
+        self.file.rows_read.store(rows_read, Ordering::Relaxed);
+        self.file.rows_skipped.store(rows_skipped, Ordering::Relaxed);
+        self.file.unique_campaigns.store(unique_campaigns, Ordering::Relaxed);
+        self.live.advanced();
     }
-    let Some(all) = merged.as_ref().or(parts.first().copied()) else {
-        return [Vec::new(), Vec::new()];
-    };
-    [Metric::Ctr, Metric::Cpa].map(|metric| leaders_of(all, metric, top))
 }
 
 /// A list as it is shown.
-pub(super) fn leaders_of(aggregate: &Aggregate, metric: Metric, top: u16) -> Vec<Leader> {
+pub(super) fn leaders_of(aggregate: &Aggregate, metric: Metric, top: u16) -> Arc<[Leader]> {
     aggregate.leaders(metric, top.into()).iter().map(Leader::from).collect()
+}
+
+/// Waits for the reason to end an upload before its time.
+pub struct Stopped {
+    token: Pin<Box<WaitForCancellationFutureOwned>>,
+    live: Arc<Live>,
 }
 
 /// Why an upload ends whose job was cancelled or deleted.
@@ -222,23 +327,20 @@ pub(super) fn cancelled() -> Failure {
     FailureKind::UploadCancelled.because("the job was cancelled")
 }
 
-/// Waits for the reason to end an upload before its time.
-pub struct Stopped {
-    cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
-    stopping: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
 impl Future for Stopped {
     type Output = Failure;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Failure> {
-        if self.cancelled.as_mut().poll(context).is_ready() {
-            return Poll::Ready(cancelled());
-        }
-        if self.stopping.as_mut().poll(context).is_ready() {
-            let reason = "the server was stopped before the upload was complete; nothing was counted: send it again";
-            return Poll::Ready(FailureKind::ServerStopped.because(reason));
-        }
-        Poll::Pending
+        self.token.as_mut().poll(context).map(|()| {
+            if self.live.stopping.is_cancelled() {
+                let reason =
+                    "the server was stopped before the upload was complete; nothing was counted: send it again";
+                FailureKind::ServerStopped.because(reason)
+            } else if self.live.cancelled.is_cancelled() {
+                cancelled()
+            } else {
+                FailureKind::FileDeleted.because("the file was deleted, or is being sent by another request")
+            }
+        })
     }
 }

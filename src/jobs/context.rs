@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::SignedDuration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -38,6 +38,12 @@ pub struct JobsConfig {
     pub max_decompression_ratio: u64,
     /// How long jobs are kept after they have ended.
     pub keep_finished: SignedDuration,
+    /// How long open jobs are kept while no file is received.
+    pub keep_open: SignedDuration,
+    /// Open jobs at once; more are refused.
+    pub max_open_jobs: u64,
+    /// Files of an open job.
+    pub max_files: usize,
 }
 
 /// The store, the threads and the running jobs.
@@ -54,7 +60,7 @@ pub(super) struct Context {
     pub(super) draining: CancellationToken,
     /// Cancelled when running uploads end.
     pub(super) stopping: CancellationToken,
-    live: Mutex<HashMap<JobId, Arc<Live>>>,
+    board: Mutex<HashMap<JobId, Shown>>,
     /// Released after the store.
     _lock: DatabaseLock,
 }
@@ -73,7 +79,7 @@ impl Context {
             upload_permits: Arc::new(Semaphore::new(config.max_concurrent_uploads)),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
-            live: Mutex::default(),
+            board: Mutex::default(),
             config,
             _lock: lock,
         }))
@@ -107,21 +113,95 @@ impl Context {
         permit.map_err(|_| JobError::TooManyUploads { max_concurrent_uploads })
     }
 
-    /// The job, when it is being received.
+    /// The job, when it is shown on the board.
     pub(super) fn live_job(&self, id: JobId) -> Option<Arc<Live>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+        self.board().get(&id).map(|shown| Arc::clone(&shown.live))
     }
 
-    /// Every job that is being received.
+    /// Every job that is shown on the board.
     pub(super) fn live_jobs(&self) -> Vec<Arc<Live>> {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.board().values().map(|shown| Arc::clone(&shown.live)).collect()
     }
 
+    fn board(&self) -> MutexGuard<'_, HashMap<JobId, Shown>> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Shows a job until it is [forgotten](Self::forget_live).
     pub(super) fn show_live(&self, id: JobId, live: &Arc<Live>) {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).insert(id, Arc::clone(live));
+        self.board().insert(id, Shown { live: Arc::clone(live), presences: None });
     }
 
     pub(super) fn forget_live(&self, id: JobId) {
-        self.live.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        self.board().remove(&id);
+    }
+
+    /// Shows a job as long as something happens to it or its changes are watched.
+    pub(super) async fn enter(self: &Arc<Self>, id: JobId) -> Result<Option<Presence>, StoreError> {
+        if let Some(live) = self.join(id) {
+            return Ok(Some(Presence { context: Arc::clone(self), id, live }));
+        }
+        let Some(job) = self.store.job(id).await?.filter(|job| !job.state.is_final()) else {
+            return Ok(None);
+        };
+        let mut board = self.board();
+        let shown = board
+            .entry(id)
+            .or_insert_with(|| Shown { live: Arc::new(Live::new(job, &self.stopping)), presences: Some(0) });
+        let live = shown.join();
+        drop(board);
+        Ok(Some(Presence { context: Arc::clone(self), id, live }))
+    }
+
+    fn join(&self, id: JobId) -> Option<Arc<Live>> {
+        self.board().get_mut(&id).map(Shown::join)
+    }
+}
+
+/// A job on the board.
+struct Shown {
+    live: Arc<Live>,
+    /// How many need it; none when it stays until it is forgotten.
+    presences: Option<usize>,
+}
+
+impl Shown {
+    fn join(&mut self) -> Arc<Live> {
+        self.presences = self.presences.map(|presences| presences + 1);
+        Arc::clone(&self.live)
+    }
+}
+
+/// Keeps a job on the board.
+pub(super) struct Presence {
+    context: Arc<Context>,
+    id: JobId,
+    live: Arc<Live>,
+}
+
+impl Presence {
+    pub(super) fn live(&self) -> &Arc<Live> {
+        &self.live
+    }
+
+    pub(super) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
+    pub(super) fn id(&self) -> JobId {
+        self.id
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let mut board = self.context.board();
+        let Some(shown) = board.get_mut(&self.id).filter(|shown| Arc::ptr_eq(&shown.live, &self.live)) else {
+            return;
+        };
+        shown.presences = shown.presences.map(|presences| presences.saturating_sub(1));
+        if shown.presences == Some(0) {
+            board.remove(&self.id);
+        }
     }
 }

@@ -54,6 +54,73 @@ pub enum JobError {
         /// Why.
         failure: Failure,
     },
+    /// The job has no such file.
+    #[error("job {id} has no file {name:?}")]
+    FileNotFound {
+        /// The job.
+        id: JobId,
+        /// What was asked for.
+        name: String,
+    },
+    /// A file of an open job was not received to its end, or cannot be used.
+    #[error("{failure}")]
+    FileFailed {
+        /// The job, which goes on.
+        id: JobId,
+        /// Why.
+        failure: Failure,
+    },
+    /// There is another file of this name, all of which has been received.
+    #[error(
+        "file {name:?} of job {id} is complete, with other contents: delete it first, or send this one under another name"
+    )]
+    FileComplete {
+        /// The job.
+        id: JobId,
+        /// The file.
+        name: String,
+    },
+    /// Another request is sending the file.
+    #[error("file {name:?} of job {id} is being received already")]
+    FileBeingReceived {
+        /// The job.
+        id: JobId,
+        /// The file.
+        name: String,
+    },
+    /// The job has as many files as it may have.
+    #[error("job {id} has {max_files} files, as many as a job may have; the limit is max_files")]
+    TooManyFiles {
+        /// The job.
+        id: JobId,
+        /// The limit in force.
+        max_files: usize,
+    },
+    /// The job finishes with the request that made it.
+    #[error(
+        "job {0} finishes with the upload that made it: files are added to jobs made by POST with application/json"
+    )]
+    ClosesItself(JobId),
+    /// The job's results are being made.
+    #[error("the results of job {0} are being made; try again in a moment")]
+    Finishing(JobId),
+    /// Not all files of the job are complete.
+    #[error("these files of job {id} are not complete: {}; send them again or delete them", quoted(names))]
+    FilesIncomplete {
+        /// The job.
+        id: JobId,
+        /// The files.
+        names: Vec<String>,
+    },
+    /// The job has no file.
+    #[error("job {0} has no file yet: send some by PUT /v1/jobs/{0}/files/NAME")]
+    NoFiles(JobId),
+    /// As many jobs are open as may be.
+    #[error("{max_open_jobs} jobs are open, as many as may be; complete or delete some")]
+    TooManyOpenJobs {
+        /// The limit in force.
+        max_open_jobs: u64,
+    },
     /// As many uploads are running as may.
     #[error("{max_concurrent_uploads} uploads are running, as many as may; try again in a moment")]
     TooManyUploads {
@@ -72,6 +139,15 @@ pub enum JobError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// At most ten names.
+fn quoted(names: &[String]) -> String {
+    let mut quoted: Vec<_> = names.iter().take(10).map(|name| format!("{name:?}")).collect();
+    if names.len() > quoted.len() {
+        quoted.push(format!("and {} more", names.len() - quoted.len()));
+    }
+    quoted.join(", ")
 }
 
 fn no_results(job: &Job) -> String {

@@ -79,8 +79,10 @@ pub enum FailureKind {
     FormTooLarge,
     /// A file's name that cannot be one.
     InvalidName,
-    /// Somebody cancelled the job.
+    /// The job was cancelled on request.
     UploadCancelled,
+    /// The file was deleted while it was being received.
+    FileDeleted,
     /// The server was stopped, or fell, before the upload was complete.
     ServerStopped,
     /// There is no room for the results.
@@ -102,10 +104,27 @@ impl FailureKind {
                 | Self::LengthMismatch
                 | Self::DigestMismatch
                 | Self::UploadCancelled
+                | Self::FileDeleted
                 | Self::ServerStopped
                 | Self::StorageFull
                 | Self::StoreUnavailable
                 | Self::Internal
+        )
+    }
+
+    /// True when the contents of a file are the reason: the same file will fail again.
+    #[must_use]
+    pub fn is_about_contents(self) -> bool {
+        matches!(
+            self,
+            Self::EmptyInput
+                | Self::MissingColumns
+                | Self::DuplicateColumns
+                | Self::TooManyCampaigns
+                | Self::TotalsOverflow
+                | Self::DamagedCompression
+                | Self::TextTooLarge
+                | Self::DecompressionRatio
         )
     }
 
@@ -132,6 +151,7 @@ impl FailureKind {
             Self::FormTooLarge => "form_too_large",
             Self::InvalidName => "invalid_name",
             Self::UploadCancelled => "upload_cancelled",
+            Self::FileDeleted => "file_deleted",
             Self::ServerStopped => "server_stopped",
             Self::StorageFull => "storage_full",
             Self::StoreUnavailable => "store_unavailable",

@@ -1,16 +1,17 @@
 //! How a job ends: recorded in the store first, then shown.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::board::{Live, cancelled, leaders_of};
-use super::context::Context;
+use super::context::{Context, Presence};
 use super::failure::{Failure, FailureKind};
-use super::model::{Job, State};
+use super::model::{Job, State, now};
 use super::publish::publish_results;
 use super::reports::Reports;
-use super::store::StoreError;
+use super::store::{StoreError, StoredFile};
 use crate::engine::report::Stats;
-use crate::engine::{Aggregate, Metric};
+use crate::engine::{Aggregate, AggregateReader, Metric};
+use crate::ingest::ContentError;
 
 /// Ends a job that is being received. Gives false when it has ended otherwise, or is gone.
 ///
@@ -57,7 +58,10 @@ pub(super) async fn conclude(
 ) -> Result<Arc<Job>, Failure> {
     let keep = context.config.keep_finished;
     let summarized = Arc::clone(live);
-    let (job, reports) = context.workers.run(move || summarize(&summarized, aggregate, keep)).await?;
+    let summary = context.workers.run(move || summarize(&summarized, aggregate, keep)).await?;
+    let Some((job, reports)) = summary else {
+        return Err(cancelled());
+    };
     match context.store.succeed(&job, reports.produce()).await {
         Ok(true) => {}
         // It was cancelled or deleted first.
@@ -87,14 +91,25 @@ fn count_end(job: &Job) {
     }
 }
 
-/// The job as it will be when its results are stored, and these.
-fn summarize(live: &Live, aggregate: Aggregate, keep: jiff::SignedDuration) -> (Job, Reports) {
+/// The job as it will be when its results are stored, and these; none when it has ended already.
+fn summarize(live: &Live, aggregate: Aggregate, keep: jiff::SignedDuration) -> Option<(Job, Reports)> {
     let mut job = Job::clone(&live.latest());
-    let stats = Stats::new(aggregate.counters(), aggregate.unique_campaigns(), live.elapsed().as_secs_f64());
-    let bytes_received = job.details.files.iter().map(|file| file.offset).sum();
-    live.set_progress(&mut job, bytes_received, &[&aggregate]);
+    if job.state.is_final() {
+        return None;
+    }
+    let elapsed_seconds = if job.closes_itself {
+        live.elapsed().as_secs_f64()
+    } else {
+        now().duration_since(job.created_at).as_secs_f64()
+    };
+    let stats = Stats::new(aggregate.counters(), aggregate.unique_campaigns(), elapsed_seconds);
+    let progress = &mut job.details.progress;
+    progress.bytes_received = job.details.files.iter().map(|file| file.offset).sum();
     // Of a form, all that was announced is more than its files.
-    job.details.progress.bytes_expected = job.details.progress.bytes_expected.map(|_| bytes_received);
+    progress.bytes_expected = progress.bytes_expected.map(|_| progress.bytes_received);
+    progress.rows_read = stats.rows_read;
+    progress.rows_skipped = stats.rows_skipped;
+    progress.unique_campaigns = stats.unique_campaigns;
     let options = job.details.options;
     job.details.stats = Some(stats.clone());
     job.details.top_ctr = leaders_of(&aggregate, Metric::Ctr, options.top);
@@ -102,5 +117,62 @@ fn summarize(live: &Live, aggregate: Aggregate, keep: jiff::SignedDuration) -> (
     job.end(State::Succeeded, None, keep);
     let reports = Reports { aggregate, stats, options, has_several_files: job.details.files.len() > 1 };
     job.details.results = reports.names();
-    (job, reports)
+    Some((job, reports))
+}
+
+/// Finishes an open job whose files are complete and no longer change: their totals are loaded in the order of completion, merged,
+/// and become results. A job that cannot have results fails; one whose results cannot be stored is open again.
+///
+/// # Errors
+/// Why there are no results.
+pub(super) async fn finish_open_job(presence: &Presence, files: Vec<StoredFile>) -> Result<Arc<Job>, Failure> {
+    let (context, live) = (presence.context(), presence.live());
+    // Only for show, and as large as what is being loaded.
+    live.counted.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let finished = match load_totals(context, files).await {
+        Ok(aggregate) => conclude(context, live, aggregate).await,
+        Err(failure) => Err(failure),
+    };
+    if let Err(failure) = &finished {
+        let ended = if failure.kind.is_about_contents() {
+            end_without_results(context, live, failure.clone()).await.map(drop)
+        } else {
+            let keep = context.config.keep_open;
+            let reopened = context.store.end_finishing(presence.id(), keep).await;
+            live.update(|job| job.settle(keep));
+            reopened
+        };
+        if let Err(error) = ended {
+            tracing::error!(job = %presence.id(), %error, "a job stays as it was until the next start");
+        }
+    }
+    finished
+}
+
+async fn load_totals(context: &Context, files: Vec<StoredFile>) -> Result<Aggregate, Failure> {
+    let max_campaigns = context.config.limits.max_campaigns;
+    let mut merged = Aggregate::new(max_campaigns);
+    for StoredFile { writer, file } in files {
+        let damaged = |error: &dyn std::fmt::Display| {
+            tracing::error!(file = %writer.file, %error, "stored totals cannot be read");
+            FailureKind::Internal.because(format!("what was counted of {:?} cannot be read: send it again", file.name))
+        };
+        let mut reader = AggregateReader::new(max_campaigns);
+        for sequence in 0.. {
+            let piece = context.store.totals(writer, sequence).await.map_err(|error| Failure::from(&error))?;
+            let Some(piece) = piece else {
+                break;
+            };
+            let read = move || -> Result<_, String> {
+                let piece = zstd::decode_all(piece.as_slice()).map_err(|error| error.to_string())?;
+                reader.push(&piece).map_err(|error| error.to_string())?;
+                Ok(reader)
+            };
+            reader = context.workers.run(read).await?.map_err(|error| damaged(&error))?;
+        }
+        let aggregate = reader.finish().map_err(|error| damaged(&error))?;
+        let merge = move || merged.merge(aggregate).map(|()| merged);
+        merged = context.workers.run(merge).await?.map_err(|fatal| Failure::from(ContentError::from(fatal)))?;
+    }
+    Ok(merged)
 }

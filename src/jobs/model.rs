@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use encoding_rs::{Encoding, UTF_8};
 use jiff::Timestamp;
@@ -11,40 +12,62 @@ use uuid::Uuid;
 use super::failure::Failure;
 use crate::engine::report::Stats;
 use crate::engine::{CampaignTotals, Delimiter};
-use crate::ingest::encoding_for_label;
+use crate::ingest::{FileProgress, encoding_for_label};
 
-/// A job's name for good: a `UUIDv7` (RFC 9562), so that later jobs have greater ids.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct JobId(Uuid);
+/// An id: a `UUIDv7` (RFC 9562), so that later ones are greater.
+macro_rules! id {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// An id greater than all this process has made.
+            #[must_use]
+            pub fn new() -> Self {
+                Self(Uuid::now_v7())
+            }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = uuid::Error;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse().map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+id!(
+    /// The id of a job.
+    JobId
+);
 
 impl JobId {
-    /// An id greater than all this process has made.
-    #[must_use]
-    pub fn new() -> Self {
-        Self(Uuid::now_v7())
+    /// True for a `UUIDv7`: other UUIDs were made by others.
+    pub(super) fn is_made_here(self) -> bool {
+        self.0.get_version() == Some(uuid::Version::SortRand)
     }
 }
 
-impl Default for JobId {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl FromStr for JobId {
-    type Err = uuid::Error;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.parse().map(Self)
-    }
-}
-
-impl fmt::Display for JobId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
+id!(
+    /// The id of a file of a job.
+    FileId
+);
 
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -182,10 +205,13 @@ pub struct Progress {
 }
 
 /// Where a file of a job stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FileState {
+    /// It has no writer.
+    Waiting,
     /// Bytes are coming in.
+    #[default]
     Receiving,
     /// All of it has been read, and counts when the job succeeds.
     Complete,
@@ -193,8 +219,31 @@ pub enum FileState {
     Failed,
 }
 
+impl FileState {
+    /// The name in documents and in the store.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Receiving => "receiving",
+            Self::Complete => "complete",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+impl FromStr for FileState {
+    type Err = UnknownState;
+
+    fn from_str(name: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Waiting, Self::Receiving, Self::Complete, Self::Failed];
+        all.into_iter().find(|state| state.name() == name).ok_or(UnknownState)
+    }
+}
+
 /// A file of a job.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct JobFile {
     /// The name its sender gave it.
     pub name: String,
@@ -204,6 +253,29 @@ pub struct JobFile {
     pub offset: u64,
     /// Bytes in all, when known.
     pub length: Option<u64>,
+    /// Data records so far.
+    pub rows_read: u64,
+    /// Those that did not count.
+    pub rows_skipped: u64,
+    /// CRC-64/NVME of its bytes as they were sent, in 16 hexadecimal digits, once all have come.
+    pub crc64nvme: Option<String>,
+    /// Why it failed, or why its last writer did not complete it.
+    pub error: Option<Failure>,
+}
+
+impl JobFile {
+    /// A file whose first byte is still to come.
+    #[must_use]
+    pub fn begin(name: impl Into<String>, length: Option<u64>) -> Self {
+        Self { name: name.into(), length, ..Self::default() }
+    }
+
+    /// Shows how far it has been read.
+    pub(super) fn show(&mut self, progress: FileProgress) {
+        self.offset = progress.bytes_received;
+        self.rows_read = progress.rows_read;
+        self.rows_skipped = progress.rows_skipped;
+    }
 }
 
 /// A campaign of a list.
@@ -248,6 +320,8 @@ pub struct Job {
     pub name: String,
     /// Where it stands.
     pub state: State,
+    /// It finishes with the request that brings its files. An open job waits until it is completed.
+    pub closes_itself: bool,
     /// When it began.
     pub created_at: Timestamp,
     /// When it ended.
@@ -272,9 +346,9 @@ pub struct Details {
     /// The final statistics, once it succeeded.
     pub stats: Option<Stats>,
     /// The campaigns with the highest CTR so far.
-    pub top_ctr: Vec<Leader>,
+    pub top_ctr: Arc<[Leader]>,
     /// Those with the lowest CPA so far.
-    pub top_cpa: Vec<Leader>,
+    pub top_cpa: Arc<[Leader]>,
     /// Why it ended without results.
     pub error: Option<Failure>,
     /// The names of its results, once it succeeded.
@@ -287,7 +361,42 @@ impl Job {
     /// A job that begins now.
     pub(super) fn begin(id: JobId, name: String, state: State, options: JobOptions) -> Self {
         let details = Details { options, ..Details::default() };
-        Self { id, name, state, created_at: now(), finished_at: None, expires_at: None, details }
+        let closes_itself = state != State::Open;
+        Self { id, name, state, closes_itself, created_at: now(), finished_at: None, expires_at: None, details }
+    }
+
+    /// The latest file of this name.
+    #[must_use]
+    pub fn file(&self, name: &str) -> Option<&JobFile> {
+        self.details.files.iter().rev().find(|file| file.name == name)
+    }
+
+    /// Derives the state of an open job from those of its files. It expires only while none is being received.
+    pub(super) fn settle(&mut self, keep: jiff::SignedDuration) {
+        let is_receiving = self.details.files.iter().any(|file| file.state == FileState::Receiving);
+        self.state = if is_receiving { State::Receiving } else { State::Open };
+        self.expires_at = if is_receiving { None } else { now().checked_add(keep).ok() };
+        self.add_up();
+    }
+
+    /// Shows a file of an open job: complete ones in the order of completion, then the others.
+    pub(super) fn put_file(&mut self, file: JobFile) {
+        let files = &mut self.details.files;
+        files.retain(|known| known.name != file.name);
+        let complete = files.iter().take_while(|known| known.state == FileState::Complete).count();
+        let place = if file.state == FileState::Complete { complete } else { files.len() };
+        files.insert(place, file);
+    }
+
+    /// Makes the progress of a job the sum of its files.
+    pub(super) fn add_up(&mut self) {
+        let Details { files, progress, .. } = &mut self.details;
+        progress.bytes_received = files.iter().map(|file| file.offset).sum();
+        progress.rows_read = files.iter().map(|file| file.rows_read).sum();
+        progress.rows_skipped = files.iter().map(|file| file.rows_skipped).sum();
+        if !self.closes_itself {
+            progress.bytes_expected = files.iter().map(|file| file.length).sum();
+        }
     }
 
     /// Moves to a final state. Its files add nothing unless it succeeded.
@@ -304,8 +413,8 @@ impl Job {
                 file.state = FileState::Failed;
             }
             // What has not been counted has no leaders.
-            self.details.top_ctr.clear();
-            self.details.top_cpa.clear();
+            self.details.top_ctr = Arc::default();
+            self.details.top_cpa = Arc::default();
         }
     }
 }

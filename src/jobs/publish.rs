@@ -21,12 +21,12 @@ pub(super) async fn publish_results(context: &Arc<Context>, job: &Job) {
     let Some(directory) = &context.results_dir else {
         return;
     };
-    if let Err(error) = write_directory(context, directory, job).await {
-        tracing::error!(job = %job.id, %error, "the results could not be written to the results directory");
-    }
-    // Whoever removes a job removes its directory behind it, but not one that appears later.
+    let written = write_directory(context, directory, job).await;
+    // A delete removes the job's directory behind the job, but not one that appears later.
     if matches!(context.store.contains(job.id).await, Ok(false)) {
         remove_published(context, job.id).await;
+    } else if let Err(error) = written {
+        tracing::error!(job = %job.id, %error, "the results could not be written to the results directory");
     }
 }
 

@@ -1,21 +1,30 @@
 //! A job that is being received.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::DropGuard;
 
-use super::board::{Live, Stopped};
-use super::context::Context;
+use super::board::{FileObserver, Live, LiveFile, Stopped};
+use super::context::{Context, Presence};
 use super::error::JobError;
 use super::failure::{Failure, FailureKind};
 use super::finish::{conclude, end_without_results};
 use super::model::{FileState, Job, JobFile, JobId, JobOptions};
 use super::reports::hex;
-use crate::ingest::{Coding, ContentError, LaneError, Pipeline, Sha256Digest, receive};
+use super::store::{StoreError, Writer};
+use crate::engine::Aggregate;
+use crate::ingest::{Coding, ContentError, Finished, LaneError, Pipeline, Sha256Digest, receive};
+
+/// Stored totals are cut into pieces of at most this size.
+const PIECE_BYTES: usize = 1024 * 1024;
+
+/// Fast, and a third of the size.
+const ZSTD_LEVEL: i32 = 1;
 
 /// What is known of a file before its first byte.
 #[derive(Clone, Debug)]
@@ -70,58 +79,34 @@ impl Upload {
     /// Resolves on cancel or shutdown. The byte source must poll it.
     #[must_use]
     pub fn stopped(&self) -> Stopped {
-        self.live.stopped()
+        self.live.stopped(None)
     }
 
     /// Reads a file to its end, and gives its digest when that was wanted. What it counted is kept for the end of the job.
     ///
     /// # Errors
-    /// When the source fails, or the file cannot be used. The job is to [fail](Self::fail) with that.
+    /// When the source fails, or the file cannot be used. The caller must [fail](Self::fail) the job with that.
     pub async fn read_file(
         &mut self,
         file: FileOptions,
         source: &mut (impl Stream<Item = Result<Bytes, Failure>> + Unpin),
     ) -> Result<Option<Sha256Digest>, Failure> {
         let FileOptions { name, options, coding, length, with_digest } = file;
-        let options = self.context.pipeline_options(&options, coding, with_digest);
-        self.live.update(|job| {
-            job.details.files.push(JobFile { name: name.clone(), state: FileState::Receiving, offset: 0, length });
-        });
-        let workers = &self.context.workers;
-        let pipeline = Box::new(Pipeline::new(&options)?);
-        let pipeline = receive(source, pipeline, workers, &self.live).await.map_err(|error| match error {
-            LaneError::Source(failure) => failure,
-            LaneError::Content(error) => error.into(),
-            LaneError::Worker(error) => error.into(),
-        })?;
-        let bytes_received = pipeline.bytes_received();
-        if let Some(length) = length
-            && length != bytes_received
-        {
-            let detail = format!("{bytes_received} bytes came of the {length} that were announced");
-            return Err(FailureKind::LengthMismatch.because(detail));
-        }
-        let live = Arc::clone(&self.live);
-        let finish = move || -> Result<_, ContentError> {
-            let finished = pipeline.finish()?;
-            let mut aggregate = finished.aggregate;
-            aggregate.name_file(&name);
-            let mut counted = live.counted.lock().unwrap_or_else(PoisonError::into_inner);
-            match &mut *counted {
-                Some(counted) => counted.merge(aggregate)?,
-                None => *counted = Some(aggregate),
-            }
-            live.complete_file(bytes_received);
-            Ok(finished.sha256)
-        };
-        let sha256 = workers.run(finish).await??;
-        self.live.update(|job| {
+        let pipeline = Pipeline::new(&self.context.pipeline_options(&options, coding, with_digest))?;
+        self.live.update(|job| job.details.files.push(JobFile::begin(name.clone(), length)));
+        let live_file = self.live.add_file(&name, Arc::new(Mutex::new(Some(pipeline))));
+        let read = read_to_end(&self.context, &self.live, &live_file, length, source).await?;
+        let mut aggregate = read.aggregate;
+        aggregate.name_file(&name);
+        count(&self.context, &self.live, aggregate).await?;
+        self.live.remove_file(&live_file, |job| {
             if let Some(file) = job.details.files.last_mut() {
-                (file.state, file.offset) = (FileState::Complete, bytes_received);
+                file.state = FileState::Complete;
+                file.crc64nvme = read.crc64nvme;
             }
-            job.details.sha256 = sha256.map(hex);
+            job.details.sha256 = read.sha256.map(hex);
         });
-        Ok(sha256)
+        Ok(read.sha256)
     }
 
     /// Ends the job with everything its files have counted. When this returns a job, it and its results are in the store
@@ -179,6 +164,226 @@ impl Drop for Upload {
             let (context, live) = (Arc::clone(&self.context), Arc::clone(&self.live));
             let end = async move { end_without_results(&context, &live, failure).await };
             drop(self.context.tracker.spawn_on(end, &runtime));
+        }
+    }
+}
+
+/// What a whole file came to.
+struct Read {
+    aggregate: Aggregate,
+    sha256: Option<Sha256Digest>,
+    crc64nvme: Option<String>,
+}
+
+/// Reads a file to its end.
+async fn read_to_end(
+    context: &Context,
+    live: &Arc<Live>,
+    file: &Arc<LiveFile>,
+    length: Option<u64>,
+    source: &mut (impl Stream<Item = Result<Bytes, Failure>> + Unpin),
+) -> Result<Read, Failure> {
+    let observer = Arc::new(FileObserver { live: Arc::clone(live), file: Arc::clone(file) });
+    receive(source, file.pipeline(), &context.workers, &observer).await.map_err(|error| match error {
+        LaneError::Source(failure) => failure,
+        LaneError::Content(error) => error.into(),
+        LaneError::Worker(error) => error.into(),
+    })?;
+    let bytes_received = file.progress().bytes_received;
+    if let Some(length) = length
+        && length != bytes_received
+    {
+        let detail = format!("{bytes_received} bytes came of the {length} that were announced");
+        return Err(FailureKind::LengthMismatch.because(detail));
+    }
+    let pipeline = Arc::clone(file.pipeline());
+    let finish = move || -> Result<Read, Failure> {
+        let pipeline = pipeline.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let pipeline = pipeline.ok_or_else(|| FailureKind::Internal.because("internal error"))?;
+        let crc64nvme = pipeline.crc64().map(|crc| format!("{crc:016x}"));
+        let Finished { aggregate, sha256 } = pipeline.finish()?;
+        Ok(Read { aggregate, sha256, crc64nvme })
+    };
+    context.workers.run(finish).await?
+}
+
+/// Adds what a complete file has counted to what is shown of its job.
+async fn count(context: &Context, live: &Arc<Live>, aggregate: Aggregate) -> Result<(), Failure> {
+    let live = Arc::clone(live);
+    let merge = move || {
+        let mut counted = live.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *counted {
+            Some(counted) => counted.merge(aggregate),
+            None => {
+                *counted = Some(aggregate);
+                Ok(())
+            }
+        }
+    };
+    context.workers.run(merge).await?.map_err(|fatal| ContentError::from(fatal).into())
+}
+
+/// A file of an open job that is being received. It is [complete](Self::complete) or [fails](Self::fail); when it is dropped before, it
+/// waits for another writer.
+pub struct FileUpload {
+    presence: Presence,
+    writer: Writer,
+    name: String,
+    length: Option<u64>,
+    live_file: Arc<LiveFile>,
+    read: Option<Read>,
+    has_ended: bool,
+    /// One of the uploads that may run at once.
+    _permit: OwnedSemaphorePermit,
+}
+
+impl FileUpload {
+    /// Shows the file as being received by this writer.
+    pub(super) fn begin(
+        presence: Presence,
+        writer: Writer,
+        options: FileOptions,
+        pipeline: Pipeline,
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        let FileOptions { name, length, .. } = options;
+        let keep = presence.context().config.keep_open;
+        presence.live().update(|job| {
+            job.put_file(JobFile::begin(name.clone(), length));
+            job.settle(keep);
+        });
+        let live_file = presence.live().add_file(&name, Arc::new(Mutex::new(Some(pipeline))));
+        Self { presence, writer, name, length, live_file, read: None, has_ended: false, _permit: permit }
+    }
+
+    /// Resolves on cancel, shutdown, or when the file is deleted. The byte source must poll it.
+    #[must_use]
+    pub fn stopped(&self) -> Stopped {
+        self.presence.live().stopped(Some(&self.live_file))
+    }
+
+    /// Reads the file to its end, and gives its digest when that was wanted.
+    ///
+    /// # Errors
+    /// When the source fails, or the file cannot be used. The caller must [fail](Self::fail) the file with that.
+    pub async fn read(
+        &mut self,
+        source: &mut (impl Stream<Item = Result<Bytes, Failure>> + Unpin),
+    ) -> Result<Option<Sha256Digest>, Failure> {
+        let (context, live) = (self.presence.context(), self.presence.live());
+        let mut read = read_to_end(context, live, &self.live_file, self.length, source).await?;
+        read.aggregate.name_file(&self.name);
+        let sha256 = read.sha256;
+        self.read = Some(read);
+        Ok(sha256)
+    }
+
+    /// Stores what the file has counted. When this returns, that is in the store for good.
+    ///
+    /// # Errors
+    /// When it cannot be stored, or the file has another writer or is gone.
+    pub async fn complete(mut self) -> Result<JobFile, JobError> {
+        let Some(read) = self.read.take() else {
+            return Err(self.fail(FailureKind::Internal.because("internal error")).await);
+        };
+        let progress = self.live_file.progress();
+        let mut file = JobFile::begin(self.name.clone(), Some(progress.bytes_received));
+        file.show(progress);
+        (file.state, file.crc64nvme) = (FileState::Complete, read.crc64nvme);
+        let aggregate = match self.store_totals(&file, read.aggregate).await {
+            Ok(aggregate) => aggregate,
+            Err(failure) => return Err(self.fail(failure).await),
+        };
+        self.has_ended = true;
+        let (context, live) = (self.presence.context(), self.presence.live());
+        if let Err(failure) = count(context, live, aggregate).await {
+            // The end of the job will find the same.
+            tracing::warn!(job = %self.presence.id(), %failure, "files cannot be shown together");
+        }
+        self.show(file.clone());
+        Ok(file)
+    }
+
+    /// Stores totals piece by piece: all but the last are staged, with that one the file is complete.
+    async fn store_totals(&self, file: &JobFile, aggregate: Aggregate) -> Result<Aggregate, Failure> {
+        let context = self.presence.context();
+        let (sender, mut pieces) = mpsc::channel(1);
+        let save = spawn_blocking(move || {
+            for piece in aggregate.save_pieces(PIECE_BYTES) {
+                let piece = zstd::bulk::compress(&piece, ZSTD_LEVEL).map_err(|error| error.to_string());
+                if sender.blocking_send(piece).is_err() {
+                    // The store has refused.
+                    break;
+                }
+            }
+            aggregate
+        });
+        let failed = |error: StoreError| {
+            tracing::error!(file = %self.writer.file, %error, "the totals of a file could not be stored");
+            Failure::from(&error)
+        };
+        let mut staged = 0;
+        let mut next = pieces.recv().await;
+        while let Some(piece) = next {
+            let piece = piece.map_err(|error| FailureKind::Internal.because(error))?;
+            next = pieces.recv().await;
+            if next.is_some() {
+                context.store.stage_totals(self.writer, staged, piece).await.map_err(failed)?;
+                staged += 1;
+                continue;
+            }
+            let (job, keep) = (self.presence.id(), context.config.keep_open);
+            let is_complete = context.store.complete_file(job, self.writer, file, (staged, piece), keep).await;
+            if !is_complete.map_err(failed)? {
+                return Err(
+                    FailureKind::FileDeleted.because("the file was deleted, or is being sent by another request")
+                );
+            }
+        }
+        save.await.map_err(|_| FailureKind::Internal.because("internal error"))
+    }
+
+    /// Ends the writer without a complete file, and gives what its sender is told.
+    pub async fn fail(mut self, failure: Failure) -> JobError {
+        self.has_ended = true;
+        let id = self.presence.id();
+        let told = failure.clone();
+        let tracker = self.presence.context().tracker.clone();
+        // A panic there has been reported.
+        drop(tracker.spawn(async move { self.release(failure).await }).await);
+        JobError::FileFailed { id, failure: told }
+    }
+
+    async fn release(&self, failure: Failure) {
+        let state = if failure.kind.is_about_contents() { FileState::Failed } else { FileState::Waiting };
+        let file = JobFile { state, error: Some(failure), ..JobFile::begin(self.name.clone(), self.length) };
+        let context = self.presence.context();
+        let keep = context.config.keep_open;
+        match context.store.release_file(self.presence.id(), self.writer, &file, keep).await {
+            Ok(true) => self.show(file),
+            // It is another writer's, or gone.
+            Ok(false) => self.presence.live().remove_file(&self.live_file, |_| {}),
+            Err(error) => {
+                tracing::error!(file = %self.writer.file, %error, "a file is shown as being received until the next start");
+            }
+        }
+    }
+
+    /// Shows the file as it is now.
+    fn show(&self, file: JobFile) {
+        let keep = self.presence.context().config.keep_open;
+        self.presence.live().remove_file(&self.live_file, |job| {
+            job.put_file(file);
+            job.settle(keep);
+        });
+    }
+}
+
+impl Drop for FileUpload {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            // Only a panic drops it before its end: the next start, or another writer, goes on with the file.
+            self.presence.live().remove_file(&self.live_file, |_| {});
         }
     }
 }

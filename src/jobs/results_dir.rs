@@ -65,7 +65,8 @@ impl ResultsDir {
             let name = entry.file_name();
             let name = name.to_str().unwrap_or_default();
             let staged = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp"));
-            jobs.extend(staged.unwrap_or(name).parse::<JobId>().ok());
+            let name = staged.unwrap_or(name);
+            jobs.extend(name.parse::<JobId>().ok().filter(|id| id.is_made_here() && id.to_string() == name));
         }
         Ok(jobs)
     }

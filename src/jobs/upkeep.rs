@@ -7,7 +7,7 @@ use tokio::time::interval;
 
 use super::context::Context;
 use super::failure::FailureKind;
-use super::finish::record_end;
+use super::finish::{finish_open_job, record_end};
 use super::model::now;
 use super::publish::{publish_missing, remove_published, sweep_results_dir};
 use super::store::StoreError;
@@ -19,7 +19,8 @@ const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
 pub(super) async fn end_left_behind(context: &Context) -> Result<(), StoreError> {
     let reason = "the server stopped before the upload was complete; nothing was counted: send it again";
     let failure = FailureKind::ServerStopped.because(reason);
-    let left_behind = context.store.fail_receiving(&failure, context.config.keep_finished).await?;
+    let left_behind =
+        context.store.fail_receiving(&failure, context.config.keep_finished, context.config.keep_open).await?;
     if left_behind > 0 {
         tracing::warn!(jobs = left_behind, "jobs were being received when the server stopped; they have failed");
     }
@@ -28,6 +29,7 @@ pub(super) async fn end_left_behind(context: &Context) -> Result<(), StoreError>
 
 /// Puts the results directory in order, then sweeps until the server stops.
 pub(super) async fn run_upkeep(context: Arc<Context>) {
+    resume_finishing(&context).await;
     sweep_results_dir(&context).await;
     publish_missing(&context).await;
     let mut sweeps = interval(SWEEP_INTERVAL);
@@ -45,7 +47,32 @@ pub(super) async fn run_upkeep(context: Arc<Context>) {
         if let Err(error) = expire(&context).await {
             tracing::error!(%error, "expired jobs could not be removed");
         }
+        if let Err(error) = free_totals(&context).await {
+            tracing::error!(%error, "totals of files that are gone could not be removed");
+        }
     }
+}
+
+/// Finishes the jobs whose results an earlier process was making.
+async fn resume_finishing(context: &Arc<Context>) {
+    let resumed = async {
+        for id in context.store.finishing_jobs().await? {
+            let files = context.store.files(id).await?;
+            if let Some(presence) = context.enter(id).await? {
+                // What fails has been logged, and shows in the job.
+                drop(finish_open_job(&presence, files).await);
+            }
+        }
+        Ok::<_, StoreError>(())
+    };
+    if let Err(error) = resumed.await {
+        tracing::error!(%error, "jobs could not be finished");
+    }
+}
+
+async fn free_totals(context: &Context) -> Result<(), StoreError> {
+    while !context.stopping.is_cancelled() && context.store.free_totals().await? > 0 {}
+    Ok(())
 }
 
 /// Removes what has expired.

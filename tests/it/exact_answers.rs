@@ -86,7 +86,8 @@ fn every_size_that_is_too_large_names_its_limit() {
             assert_eq!(service.get(job).expect(200)["error"]["limit"], expected);
         }
     };
-    let chunked = service.put_chunked("/v1/jobs/chunked", &mut csv(2000).as_slice());
+    let same = HEADER.to_owned() + &"c1,2025-01-01,1000,10,2.50,1\n".repeat(2000);
+    let chunked = service.put_chunked("/v1/jobs/chunked", &mut same.as_bytes());
     assert_limit(&chunked, 413, "upload_too_large", limit("max_upload_bytes", 20_000));
     assert_limit(
         &service.put("/v1/jobs/known", &csv(2000)),
@@ -94,7 +95,6 @@ fn every_size_that_is_too_large_names_its_limit() {
         "upload_too_large",
         limit("max_upload_bytes", 20_000),
     );
-    let same = HEADER.to_owned() + &"c1,2025-01-01,1000,10,2.50,1\n".repeat(2000);
     let text = service.put("/v1/jobs/text", &gzip(same.as_bytes()));
     assert_limit(&text, 413, "text_too_large", limit("max_text_bytes", 30_000));
     let many = HEADER.to_owned() + &lines(9, |number| format!("c{number},d,1,1,1,1"));

@@ -68,6 +68,11 @@ fn assert_says(new: &Value, old: &Value, place: &str) {
                 assert_says(new.get(name).unwrap_or(&Value::Null), old, &format!("{place}.{name}"));
             }
         }
+        (Value::Array(new), Value::Array(old)) if new.len() == old.len() => {
+            for (index, (new, old)) in new.iter().zip(old).enumerate() {
+                assert_says(new, old, &format!("{place}[{index}]"));
+            }
+        }
         _ => assert_eq!(new, old, "{place}"),
     }
 }

@@ -1,5 +1,7 @@
 //! What a store has to do, whatever database is behind it.
 
+use std::sync::Arc;
+
 use adtally::jobs::store::{Inserted, Output};
 use adtally::jobs::{
     Details, Failure, FailureKind, Job, JobFilter, JobId, JobOptions, Leader, ResultFile, State, Store, StoreError,
@@ -71,6 +73,7 @@ fn receiving(name: &str) -> Job {
         id: JobId::new(),
         name: name.into(),
         state: State::Receiving,
+        closes_itself: true,
         created_at: now(),
         finished_at: None,
         expires_at: None,
@@ -150,7 +153,7 @@ async fn what_is_inserted_is_there_also_for_the_next_process(database: &Database
     job.expires_at = Some(now());
     job.details.options = JobOptions { top: 25, has_header: false, ..JobOptions::default() };
     job.details.progress.bytes_expected = Some(u64::MAX);
-    job.details.top_ctr = vec![Leader {
+    job.details.top_ctr = Arc::from([Leader {
         campaign_id: "\u{fffd}\n\"".into(),
         total_impressions: u128::MAX,
         total_clicks: 0,
@@ -158,7 +161,7 @@ async fn what_is_inserted_is_there_also_for_the_next_process(database: &Database
         total_conversions: 1,
         ctr: "0.0000".into(),
         cpa: None,
-    }];
+    }]);
     assert_eq!(store.insert(&job, Some("key")).await.unwrap(), Inserted::Done);
     assert_eq!(store.job(job.id).await.unwrap().as_ref(), Some(&job));
     let done = succeed(&store, &job).await;
@@ -388,7 +391,10 @@ async fn a_finisher_that_died_leaves_no_staged_results(database: &Database) {
     store.close().await;
     let store = database.open().await;
     let failure = FailureKind::ServerStopped.because("it fell");
-    assert_eq!(store.fail_receiving(&failure, SignedDuration::from_hours(1)).await.unwrap(), 1);
+    assert_eq!(
+        store.fail_receiving(&failure, SignedDuration::from_hours(1), SignedDuration::from_hours(1)).await.unwrap(),
+        1
+    );
     assert_eq!(store.piece(job.id, "many.csv", 0).await.unwrap(), None, "staged pieces are left");
 }
 
@@ -461,8 +467,8 @@ async fn jobs_left_behind_fail(database: &Database) {
     store.end(&cancelled, false).await.unwrap();
     let failure: Failure = FailureKind::ServerStopped.because("it fell");
     let keep = SignedDuration::from_hours(1);
-    assert_eq!(store.fail_receiving(&failure, keep).await.unwrap(), 2);
-    assert_eq!(store.fail_receiving(&failure, keep).await.unwrap(), 0);
+    assert_eq!(store.fail_receiving(&failure, keep, keep).await.unwrap(), 2);
+    assert_eq!(store.fail_receiving(&failure, keep, keep).await.unwrap(), 0);
     for job in [&one, &two] {
         let job = store.job(job.id).await.unwrap().unwrap();
         assert_eq!((job.state, job.details.error), (State::Failed, Some(failure.clone())));

@@ -58,25 +58,28 @@ async fn wait_for_change(
     known: Option<&IfNoneMatch>,
     at_most: Duration,
 ) -> Result<Arc<Job>, Problem> {
-    let Some(mut changes) = app.jobs.watch(job.id) else {
-        return Ok(job);
+    let Some(mut subscription) = app.jobs.subscribe(job.id).await? else {
+        return Ok(app.jobs.get(&job.id.to_string()).await?);
     };
-    let shown = match known {
-        Some(_) => None,
-        None => Some(Arc::clone(&job)),
-    };
-    let is_news = |latest: &Arc<Job>| match (&shown, known) {
-        (Some(shown), _) => **latest != **shown,
-        (None, Some(known)) => {
+    let is_news = |latest: &Arc<Job>| match known {
+        None => **latest != *job,
+        Some(known) => {
             document(latest).is_ok_and(|(_, etag)| etag.parse().is_ok_and(|etag| known.precondition_passes(&etag)))
         }
-        (None, None) => true,
     };
-    let news = async { changes.wait_for(is_news).await.map(|latest| Arc::clone(&latest)) };
+    let mut latest = subscription.latest();
+    let news = async {
+        while !is_news(&latest) {
+            match subscription.changed().await {
+                Some(changed) => latest = changed,
+                None => break,
+            }
+        }
+        latest
+    };
     match timeout(at_most, news).await {
-        Ok(Ok(latest)) => Ok(latest),
-        // Nothing new, or over in this moment.
-        _ => Ok(app.jobs.get(&job.id.to_string()).await?),
+        Ok(latest) => Ok(latest),
+        Err(_) => Ok(app.jobs.get(&job.id.to_string()).await?),
     }
 }
 
@@ -160,6 +163,18 @@ pub(in crate::http) async fn cancel(
     let Path(job) = job?;
     Query::read(&uri, &[])?;
     let job = app.jobs.cancel(&job).await?;
+    respond(&job, None)
+}
+
+/// `POST /v1/jobs/{job}/complete`
+pub(in crate::http) async fn complete(
+    State(app): State<App>,
+    job: Result<Path<String>, PathRejection>,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let Path(job) = job?;
+    Query::read(&uri, &[])?;
+    let job = app.jobs.complete(&job).await?;
     respond(&job, None)
 }
 

@@ -1,6 +1,7 @@
 //! One file for each resource.
 
 pub(super) mod events;
+pub(super) mod files;
 pub(super) mod jobs;
 pub(super) mod results;
 pub(super) mod service;

@@ -1,5 +1,8 @@
 //! New jobs from the body of a request: a file as it is, or a form with files.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::multipart::{Field, MultipartError};
 use axum::extract::{FromRequest as _, Multipart, Path, Request, State};
@@ -7,21 +10,25 @@ use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use encoding_rs::WINDOWS_1252;
 use futures_util::stream::unfold;
 use futures_util::{Stream, StreamExt as _};
 use mailparse::parse_content_disposition;
 use mime::Mime;
+use serde::Deserialize;
 
 use crate::http::app::App;
-use crate::http::body::{FormBody, Unshown, UploadBody, form_source, too_large};
+use crate::http::body::{FormBody, UnparsedBytes, UploadBody, form_source, too_large};
 use crate::http::options::{
     DigestFault, Digests, JOB_OPTIONS, Media, Query, check_name, content_coding, content_length, idempotency_key,
-    job_options, media, refuse_part_of_file,
+    invalid_option, job_options, media, refuse_part_of_file,
 };
 use crate::http::problem::{JobTag, Kind, Problem, json_line};
 use crate::http::routes::set_field;
 use crate::http::view::{JobView, path};
-use crate::jobs::{Begun, Failure, FailureKind, FileOptions, Job, JobError, NewJob, Upload, hex};
+use crate::jobs::{
+    Begun, Failure, FailureKind, FileOptions, Job, JobError, JobOptions, NewJob, OpenedJob, Upload, hex,
+};
 
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
@@ -49,7 +56,44 @@ pub(in crate::http) async fn post(State(app): State<App>, request: Request) -> R
             receive_file(app, request, name, &known).await
         }
         Media::Form => receive_form(app, request, &known).await,
+        Media::Json => open_job(app, request).await,
     }
+}
+
+/// The most bytes of a JSON document.
+const MAX_JSON_BYTES: usize = 64 * 1024;
+
+/// A job to be opened.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OpenJob {
+    name: Option<String>,
+    #[serde(default)]
+    options: JobOptions,
+}
+
+/// Makes a job that takes files until it is completed.
+async fn open_job(app: App, request: Request) -> Result<Response, Problem> {
+    Query::read(request.uri(), &[])?;
+    let (head, body) = request.into_parts();
+    let invalid = |error: &dyn std::fmt::Display| {
+        let expected =
+            "expected {\"name\": …, \"options\": {\"delimiter\": …, \"has_header\": …, \"encoding\": …, \"top\": …}}";
+        Problem::new(Kind::InvalidBody, format!("{error}; {expected}, each member optional"))
+    };
+    let body = axum::body::to_bytes(body, MAX_JSON_BYTES).await.map_err(|error| invalid(&error))?;
+    let OpenJob { name, options } = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    if !(1..=JobOptions::MAX_TOP).contains(&options.top) {
+        return Err(invalid_option(
+            "top",
+            &format_args!("{}: expected a number from 1 to {}", options.top, JobOptions::MAX_TOP),
+        ));
+    }
+    let new = NewJob { bytes_expected: None, ..new_job(&app, &head.headers, name, options)? };
+    Ok(match app.jobs.open_job(new).await? {
+        OpenedJob::New(job) => created(&job),
+        OpenedJob::Before(job) => replay(&job),
+    })
 }
 
 /// Takes the body for a file.
@@ -64,6 +108,7 @@ async fn receive_file(
     let content_type = match media(request.headers())? {
         Media::File(content_type) => content_type,
         Media::Form => return Err(Problem::unsupported_media_type("multipart/form-data (here; POST it)")),
+        Media::Json => return Err(Problem::unsupported_media_type("application/json (here; POST it)")),
     };
     let headers = request.headers();
     let digests = Digests::read(headers)?;
@@ -78,14 +123,17 @@ async fn receive_file(
     let limits = app.body_limits();
     let mut body = UploadBody::new(request, limits, upload.stopped());
     let file = FileOptions { name: upload.name(), options, coding, length, with_digest: digests.are_wanted() };
-    let received = async {
-        let digest = upload.read_file(file, &mut body).await?;
-        digests.check(body.trailers(), digest).map_err(digest_failure)
+    let received = async move {
+        let read = async {
+            let digest = upload.read_file(file, &mut body).await?;
+            digests.check(body.trailers(), digest).map_err(digest_failure)
+        };
+        match read.await {
+            Ok(()) => upload.finish().await,
+            Err(failure) => Err(upload.fail(failure).await),
+        }
     };
-    match received.await {
-        Ok(()) => upload.finish().await.map(|job| created(&job)).map_err(Problem::from),
-        Err(failure) => Err(upload.fail(failure).await.into()),
-    }
+    Ok(created(&*app.jobs.outlive(received).await?))
 }
 
 /// Takes every file in a form.
@@ -108,22 +156,26 @@ async fn receive_form(app: App, request: Request, known_options: &[&str]) -> Res
     };
     let limits = app.body_limits();
     let stopped = upload.stopped();
-    let unshown = Unshown::default();
+    let unparsed = UnparsedBytes::default();
     let mut body = FormBody::new(UploadBody::new(request, limits, stopped));
-    let mut request = Request::new(Body::from_stream(form_source(body.clone(), unshown.clone())));
+    let mut request = Request::new(Body::from_stream(form_source(body.clone(), unparsed.clone())));
     *request.headers_mut() = headers;
-    let received = async {
-        receive_parts(&app, request, &query, &unshown, &mut upload).await?;
-        // Nothing is complete before the body is.
-        while let Some(piece) = body.next().await {
-            piece?;
+    let (jobs, query) = (Arc::clone(&app.jobs), query.into_owned());
+    let received = async move {
+        let read = async {
+            receive_parts(&app, request, &query, &unparsed, &mut upload).await?;
+            // Nothing is complete before the body is.
+            while let Some(piece) = body.next().await {
+                piece?;
+            }
+            Ok(())
+        };
+        match read.await {
+            Ok(()) => upload.finish().await,
+            Err(failure) => Err(upload.fail(failure).await),
         }
-        Ok(())
     };
-    match received.await {
-        Ok(()) => upload.finish().await.map(|job| created(&job)).map_err(Problem::from),
-        Err(failure) => Err(upload.fail(failure).await.into()),
-    }
+    Ok(created(&*jobs.outlive(received).await?))
 }
 
 /// Reads every file of a form.
@@ -131,7 +183,7 @@ async fn receive_parts(
     app: &App,
     request: Request,
     query: &Query<'_>,
-    unshown: &Unshown,
+    unparsed: &UnparsedBytes,
     upload: &mut Upload,
 ) -> Result<(), Failure> {
     let mut form = Multipart::from_request(request, &())
@@ -140,7 +192,7 @@ async fn receive_parts(
     let mut parts = 0;
     let mut files = 0;
     while let Some(part) = form.next_field().await.map_err(|error| form_failure(&error))? {
-        unshown.clear();
+        unparsed.clear();
         parts += 1;
         let max_form_parts = app.config.max_form_parts;
         if parts > max_form_parts {
@@ -149,7 +201,7 @@ async fn receive_parts(
         }
         let file_name = file_name(&part);
         let content_type = part.content_type().and_then(|text| text.parse::<Mime>().ok());
-        let mut bytes = part_bytes(part, unshown).boxed();
+        let mut bytes = part_bytes(part, unparsed).boxed();
         let is_file = file_name.is_some();
         if let Some(file_name) = file_name.filter(|name| !name.is_empty()) {
             files += 1;
@@ -175,19 +227,24 @@ async fn receive_parts(
     Ok(())
 }
 
-/// The name by which a part is a file. Beside the form that RFC 7578 has, senders use `filename*=` (RFC 5987) and capitals.
+/// The name by which a part is a file. Beside the form that RFC 7578 has, senders use `filename*=` (RFC 5987), capitals, and text in
+/// other encodings than UTF-8, which is taken for Windows-1252 then.
 fn file_name(part: &Field<'_>) -> Option<String> {
-    if let Some(name) = part.file_name() {
-        return Some(name.into());
-    }
-    let disposition = part.headers().get(CONTENT_DISPOSITION)?.to_str().ok()?;
-    parse_content_disposition(disposition).params.remove("filename")
+    let disposition = part.headers().get(CONTENT_DISPOSITION)?.as_bytes();
+    let disposition = match std::str::from_utf8(disposition) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => WINDOWS_1252.decode_without_bom_handling(disposition).0,
+    };
+    parse_content_disposition(&disposition).params.remove("filename")
 }
 
-fn part_bytes<'a>(part: Field<'a>, unshown: &'a Unshown) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'a {
+fn part_bytes<'a>(
+    part: Field<'a>,
+    unparsed: &'a UnparsedBytes,
+) -> impl Stream<Item = Result<Bytes, Failure>> + Send + 'a {
     unfold(part, |mut part| async {
         let piece = part.chunk().await.map_err(|error| form_failure(&error)).transpose()?;
-        unshown.clear();
+        unparsed.clear();
         Some((piece, part))
     })
 }
@@ -214,12 +271,7 @@ fn form_failure(error: &MultipartError) -> Failure {
 }
 
 /// A job as the request asks for it, unless it asks too much.
-fn new_job(
-    app: &App,
-    headers: &HeaderMap,
-    name: Option<String>,
-    options: crate::jobs::JobOptions,
-) -> Result<NewJob, Problem> {
+fn new_job(app: &App, headers: &HeaderMap, name: Option<String>, options: JobOptions) -> Result<NewJob, Problem> {
     refuse_part_of_file(headers)?;
     if let Some(name) = &name {
         check_name(name).map_err(|reason| Problem::new(Kind::InvalidName, reason))?;
@@ -233,7 +285,7 @@ fn new_job(
     Ok(NewJob { name, options, idempotency_key: idempotency_key(headers)?, bytes_expected, sha256 })
 }
 
-fn digest_failure(fault: DigestFault) -> Failure {
+pub(super) fn digest_failure(fault: DigestFault) -> Failure {
     match fault {
         DigestFault::Invalid(problem) => FailureKind::InvalidDigest.because(problem.detail()),
         DigestFault::Mismatch => {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AnyConnection, AnyPool, Executor as _};
@@ -27,7 +28,7 @@ impl Dialect {
     /// The file that the database is in; none for one in memory.
     pub(super) fn file_of(self, url: &str) -> Result<Option<PathBuf>, sqlx::Error> {
         match self {
-            Self::Sqlite if url.contains(":memory:") || url.contains("mode=memory") => Ok(None),
+            Self::Sqlite if is_in_memory(url) => Ok(None),
             Self::Sqlite => Ok(Some(url.parse::<SqliteConnectOptions>()?.get_filename().to_path_buf())),
         }
     }
@@ -81,20 +82,18 @@ impl Dialect {
     }
 }
 
-/// The address of a file. Characters that mean something in an address are escaped (RFC 3986, 2.1).
-pub(super) fn file_url(path: &Path) -> String {
-    use std::fmt::Write as _;
-    use std::os::unix::ffi::OsStrExt as _;
+fn is_in_memory(url: &str) -> bool {
+    let (path, parameters) = url.split_once('?').unwrap_or((url, ""));
+    let path = path.trim_start_matches("sqlite:").trim_start_matches("//");
+    path == ":memory:" || parameters.split('&').any(|parameter| parameter == "mode=memory")
+}
 
-    let mut url = String::from("sqlite://");
-    for byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'/' | b'-' | b'_' | b'.' | b'~' => url.push(char::from(*byte)),
-            // Writing to a string cannot fail.
-            _ => drop(write!(url, "%{byte:02X}")),
-        }
-    }
-    url
+/// What has to be escaped in the path of an address (RFC 3986, 3.3).
+const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_').remove(b'~');
+
+/// The address of a file.
+pub(super) fn file_url(path: &Path) -> String {
+    format!("sqlite://{}", percent_encode(path.as_os_str().as_encoded_bytes(), PATH))
 }
 
 /// True when there was no room on the disk.

@@ -55,6 +55,11 @@ impl StoreError {
 
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
-        if is_full(&error) { Self::Full(error) } else { Self::Database(error) }
+        match error {
+            error if is_full(&error) => Self::Full(error),
+            // Another type than the column has, or bytes that are no text.
+            sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Damaged(error.to_string()),
+            error => Self::Database(error),
+        }
     }
 }

@@ -1,11 +1,13 @@
 //! The records of jobs.
 
+use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
 use sqlx::{Row as _, Transaction};
 
 use super::database::Store;
 use super::error::StoreError;
+use super::files::settle;
 use super::sql;
 use crate::jobs::failure::Failure;
 use crate::jobs::model::{Details, Job, JobId, State, now};
@@ -51,6 +53,7 @@ impl Store {
             .bind(job.finished_at.map(Timestamp::as_microsecond))
             .bind(job.expires_at.map(Timestamp::as_microsecond))
             .bind(idempotency_key.map(str::to_owned))
+            .bind(i64::from(job.closes_itself))
             .bind(details_text(job)?)
             .execute(&self.pool)
             .await?;
@@ -65,6 +68,9 @@ impl Store {
     pub async fn end(&self, job: &Job, frees_key: bool) -> Result<bool, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
         let is_recorded = update(&mut transaction, job, frees_key).await?;
+        if is_recorded && !job.closes_itself {
+            sqlx::query(sql::DELETE_FILES).bind(job.id.to_string()).execute(&mut *transaction).await?;
+        }
         turn.commit(transaction).await?;
         Ok(is_recorded)
     }
@@ -94,8 +100,15 @@ impl Store {
     }
 
     async fn one(&self, query: &'static str, key: String) -> Result<Option<Job>, StoreError> {
-        let row = sqlx::query(query).bind(key).fetch_optional(&self.pool).await?;
-        row.as_ref().map(job_of_row).transpose()
+        let rows = readable(sqlx::query(query).bind(key).fetch(&self.pool)).await?;
+        let mut damage = rows.damage;
+        for row in &rows.rows {
+            match job_of_row(row) {
+                Ok(job) => return Ok(Some(self.with_files(job).await?)),
+                Err(error) => damage = Some(error),
+            }
+        }
+        damage.map_or(Ok(None), Err)
     }
 
     /// True when there is a job of this id, whether its record can be read or not.
@@ -117,18 +130,19 @@ impl Store {
         let mut jobs = Vec::new();
         loop {
             let wanted = filter.limit as usize - jobs.len();
-            let rows = self.rows_before(before, wanted, filter).await?;
-            jobs.extend(rows.iter().filter_map(|row| job_of_row(row).inspect_err(warn_of_damage).ok()));
-            match rows.last() {
-                Some(last) if rows.len() == wanted && jobs.len() < filter.limit as usize => {
-                    before = last.try_get("id")?;
-                }
+            let Readable { rows, damage } = self.rows_before(before, wanted, filter).await?;
+            for job in rows.iter().filter_map(|row| job_of_row(row).inspect_err(warn_of_damage).ok()) {
+                jobs.push(self.with_files(job).await?);
+            }
+            let is_last_page = rows.len() < wanted && damage.is_none();
+            match rows.iter().rev().find_map(|row| row.try_get("id").ok()) {
+                Some(last) if !is_last_page && jobs.len() < filter.limit as usize => before = last,
                 _ => return Ok(jobs),
             }
         }
     }
 
-    async fn rows_before(&self, before: String, limit: usize, filter: &JobFilter) -> Result<Vec<AnyRow>, StoreError> {
+    async fn rows_before(&self, before: String, limit: usize, filter: &JobFilter) -> Result<Readable, StoreError> {
         let query = match (filter.name.is_some(), filter.state.is_some()) {
             (false, false) => sql::LIST_JOBS,
             (false, true) => sql::LIST_JOBS_BY_STATE,
@@ -140,7 +154,7 @@ impl Store {
         for text in [filter.name.clone(), filter.state.map(|state| state.name().to_owned())].into_iter().flatten() {
             query = query.bind(text);
         }
-        Ok(query.fetch_all(&self.pool).await?)
+        readable(query.fetch(&self.pool)).await
     }
 
     /// Removes a job with its results. Gives whether there was one.
@@ -160,10 +174,12 @@ impl Store {
     /// When the database refuses.
     pub async fn expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        let rows = sqlx::query(sql::EXPIRED_JOBS).bind(now.as_microsecond()).fetch_all(&mut *transaction).await?;
+        let rows = readable(sqlx::query(sql::EXPIRED_JOBS).bind(now.as_microsecond()).fetch(&mut *transaction)).await?;
         let mut expired = Vec::new();
-        for row in &rows {
-            let id: String = row.try_get(0)?;
+        for row in &rows.rows {
+            let Ok(id) = row.try_get::<String, _>(0).map_err(StoreError::from).inspect_err(warn_of_damage) else {
+                continue;
+            };
             sqlx::query(sql::REMEMBER_EXPIRED_JOB)
                 .bind(id.clone())
                 .bind(now.as_microsecond())
@@ -188,13 +204,19 @@ impl Store {
         Ok(row.is_some())
     }
 
-    /// Ends every job that an earlier process was receiving, and discards what it had staged of their results.
+    /// Ends every job that an earlier process was receiving, and discards what it had staged of their results. Open jobs stay: their
+    /// files wait for other writers.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn fail_receiving(&self, failure: &Failure, keep: jiff::SignedDuration) -> Result<usize, StoreError> {
+    pub async fn fail_receiving(
+        &self,
+        failure: &Failure,
+        keep: jiff::SignedDuration,
+        keep_open: jiff::SignedDuration,
+    ) -> Result<usize, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        let rows = sqlx::query(sql::RECEIVING_JOBS).fetch_all(&mut *transaction).await?;
+        let Readable { rows, .. } = readable(sqlx::query(sql::RECEIVING_JOBS).fetch(&mut *transaction)).await?;
         for row in &rows {
             match job_of_row(row).or_else(|error| undamaged_part(row).ok_or(error)) {
                 Ok(mut job) => {
@@ -205,6 +227,13 @@ impl Store {
             }
         }
         sqlx::query(sql::DISCARD_ALL_STAGED).execute(&mut *transaction).await?;
+        sqlx::query(sql::RELEASE_ALL_FILES).execute(&mut *transaction).await?;
+        let unsettled = sqlx::query(sql::UNSETTLED_JOBS).fetch_all(&mut *transaction).await?;
+        for row in &unsettled {
+            if let Ok(id) = parse_id(row.try_get("id")?).inspect_err(warn_of_damage) {
+                settle(&mut transaction, id, keep_open).await?;
+            }
+        }
         turn.commit(transaction).await?;
         Ok(rows.len())
     }
@@ -228,6 +257,27 @@ pub(super) async fn update(
     Ok(updated.rows_affected() > 0)
 }
 
+/// The rows of a query that can be read, and what is wrong with one of the others.
+struct Readable {
+    rows: Vec<AnyRow>,
+    damage: Option<StoreError>,
+}
+
+async fn readable(mut rows: impl Stream<Item = Result<AnyRow, sqlx::Error>> + Unpin) -> Result<Readable, StoreError> {
+    let mut readable = Readable { rows: Vec::new(), damage: None };
+    while let Some(row) = rows.next().await {
+        match row.map_err(StoreError::from) {
+            Ok(row) => readable.rows.push(row),
+            Err(error @ StoreError::Damaged(_)) => {
+                warn_of_damage(&error);
+                readable.damage = Some(error);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(readable)
+}
+
 fn details_text(job: &Job) -> Result<String, StoreError> {
     serde_json::to_string(&job.details).map_err(|error| StoreError::Damaged(error.to_string()))
 }
@@ -243,6 +293,7 @@ fn job_of_row(row: &AnyRow) -> Result<Job, StoreError> {
         id: parse_id(&id)?,
         name: row.try_get("name")?,
         state: state.parse().map_err(|error| damaged(&format!("job {id}: state {state:?}: {error}")))?,
+        closes_itself: row.try_get::<i64, _>("closes_itself")? != 0,
         created_at: time(row.try_get("created_at")?)?,
         finished_at: row.try_get::<Option<i64>, _>("finished_at")?.map(time).transpose()?,
         expires_at: row.try_get::<Option<i64>, _>("expires_at")?.map(time).transpose()?,
@@ -256,6 +307,7 @@ fn undamaged_part(row: &AnyRow) -> Option<Job> {
         id: row.try_get::<String, _>("id").ok()?.parse().ok()?,
         name: row.try_get("name").ok()?,
         state: row.try_get::<String, _>("state").ok()?.parse().ok()?,
+        closes_itself: true,
         created_at: Timestamp::from_microsecond(row.try_get("created_at").ok()?).ok()?,
         finished_at: None,
         expires_at: None,
@@ -267,6 +319,8 @@ fn warn_of_damage(error: &StoreError) {
     tracing::warn!(%error, "passed over");
 }
 
-fn parse_id(id: &str) -> Result<JobId, StoreError> {
-    id.parse().map_err(|error| StoreError::Damaged(format!("job id {id:?}: {error}")))
+fn parse_id(text: &str) -> Result<JobId, StoreError> {
+    let id: JobId = text.parse().map_err(|error| StoreError::Damaged(format!("job id {text:?}: {error}")))?;
+    // In another spelling it would be sorted elsewhere.
+    if id.to_string() == text { Ok(id) } else { Err(StoreError::Damaged(format!("job id {text:?}: expected {id}"))) }
 }

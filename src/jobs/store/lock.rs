@@ -37,15 +37,22 @@ impl DatabaseLock {
     }
 }
 
-/// Links are followed: they lead to the same database.
+/// Links that lead to links are followed this often.
+const MAX_LINKS: usize = 40;
+
+/// Links are followed, also to a database that is still to be made: they lead to the same one.
 fn lock_path(database: &Path) -> io::Result<PathBuf> {
-    let database = match fs::canonicalize(database) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let directory = database.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            fs::canonicalize(directory)?.join(database.file_name().unwrap_or_default())
+    let mut database = database.to_path_buf();
+    for _ in 0..MAX_LINKS {
+        let directory = database.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let directory = fs::canonicalize(directory)?;
+        database = directory.join(database.file_name().unwrap_or_default());
+        match fs::read_link(&database) {
+            Ok(target) => database = directory.join(target),
+            // It is no link, or not there.
+            Err(_) => break,
         }
-        found => found?,
-    };
+    }
     let mut name = OsString::from(database);
     name.push(".lock");
     Ok(name.into())

@@ -6,6 +6,7 @@
 mod database;
 mod dialect;
 mod error;
+mod files;
 mod jobs;
 mod lock;
 mod results;
@@ -13,6 +14,7 @@ mod sql;
 
 pub use database::Store;
 pub use error::StoreError;
+pub use files::{FinishingBegun, JobClosed, OpenedFile, StoredFile, Writer};
 pub use jobs::{Inserted, JobFilter};
 pub use lock::DatabaseLock;
 pub(super) use results::STATS_NAME;

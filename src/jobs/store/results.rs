@@ -114,6 +114,9 @@ impl Store {
         }
         pieces.insert(&mut transaction, &job_id).await?;
         insert_results(&mut transaction, &job_id, results).await?;
+        if !job.closes_itself {
+            sqlx::query(sql::DELETE_FILES).bind(job_id).execute(&mut *transaction).await?;
+        }
         turn.commit(transaction).await?;
         Ok(true)
     }

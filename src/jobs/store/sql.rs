@@ -3,8 +3,8 @@
 pub(super) const CHECK: &str = "SELECT 1 FROM jobs LIMIT 1";
 
 pub(super) const INSERT_JOB: &str = "INSERT INTO jobs \
-    (id, name, state, created_at, finished_at, expires_at, idempotency_key, details) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT (idempotency_key) DO NOTHING";
+    (id, name, state, created_at, finished_at, expires_at, idempotency_key, closes_itself, details) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (idempotency_key) DO NOTHING";
 
 /// Only a job that has not ended can change.
 pub(super) const UPDATE_JOB: &str = "UPDATE jobs SET state = $2, finished_at = $3, expires_at = $4, details = $5, \
@@ -12,29 +12,30 @@ pub(super) const UPDATE_JOB: &str = "UPDATE jobs SET state = $2, finished_at = $
     WHERE id = $1 AND state IN ('open', 'receiving', 'interrupted')";
 
 pub(super) const JOB_BY_ID: &str =
-    "SELECT id, name, state, created_at, finished_at, expires_at, details FROM jobs WHERE id = $1";
+    "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details FROM jobs WHERE id = $1";
 
-pub(super) const NEWEST_JOB_BY_NAME: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
-    FROM jobs WHERE name = $1 ORDER BY id DESC LIMIT 1";
+/// More than one, as records can be damaged.
+pub(super) const NEWEST_JOB_BY_NAME: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
+    FROM jobs WHERE name = $1 ORDER BY id DESC LIMIT 3";
 
-pub(super) const JOB_BY_IDEMPOTENCY_KEY: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
+pub(super) const JOB_BY_IDEMPOTENCY_KEY: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE idempotency_key = $1";
 
-pub(super) const LIST_JOBS: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
+pub(super) const LIST_JOBS: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) ORDER BY id DESC LIMIT $3";
 
-pub(super) const LIST_JOBS_BY_STATE: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
+pub(super) const LIST_JOBS_BY_STATE: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND state = $4 ORDER BY id DESC LIMIT $3";
 
-pub(super) const LIST_JOBS_BY_NAME: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
+pub(super) const LIST_JOBS_BY_NAME: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $4 ORDER BY id DESC LIMIT $3";
 
 pub(super) const LIST_JOBS_BY_NAME_AND_STATE: &str = "SELECT id, name, state, created_at, finished_at, expires_at, \
-    details FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $4 AND state = $5 \
+    closes_itself, details FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $4 AND state = $5 \
     ORDER BY id DESC LIMIT $3";
 
-pub(super) const RECEIVING_JOBS: &str = "SELECT id, name, state, created_at, finished_at, expires_at, details \
-    FROM jobs WHERE state = 'receiving'";
+pub(super) const RECEIVING_JOBS: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
+    FROM jobs WHERE state = 'receiving' AND closes_itself = 1";
 
 pub(super) const DELETE_JOB: &str = "DELETE FROM jobs WHERE id = $1";
 
@@ -90,3 +91,62 @@ pub(super) const RESULT: &str = "SELECT length, etag FROM results WHERE job_id =
 /// The piece that a position lies in.
 pub(super) const PIECE_AT: &str = "SELECT start, length, body FROM result_pieces \
     WHERE job_id = $1 AND name = $2 AND start <= $3 ORDER BY start DESC LIMIT 1";
+
+pub(super) const JOB_STATE: &str = "SELECT state, closes_itself, finishing FROM jobs WHERE id = $1";
+
+pub(super) const COUNT_OPEN_JOBS: &str =
+    "SELECT COUNT(*) FROM jobs WHERE state IN ('open', 'receiving', 'interrupted') AND closes_itself = 0";
+
+pub(super) const FILES: &str = "SELECT id, name, state, epoch, details FROM files WHERE job_id = $1 \
+    ORDER BY CASE WHEN place IS NULL THEN 1 ELSE 0 END, place, id";
+
+pub(super) const FILE_BY_NAME: &str =
+    "SELECT id, name, state, epoch, details FROM files WHERE job_id = $1 AND name = $2";
+
+pub(super) const COUNT_FILES: &str = "SELECT COUNT(*) FROM files WHERE job_id = $1";
+
+pub(super) const OPEN_FILE: &str = "INSERT INTO files (id, job_id, name, state, epoch, details) \
+    VALUES ($1, $2, $3, 'receiving', $4, $5) ON CONFLICT (job_id, name) DO UPDATE \
+    SET state = 'receiving', epoch = excluded.epoch, details = excluded.details";
+
+pub(super) const COMPLETE_FILE: &str = "UPDATE files SET state = $3, details = $4, place = \
+    (SELECT COALESCE(MAX(place), 0) + 1 FROM files AS others WHERE others.job_id = files.job_id) \
+    WHERE id = $1 AND epoch = $2 AND state = 'receiving'";
+
+pub(super) const RELEASE_FILE: &str =
+    "UPDATE files SET state = $3, details = $4 WHERE id = $1 AND epoch = $2 AND state = 'receiving'";
+
+pub(super) const DELETE_FILE: &str = "DELETE FROM files WHERE job_id = $1 AND name = $2";
+
+pub(super) const DELETE_FILES: &str = "DELETE FROM files WHERE job_id = $1";
+
+/// The files that an earlier process was receiving wait for another writer.
+pub(super) const RELEASE_ALL_FILES: &str = "UPDATE files SET state = 'waiting' WHERE state = 'receiving'";
+
+/// A job that is finishing is shown as `receiving`.
+pub(super) const SETTLE_JOB: &str = "UPDATE jobs SET \
+    state = CASE WHEN finishing = 1 \
+        OR EXISTS (SELECT 1 FROM files WHERE job_id = $1 AND state = 'receiving') THEN 'receiving' ELSE 'open' END, \
+    expires_at = CASE WHEN finishing = 1 \
+        OR EXISTS (SELECT 1 FROM files WHERE job_id = $1 AND state = 'receiving') THEN NULL ELSE $2 END \
+    WHERE id = $1 AND closes_itself = 0 AND state IN ('open', 'receiving', 'interrupted')";
+
+pub(super) const UNSETTLED_JOBS: &str = "SELECT id FROM jobs WHERE closes_itself = 0 AND state = 'receiving'";
+
+pub(super) const BEGIN_FINISHING: &str =
+    "UPDATE jobs SET finishing = 1, state = 'receiving', expires_at = NULL WHERE id = $1";
+
+pub(super) const END_FINISHING: &str = "UPDATE jobs SET finishing = 0 WHERE id = $1";
+
+pub(super) const FINISHING_JOBS: &str =
+    "SELECT id FROM jobs WHERE finishing = 1 AND state IN ('open', 'receiving', 'interrupted')";
+
+pub(super) const INSERT_TOTALS: &str =
+    "INSERT INTO file_totals (file_id, epoch, sequence, body) VALUES ($1, $2, $3, $4)";
+
+pub(super) const TOTALS: &str = "SELECT body FROM file_totals WHERE file_id = $1 AND epoch = $2 AND sequence = $3";
+
+/// A few at a time: others want to write, too.
+pub(super) const FREE_TOTALS: &str = "DELETE FROM file_totals WHERE (file_id, epoch, sequence) IN \
+    (SELECT file_id, epoch, sequence FROM file_totals WHERE NOT EXISTS \
+    (SELECT 1 FROM files WHERE files.id = file_totals.file_id AND files.epoch = file_totals.epoch) LIMIT 4)";

@@ -1,0 +1,356 @@
+//! The records of files of open jobs, and what complete files have counted.
+
+use sqlx::any::AnyRow;
+use sqlx::{AnyConnection, Row as _};
+
+use super::database::Store;
+use super::error::StoreError;
+use super::sql;
+use crate::jobs::model::{FileId, FileState, Job, JobFile, JobId, State, now};
+
+/// The right to write a file: void once another writer has the file, or the file is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Writer {
+    /// The file.
+    pub file: FileId,
+    /// The writer's number.
+    pub epoch: i64,
+}
+
+/// A file as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredFile {
+    /// Its latest writer.
+    pub writer: Writer,
+    /// What is known of it.
+    pub file: JobFile,
+}
+
+/// How the wish to write a file from its first byte ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OpenedFile {
+    /// It awaits its bytes.
+    Writer(Writer),
+    /// It is complete.
+    Complete(JobFile),
+    /// Another writer is receiving it.
+    BeingReceived,
+    /// The job has as many files as it may have.
+    TooManyFiles,
+    /// The job takes no files at the moment.
+    Closed(JobClosed),
+}
+
+/// Why a job takes no change of its files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum JobClosed {
+    /// There is no such job.
+    Gone,
+    /// It has ended.
+    Ended(State),
+    /// It finishes with the request that made it.
+    ClosesItself,
+    /// Its results are being made.
+    Finishing,
+}
+
+/// How the wish to finish an open job ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum FinishingBegun {
+    /// Its files no longer change.
+    Files(Vec<StoredFile>),
+    /// These files are not complete.
+    Incomplete(Vec<String>),
+    /// It has no file.
+    NoFiles,
+    /// It cannot be finished, or is being finished.
+    Closed(JobClosed),
+}
+
+/// How long a job is kept while no file is received.
+pub(super) type Keep = jiff::SignedDuration;
+
+impl Store {
+    /// Makes the caller the writer of a file, from its first byte.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn open_file(
+        &self,
+        job: JobId,
+        file: &JobFile,
+        max_files: usize,
+        keep: Keep,
+    ) -> Result<OpenedFile, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        if let Some(closed) = why_closed(&mut transaction, job).await? {
+            return Ok(OpenedFile::Closed(closed));
+        }
+        let job_id = job.to_string();
+        let known = sqlx::query(sql::FILE_BY_NAME).bind(job_id.clone()).bind(file.name.clone());
+        let known = known.fetch_optional(&mut *transaction).await?.as_ref().map(file_of_row).transpose()?;
+        let writer = match known {
+            Some(StoredFile { file, .. }) if file.state == FileState::Complete => {
+                return Ok(OpenedFile::Complete(file));
+            }
+            Some(StoredFile { file, .. }) if file.state == FileState::Receiving => {
+                return Ok(OpenedFile::BeingReceived);
+            }
+            Some(StoredFile { writer, .. }) => Writer { epoch: writer.epoch + 1, ..writer },
+            None => {
+                let count: i64 = sqlx::query(sql::COUNT_FILES)
+                    .bind(job_id.clone())
+                    .fetch_one(&mut *transaction)
+                    .await?
+                    .try_get(0)?;
+                if usize::try_from(count).unwrap_or(usize::MAX) >= max_files {
+                    return Ok(OpenedFile::TooManyFiles);
+                }
+                Writer { file: FileId::new(), epoch: 1 }
+            }
+        };
+        sqlx::query(sql::OPEN_FILE)
+            .bind(writer.file.to_string())
+            .bind(job_id)
+            .bind(file.name.clone())
+            .bind(writer.epoch)
+            .bind(details_text(file)?)
+            .execute(&mut *transaction)
+            .await?;
+        settle(&mut transaction, job, keep).await?;
+        turn.commit(transaction).await?;
+        Ok(OpenedFile::Writer(writer))
+    }
+
+    /// Stores a piece of what a file has counted, ahead of [`complete_file`](Self::complete_file).
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn stage_totals(&self, writer: Writer, sequence: i64, body: Vec<u8>) -> Result<(), StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        insert_totals(&mut transaction, writer, sequence, body).await?;
+        turn.commit(transaction).await
+    }
+
+    /// Makes a file complete with the totals that its writer has staged and the last piece of them. Gives false, and changes nothing,
+    /// when it has another writer or is gone.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn complete_file(
+        &self,
+        job: JobId,
+        writer: Writer,
+        file: &JobFile,
+        last_piece: (i64, Vec<u8>),
+        keep: Keep,
+    ) -> Result<bool, StoreError> {
+        self.change_file(sql::COMPLETE_FILE, job, writer, file, Some(last_piece), keep).await
+    }
+
+    /// Ends a writer whose file is not complete: it waits for another one, or has failed. Gives false, and changes nothing, when the
+    /// file has another writer or is gone.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn release_file(
+        &self,
+        job: JobId,
+        writer: Writer,
+        file: &JobFile,
+        keep: Keep,
+    ) -> Result<bool, StoreError> {
+        self.change_file(sql::RELEASE_FILE, job, writer, file, None, keep).await
+    }
+
+    async fn change_file(
+        &self,
+        statement: &'static str,
+        job: JobId,
+        writer: Writer,
+        file: &JobFile,
+        last_piece: Option<(i64, Vec<u8>)>,
+        keep: Keep,
+    ) -> Result<bool, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        let changed = sqlx::query(statement)
+            .bind(writer.file.to_string())
+            .bind(writer.epoch)
+            .bind(file.state.name())
+            .bind(details_text(file)?)
+            .execute(&mut *transaction)
+            .await?
+            .rows_affected();
+        if changed == 0 {
+            return Ok(false);
+        }
+        if let Some((sequence, body)) = last_piece {
+            insert_totals(&mut transaction, writer, sequence, body).await?;
+        }
+        settle(&mut transaction, job, keep).await?;
+        turn.commit(transaction).await?;
+        Ok(true)
+    }
+
+    /// Removes a file that is not counted yet, with its writer. Gives whether there was one, or why that is not possible.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn delete_file(&self, job: JobId, name: &str, keep: Keep) -> Result<Result<bool, JobClosed>, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        if let Some(closed) = why_closed(&mut transaction, job).await? {
+            return Ok(Err(closed));
+        }
+        let deleted = sqlx::query(sql::DELETE_FILE).bind(job.to_string()).bind(name.to_owned());
+        let deleted = deleted.execute(&mut *transaction).await?.rows_affected();
+        settle(&mut transaction, job, keep).await?;
+        turn.commit(transaction).await?;
+        Ok(Ok(deleted > 0))
+    }
+
+    /// The files of an open job: complete ones in the order of completion, then the others in the order in which they began.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn files(&self, job: JobId) -> Result<Vec<StoredFile>, StoreError> {
+        let rows = sqlx::query(sql::FILES).bind(job.to_string()).fetch_all(&self.pool).await?;
+        rows.iter().map(file_of_row).collect()
+    }
+
+    /// Begins to finish an open job: from here on its files do not change.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn begin_finishing(&self, job: JobId) -> Result<FinishingBegun, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        if let Some(closed) = why_closed(&mut transaction, job).await? {
+            return Ok(FinishingBegun::Closed(closed));
+        }
+        let rows = sqlx::query(sql::FILES).bind(job.to_string()).fetch_all(&mut *transaction).await?;
+        let files = rows.iter().map(file_of_row).collect::<Result<Vec<_>, _>>()?;
+        let incomplete: Vec<_> = files
+            .iter()
+            .filter(|stored| stored.file.state != FileState::Complete)
+            .map(|stored| stored.file.name.clone())
+            .collect();
+        if !incomplete.is_empty() {
+            return Ok(FinishingBegun::Incomplete(incomplete));
+        }
+        if files.is_empty() {
+            return Ok(FinishingBegun::NoFiles);
+        }
+        sqlx::query(sql::BEGIN_FINISHING).bind(job.to_string()).execute(&mut *transaction).await?;
+        turn.commit(transaction).await?;
+        Ok(FinishingBegun::Files(files))
+    }
+
+    /// Opens a job again whose results could not be stored.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn end_finishing(&self, job: JobId, keep: Keep) -> Result<(), StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        sqlx::query(sql::END_FINISHING).bind(job.to_string()).execute(&mut *transaction).await?;
+        settle(&mut transaction, job, keep).await?;
+        turn.commit(transaction).await
+    }
+
+    /// Jobs whose results were being made.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn finishing_jobs(&self) -> Result<Vec<JobId>, StoreError> {
+        let rows = sqlx::query(sql::FINISHING_JOBS).fetch_all(&self.pool).await?;
+        Ok(rows.iter().filter_map(|row| row.try_get::<String, _>(0).ok()?.parse().ok()).collect())
+    }
+
+    /// A piece of what a complete file has counted; none behind the last one.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn totals(&self, writer: Writer, sequence: i64) -> Result<Option<Vec<u8>>, StoreError> {
+        let query = sqlx::query(sql::TOTALS).bind(writer.file.to_string()).bind(writer.epoch).bind(sequence);
+        Ok(query.fetch_optional(&self.pool).await?.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// Frees some of the totals of files that are gone or have another writer. Gives how many pieces there were.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn free_totals(&self) -> Result<u64, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        let freed = sqlx::query(sql::FREE_TOTALS).execute(&mut *transaction).await?.rows_affected();
+        turn.commit(transaction).await?;
+        Ok(freed)
+    }
+
+    /// Open jobs that have not ended.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn count_open_jobs(&self) -> Result<u64, StoreError> {
+        let count: i64 = sqlx::query(sql::COUNT_OPEN_JOBS).fetch_one(&self.pool).await?.try_get(0)?;
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    /// Shows in a job that is open which files it has.
+    pub(super) async fn with_files(&self, mut job: Job) -> Result<Job, StoreError> {
+        if !job.closes_itself && !job.state.is_final() {
+            job.details.files = self.files(job.id).await?.into_iter().map(|stored| stored.file).collect();
+            job.add_up();
+        }
+        Ok(job)
+    }
+}
+
+async fn insert_totals(
+    connection: &mut AnyConnection,
+    writer: Writer,
+    sequence: i64,
+    body: Vec<u8>,
+) -> Result<(), StoreError> {
+    let query = sqlx::query(sql::INSERT_TOTALS).bind(writer.file.to_string()).bind(writer.epoch);
+    query.bind(sequence).bind(body).execute(connection).await?;
+    Ok(())
+}
+
+/// Why a job takes no change of its files; none when it does.
+async fn why_closed(connection: &mut AnyConnection, job: JobId) -> Result<Option<JobClosed>, StoreError> {
+    let Some(row) = sqlx::query(sql::JOB_STATE).bind(job.to_string()).fetch_optional(connection).await? else {
+        return Ok(Some(JobClosed::Gone));
+    };
+    let state: String = row.try_get("state")?;
+    let state: State = state.parse().map_err(|error| StoreError::Damaged(format!("job {job}: {error}")))?;
+    Ok(if state.is_final() {
+        Some(JobClosed::Ended(state))
+    } else if row.try_get::<i64, _>("closes_itself")? != 0 {
+        Some(JobClosed::ClosesItself)
+    } else if row.try_get::<i64, _>("finishing")? != 0 {
+        Some(JobClosed::Finishing)
+    } else {
+        None
+    })
+}
+
+/// Derives the state of an open job from those of its files. It expires only while none is being received.
+pub(super) async fn settle(connection: &mut AnyConnection, job: JobId, keep: Keep) -> Result<(), StoreError> {
+    let expires_at = now().checked_add(keep).unwrap_or(jiff::Timestamp::MAX).as_microsecond();
+    sqlx::query(sql::SETTLE_JOB).bind(job.to_string()).bind(expires_at).execute(connection).await?;
+    Ok(())
+}
+
+fn details_text(file: &JobFile) -> Result<String, StoreError> {
+    serde_json::to_string(file).map_err(|error| StoreError::Damaged(error.to_string()))
+}
+
+fn file_of_row(row: &AnyRow) -> Result<StoredFile, StoreError> {
+    let id: String = row.try_get("id")?;
+    let damaged = |what: &dyn std::fmt::Display| StoreError::Damaged(format!("file {id}: {what}"));
+    let details: String = row.try_get("details")?;
+    let mut file: JobFile = serde_json::from_str(&details).map_err(|error| damaged(&error))?;
+    let state: String = row.try_get("state")?;
+    file.state = state.parse().map_err(|error| damaged(&error))?;
+    file.name = row.try_get("name")?;
+    let writer = Writer { file: id.parse().map_err(|error| damaged(&error))?, epoch: row.try_get("epoch")? };
+    Ok(StoredFile { writer, file })
+}
