@@ -52,7 +52,13 @@ fn a_job_is_found_under_its_id_and_its_name_where_the_answer_says() {
     assert_eq!(job["name"], "ad_data.csv");
     assert_eq!(job["error"], Value::Null);
     let length = body.len();
-    assert_eq!(job["files"], json!([{"name": "ad_data.csv", "state": "complete", "offset": length, "length": length}]));
+    let file = &job["files"][0];
+    assert_eq!(job["files"].as_array().unwrap().len(), 1);
+    assert_eq!(
+        (&file["name"], &file["state"], &file["rows_read"]),
+        (&json!("ad_data.csv"), &json!("complete"), &json!(5))
+    );
+    assert_eq!((&file["offset"], &file["length"]), (&json!(length), &json!(length)));
     let progress = &job["progress"];
     assert_eq!(progress["bytes_received"], length);
     assert_eq!(progress["bytes_expected"], length);
