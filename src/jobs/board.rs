@@ -1,9 +1,10 @@
 //! What is shown of jobs that are being received. It lives in memory alone: losing it loses nothing.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -11,9 +12,9 @@ use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::failure::{Failure, FailureKind};
-use super::model::{Job, Leader};
-use crate::engine::{Aggregate, Metric, combined_leaders};
-use crate::ingest::{FileProgress, LaneObserver, SharedPipeline};
+use super::model::{FileId, FileState, Job, Leader};
+use crate::engine::{Aggregate, Fatal, Metric, combined_leaders};
+use crate::ingest::{FileProgress, LaneObserver, Pipeline, SharedPipeline};
 
 /// Those who wait for changes are told of progress this often at most.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -34,8 +35,7 @@ pub(super) struct Live {
     started: Instant,
     /// Files that are being received.
     files: Mutex<Vec<Arc<LiveFile>>>,
-    /// What complete files have counted.
-    pub(super) counted: Mutex<Option<Aggregate>>,
+    counted: Mutex<Counted>,
     /// Milliseconds after the start at which progress is told again.
     next_notice_millis: AtomicU64,
     /// When the leaders are looked for again. Locked while that is done.
@@ -44,6 +44,18 @@ pub(super) struct Live {
     unrecorded: Mutex<Option<Arc<Job>>>,
     /// Cancelled when the upload is over and nothing more is written for it.
     over: CancellationToken,
+}
+
+/// What complete files have counted together.
+#[derive(Default)]
+struct Counted {
+    aggregate: Option<Aggregate>,
+    /// Files of an open job that are part of it.
+    files: HashSet<FileId>,
+    /// Some complete files may not be part of it yet: it has no leaders.
+    is_partial: bool,
+    /// They are being loaded.
+    is_loading: bool,
 }
 
 /// A file that is being received.
@@ -78,13 +90,15 @@ impl LiveFile {
 impl Live {
     pub(super) fn new(job: Job, stopping: &CancellationToken) -> Self {
         let started = Instant::now();
+        // Files that were completed earlier are loaded from the store.
+        let is_partial = job.details.files.iter().any(|file| file.state == FileState::Complete);
         Self {
             latest: watch::Sender::new(Arc::new(job)),
             cancelled: stopping.child_token(),
             stopping: stopping.clone(),
             started,
             files: Mutex::default(),
-            counted: Mutex::new(None),
+            counted: Mutex::new(Counted { is_partial, ..Counted::default() }),
             next_notice_millis: AtomicU64::new(0),
             next_look: Mutex::new(started),
             unrecorded: Mutex::new(None),
@@ -101,8 +115,59 @@ impl Live {
         job
     }
 
-    fn files(&self) -> std::sync::MutexGuard<'_, Vec<Arc<LiveFile>>> {
+    fn files(&self) -> MutexGuard<'_, Vec<Arc<LiveFile>>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn counted(&self) -> MutexGuard<'_, Counted> {
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes out what complete files have counted.
+    pub(super) fn take_counted(&self) -> Option<Aggregate> {
+        let mut counted = self.counted();
+        counted.is_partial = true;
+        counted.aggregate.take()
+    }
+
+    /// Adds what a complete file has counted; a file of an open job is added once. Computes: for workers.
+    ///
+    /// # Errors
+    /// When files cannot be merged.
+    pub(super) fn count(&self, file: Option<FileId>, aggregate: Aggregate) -> Result<(), Fatal> {
+        let mut counted = self.counted();
+        if file.is_some_and(|file| !counted.files.insert(file)) {
+            return Ok(());
+        }
+        if let Some(all) = &mut counted.aggregate {
+            return all.merge(aggregate);
+        }
+        counted.aggregate = Some(aggregate);
+        Ok(())
+    }
+
+    /// True when a complete file of an open job is part of what is shown.
+    pub(super) fn has_counted(&self, file: FileId) -> bool {
+        self.counted().files.contains(&file)
+    }
+
+    /// True for the one caller that has to load the files that were completed earlier.
+    pub(super) fn begin_loading(&self) -> bool {
+        let mut counted = self.counted();
+        counted.is_partial && !std::mem::replace(&mut counted.is_loading, true)
+    }
+
+    /// All complete files are part of what is shown.
+    pub(super) fn set_all_counted(&self) {
+        self.counted().is_partial = false;
+    }
+
+    /// Looks for the leaders now and shows them. Computes: for workers.
+    pub(super) fn show_leaders(&self) {
+        *self.next_look.lock().unwrap_or_else(PoisonError::into_inner) = self.started;
+        if let Some(look) = self.look_for_leaders() {
+            self.update(|job| look.show(job));
+        }
     }
 
     /// Shows a file as being received.
@@ -243,9 +308,8 @@ impl Live {
         if is_due {
             let look = self.look_for_leaders();
             self.update(|job| {
-                if let Some(Look { top_ctr, top_cpa, unique_campaigns }) = look {
-                    (job.details.top_ctr, job.details.top_cpa) = (top_ctr, top_cpa);
-                    job.details.progress.unique_campaigns = unique_campaigns;
+                if let Some(look) = look {
+                    look.show(job);
                 }
                 self.show_progress(job);
                 self.show_rate(job);
@@ -264,9 +328,12 @@ impl Live {
         let files = self.files().clone();
         let pipelines: Vec<_> =
             files.iter().map(|file| file.pipeline.lock().unwrap_or_else(PoisonError::into_inner)).collect();
-        let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = pipelines.iter().filter_map(|pipeline| pipeline.as_ref()).map(|pipeline| pipeline.so_far());
-        let parts: Vec<&Aggregate> = counted.iter().chain(running).collect();
+        let counted = self.counted();
+        if counted.is_partial {
+            return None;
+        }
+        let running = pipelines.iter().filter_map(|pipeline| pipeline.as_ref()).map(Pipeline::so_far);
+        let parts: Vec<&Aggregate> = counted.aggregate.iter().chain(running).collect();
         let all = combined_leaders(&parts, top.into());
         let look = Look {
             top_ctr: all.by_ctr.iter().map(Leader::from).collect(),
@@ -282,6 +349,13 @@ struct Look {
     top_ctr: Arc<[Leader]>,
     top_cpa: Arc<[Leader]>,
     unique_campaigns: u64,
+}
+
+impl Look {
+    fn show(self, job: &mut Job) {
+        (job.details.top_ctr, job.details.top_cpa) = (self.top_ctr, self.top_cpa);
+        job.details.progress.unique_campaigns = self.unique_campaigns;
+    }
 }
 
 #[expect(

@@ -193,6 +193,17 @@ impl Presence {
     }
 }
 
+impl Clone for Presence {
+    fn clone(&self) -> Self {
+        // The same entry, unless it has been forgotten: then it does not count.
+        if let Some(shown) = self.context.board().get_mut(&self.id).filter(|shown| Arc::ptr_eq(&shown.live, &self.live))
+        {
+            shown.join();
+        }
+        Self { context: Arc::clone(&self.context), id: self.id, live: Arc::clone(&self.live) }
+    }
+}
+
 impl Drop for Presence {
     fn drop(&mut self) {
         let mut board = self.context.board();

@@ -1,11 +1,11 @@
 //! How a job ends: recorded in the store first, then shown.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::board::{Live, cancelled, leaders_of};
 use super::context::{Context, Presence};
 use super::failure::{Failure, FailureKind};
-use super::model::{Job, State, now};
+use super::model::{FileState, Job, State, now};
 use super::publish::publish_results;
 use super::reports::Reports;
 use super::store::{StoreError, StoredFile};
@@ -128,7 +128,7 @@ fn summarize(live: &Live, aggregate: Aggregate, keep: jiff::SignedDuration) -> O
 pub(super) async fn finish_open_job(presence: &Presence, files: Vec<StoredFile>) -> Result<Arc<Job>, Failure> {
     let (context, live) = (presence.context(), presence.live());
     // Only for show, and as large as what is being loaded.
-    live.counted.lock().unwrap_or_else(PoisonError::into_inner).take();
+    drop(live.take_counted());
     let finished = match load_totals(context, files).await {
         Ok(aggregate) => conclude(context, live, aggregate).await,
         Err(failure) => Err(failure),
@@ -149,30 +149,70 @@ pub(super) async fn finish_open_job(presence: &Presence, files: Vec<StoredFile>)
     finished
 }
 
+/// Merges the totals of complete files, in the order of completion.
 async fn load_totals(context: &Context, files: Vec<StoredFile>) -> Result<Aggregate, Failure> {
-    let max_campaigns = context.config.limits.max_campaigns;
-    let mut merged = Aggregate::new(max_campaigns);
-    for StoredFile { writer, file } in files {
-        let damaged = |error: &dyn std::fmt::Display| {
-            tracing::error!(file = %writer.file, %error, "stored totals cannot be read");
-            FailureKind::Internal.because(format!("what was counted of {:?} cannot be read: send it again", file.name))
-        };
-        let mut reader = AggregateReader::new(max_campaigns);
-        for sequence in 0.. {
-            let piece = context.store.totals(writer, sequence).await.map_err(|error| Failure::from(&error))?;
-            let Some(piece) = piece else {
-                break;
-            };
-            let read = move || -> Result<_, String> {
-                let piece = zstd::decode_all(piece.as_slice()).map_err(|error| error.to_string())?;
-                reader.push(&piece).map_err(|error| error.to_string())?;
-                Ok(reader)
-            };
-            reader = context.workers.run(read).await?.map_err(|error| damaged(&error))?;
-        }
-        let aggregate = reader.finish().map_err(|error| damaged(&error))?;
+    let mut merged = Aggregate::new(context.config.limits.max_campaigns);
+    for stored in files {
+        let aggregate = load_file(context, &stored).await?;
         let merge = move || merged.merge(aggregate).map(|()| merged);
         merged = context.workers.run(merge).await?.map_err(|fatal| Failure::from(ContentError::from(fatal)))?;
     }
     Ok(merged)
+}
+
+/// The totals of a complete file.
+async fn load_file(context: &Context, StoredFile { writer, file }: &StoredFile) -> Result<Aggregate, Failure> {
+    let damaged = |error: &dyn std::fmt::Display| {
+        tracing::error!(file = %writer.file, %error, "stored totals cannot be read");
+        FailureKind::Internal.because(format!("what was counted of {:?} cannot be read: send it again", file.name))
+    };
+    let mut reader = AggregateReader::new(context.config.limits.max_campaigns);
+    for sequence in 0.. {
+        let piece = context.store.totals(*writer, sequence).await.map_err(|error| Failure::from(&error))?;
+        let Some(piece) = piece else {
+            break;
+        };
+        let read = move || -> Result<_, String> {
+            let piece = zstd::decode_all(piece.as_slice()).map_err(|error| error.to_string())?;
+            reader.push(&piece).map_err(|error| error.to_string())?;
+            Ok(reader)
+        };
+        reader = context.workers.run(read).await?.map_err(|error| damaged(&error))?;
+    }
+    reader.finish().map_err(|error| damaged(&error))
+}
+
+/// Loads what files have counted that were completed before the job came to the board: leaders are those of all files.
+pub(super) async fn load_counted(presence: Presence) {
+    let (context, live) = (presence.context(), presence.live());
+    let loaded = async {
+        let files = context.store.files(presence.id()).await.map_err(|error| Failure::from(&error))?;
+        for stored in files.into_iter().filter(|stored| stored.file.state == FileState::Complete) {
+            let id = stored.writer.file;
+            if !live.has_counted(id) {
+                let aggregate = load_file(context, &stored).await?;
+                let live = Arc::clone(live);
+                let counted = context.workers.run(move || live.count(Some(id), aggregate)).await?;
+                counted.map_err(|fatal| Failure::from(ContentError::from(fatal)))?;
+            }
+        }
+        Ok::<_, Failure>(())
+    };
+    match loaded.await {
+        Ok(()) => live.set_all_counted(),
+        // Without them there are no leaders to be shown; the end of the job will find the same.
+        Err(failure) => tracing::warn!(job = %presence.id(), %failure, "files cannot be shown together"),
+    }
+}
+
+/// Looks for the leaders once a file is complete, and keeps them with the job for when it is not on the board. Only for show: what
+/// fails is not told.
+pub(super) async fn show_leaders(presence: &Presence) {
+    let (context, live) = (presence.context(), presence.live());
+    let looking = Arc::clone(live);
+    if context.workers.run(move || looking.show_leaders()).await.is_ok()
+        && let Err(error) = context.store.save_leaders(&live.latest()).await
+    {
+        tracing::warn!(job = %presence.id(), %error, "the leaders of an open job could not be kept");
+    }
 }

@@ -13,12 +13,12 @@ use super::board::{FileObserver, Live, LiveFile, Stopped};
 use super::context::{Context, Presence};
 use super::error::JobError;
 use super::failure::{Failure, FailureKind};
-use super::finish::{conclude, end_without_results};
-use super::model::{FileState, Job, JobFile, JobId, JobOptions};
+use super::finish::{conclude, end_without_results, show_leaders};
+use super::model::{FileId, FileState, Job, JobFile, JobId, JobOptions};
 use super::reports::hex;
 use super::store::{StoreError, Writer};
 use crate::engine::Aggregate;
-use crate::ingest::{Coding, ContentError, Finished, LaneError, Pipeline, Sha256Digest, receive};
+use crate::ingest::{Coding, ContentError, FileProgress, Finished, LaneError, Pipeline, Sha256Digest, receive};
 
 /// Stored totals are cut into pieces of at most this size.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -98,9 +98,10 @@ impl Upload {
         let read = read_to_end(&self.context, &self.live, &live_file, length, source).await?;
         let mut aggregate = read.aggregate;
         aggregate.name_file(&name);
-        count(&self.context, &self.live, aggregate).await?;
+        count(&self.context, &self.live, None, aggregate).await?;
         self.live.remove_file(&live_file, |job| {
             if let Some(file) = job.details.files.last_mut() {
+                file.show(read.progress);
                 file.state = FileState::Complete;
                 file.crc64nvme = read.crc64nvme;
             }
@@ -124,8 +125,7 @@ impl Upload {
     }
 
     async fn conclude(mut self) -> Result<Arc<Job>, JobError> {
-        let counted = self.live.counted.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(aggregate) = counted else {
+        let Some(aggregate) = self.live.take_counted() else {
             return Err(self.fail(FailureKind::FormWithoutFile.because("there was no file")).await);
         };
         match conclude(&self.context, &self.live, aggregate).await {
@@ -171,6 +171,7 @@ impl Drop for Upload {
 /// What a whole file came to.
 struct Read {
     aggregate: Aggregate,
+    progress: FileProgress,
     sha256: Option<Sha256Digest>,
     crc64nvme: Option<String>,
 }
@@ -202,25 +203,23 @@ async fn read_to_end(
         let pipeline = pipeline.ok_or_else(|| FailureKind::Internal.because("internal error"))?;
         let crc64nvme = pipeline.crc64().map(|crc| format!("{crc:016x}"));
         let Finished { aggregate, sha256 } = pipeline.finish()?;
-        Ok(Read { aggregate, sha256, crc64nvme })
+        // The last row may have had no line end.
+        let progress = FileProgress {
+            bytes_received,
+            rows_read: aggregate.counters().rows_read,
+            rows_skipped: aggregate.counters().rows_skipped(),
+            unique_campaigns: aggregate.unique_campaigns() as u64,
+        };
+        Ok(Read { aggregate, progress, sha256, crc64nvme })
     };
     context.workers.run(finish).await?
 }
 
 /// Adds what a complete file has counted to what is shown of its job.
-async fn count(context: &Context, live: &Arc<Live>, aggregate: Aggregate) -> Result<(), Failure> {
+async fn count(context: &Context, live: &Arc<Live>, file: Option<FileId>, aggregate: Aggregate) -> Result<(), Failure> {
     let live = Arc::clone(live);
-    let merge = move || {
-        let mut counted = live.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *counted {
-            Some(counted) => counted.merge(aggregate),
-            None => {
-                *counted = Some(aggregate);
-                Ok(())
-            }
-        }
-    };
-    context.workers.run(merge).await?.map_err(|fatal| ContentError::from(fatal).into())
+    let counted = context.workers.run(move || live.count(file, aggregate)).await?;
+    counted.map_err(|fatal| ContentError::from(fatal).into())
 }
 
 /// A file of an open job that is being received. It is [complete](Self::complete) or [fails](Self::fail); when it is dropped before, it
@@ -286,9 +285,8 @@ impl FileUpload {
         let Some(read) = self.read.take() else {
             return Err(self.fail(FailureKind::Internal.because("internal error")).await);
         };
-        let progress = self.live_file.progress();
-        let mut file = JobFile::begin(self.name.clone(), Some(progress.bytes_received));
-        file.show(progress);
+        let mut file = JobFile::begin(self.name.clone(), Some(read.progress.bytes_received));
+        file.show(read.progress);
         (file.state, file.crc64nvme) = (FileState::Complete, read.crc64nvme);
         let aggregate = match self.store_totals(&file, read.aggregate).await {
             Ok(aggregate) => aggregate,
@@ -296,11 +294,12 @@ impl FileUpload {
         };
         self.has_ended = true;
         let (context, live) = (self.presence.context(), self.presence.live());
-        if let Err(failure) = count(context, live, aggregate).await {
+        if let Err(failure) = count(context, live, Some(self.writer.file), aggregate).await {
             // The end of the job will find the same.
             tracing::warn!(job = %self.presence.id(), %failure, "files cannot be shown together");
         }
         self.show(file.clone());
+        show_leaders(&self.presence).await;
         Ok(file)
     }
 

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::board::{Live, cancelled};
 use super::context::{Context, JobsConfig as Config, Presence};
 use super::error::JobError;
-use super::finish::{end_without_results, finish_open_job};
+use super::finish::{end_without_results, finish_open_job, load_counted};
 use super::model::{Job, JobFile, JobId, JobOptions, State, now};
 use super::publish::remove_published;
 use super::receive::{FileOptions, FileUpload, Upload};
@@ -198,6 +198,9 @@ impl Jobs {
         let file = JobFile::begin(name.clone(), *length);
         match self.0.store.open_file(id, &file, *max_files, *keep_open).await? {
             OpenedFile::Writer(writer) => {
+                if presence.live().begin_loading() {
+                    self.0.tracker.spawn(load_counted(presence.clone()));
+                }
                 let upload = FileUpload::begin(presence, writer, options, pipeline, permit);
                 Ok(FileOpened::Upload(Box::new(upload)))
             }

@@ -293,6 +293,17 @@ impl Store {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
+    /// Keeps the leaders of an open job with it.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn save_leaders(&self, job: &Job) -> Result<(), StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        let details = serde_json::to_string(&job.details).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        sqlx::query(sql::SAVE_OPEN_JOB).bind(job.id.to_string()).bind(details).execute(&mut *transaction).await?;
+        turn.commit(transaction).await
+    }
+
     /// Shows in a job that is open which files it has.
     pub(super) async fn with_files(&self, mut job: Job) -> Result<Job, StoreError> {
         if !job.closes_itself && !job.state.is_final() {
