@@ -1,6 +1,7 @@
 //! Connections: those without a request are closed, those with one are not, whatever the protocol.
 
 use std::future::Future;
+use std::io::Write as _;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -117,6 +118,24 @@ fn a_client_of_http_2_that_only_answers_pings_is_sent_away() {
         // A graceful end is no error, or one that says so.
         assert!(ended.as_ref().err().is_none_or(h2::Error::is_go_away), "{ended:?}");
     }
+}
+
+#[test]
+fn peers_that_do_not_read_do_not_keep_others_out() {
+    let service = Service::start_with(&["--header-timeout-seconds", "1", "--max-connections", "2"]);
+    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingpong";
+    let deaf: Vec<_> = (0..2)
+        .map(|_| {
+            let mut stream = std::net::TcpStream::connect(service.address()).unwrap();
+            stream.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+            stream.write_all(&[PREFACE, SETTINGS].concat()).unwrap();
+            // Until the answers that are not read keep the server from reading.
+            while stream.write_all(&PING.repeat(1000)).is_ok() {}
+            stream
+        })
+        .collect();
+    assert_eq!(service.get("/healthz").status, 200);
+    drop(deaf);
 }
 
 #[test]

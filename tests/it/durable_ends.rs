@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use adtally::jobs::Store;
 use serde_json::{Value, json};
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{AssertSqlSafe, Connection as _, SqliteConnection};
 use uuid::Uuid;
 
 use crate::harness::{HEADER, Running, lines};
@@ -16,11 +16,11 @@ use crate::senders::{OpenUpload, csv};
 use crate::service::{PATIENCE, Service};
 
 /// Runs a statement in a database that no server has open.
-fn execute(database: &Path, statement: &'static str) -> u64 {
+fn execute(database: &Path, statement: &str) -> u64 {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut connection = SqliteConnection::connect(&Store::file_url(database)).await.unwrap();
-        let done = sqlx::query(statement).execute(&mut connection).await.unwrap();
+        let done = sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
         connection.close().await.unwrap();
         done.rows_affected()
     })
@@ -96,14 +96,18 @@ fn files_of_jobs_that_are_gone_are_removed_at_the_start() {
     let results = |name: &str| service.path("results").join(name);
     let (kept, orphan) = (results(job["id"].as_str().unwrap()), results(gone["id"].as_str().unwrap()));
     let (staged, foreign) = (results(&format!(".{}.tmp", Uuid::now_v7())), results("not of adtally"));
-    for directory in [&staged, &foreign] {
+    // Somebody else's UUID, of version 4.
+    let random = results("0b2cdc2f-4b6f-4d43-9ac5-6d05e80a4d6d");
+    for directory in [&staged, &foreign, &random] {
         fs::create_dir(directory).unwrap();
         fs::write(directory.join("top10_ctr.csv"), "").unwrap();
     }
     // As a crash between the removal of a job and that of its files leaves it.
     restart_after(&mut service, "DELETE FROM jobs WHERE name = 'gone'");
     wait_until("files without a job are still there", || !orphan.exists() && !staged.exists());
-    assert!(kept.join("top10_ctr.csv").exists() && foreign.join("top10_ctr.csv").exists());
+    for directory in [kept, foreign, random] {
+        assert!(directory.join("top10_ctr.csv").exists(), "{} is gone", directory.display());
+    }
 }
 
 #[test]
@@ -149,6 +153,34 @@ fn two_servers_do_not_share_a_database_whatever_their_directories() {
 }
 
 #[test]
+fn links_to_a_database_lead_to_the_same_lock() {
+    let place = tempfile::tempdir().unwrap();
+    let (database, link, link_to_link) =
+        (place.path().join("real.db"), place.path().join("link.db"), place.path().join("again.db"));
+    std::os::unix::fs::symlink("real.db", &link).unwrap();
+    std::os::unix::fs::symlink(&link, &link_to_link).unwrap();
+    // The database is not there yet.
+    let first = Store::file_url(&link);
+    let _first = Service::start_with(&["--database-url", &first]);
+    for path in [&database, &link, &link_to_link] {
+        let url = Store::file_url(path);
+        let second = Service::prepare(&["--database-url", &url]);
+        let output = second.command().output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{url}");
+        assert!(String::from_utf8_lossy(&output.stderr).contains("real.db.lock"), "{url}: {output:?}");
+    }
+}
+
+#[test]
+fn a_file_whose_name_looks_like_memory_is_locked_all_the_same() {
+    let place = tempfile::tempdir().unwrap();
+    let url = format!("sqlite:{}", place.path().join("a:memory:b.db").display());
+    let _first = Service::start_with(&["--database-url", &url]);
+    let output = Service::prepare(&["--database-url", &url]).command().output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
+
+#[test]
 fn a_damaged_record_hides_no_other_job() {
     let mut service = Service::start();
     for name in ["one", "damaged", "three"] {
@@ -185,6 +217,59 @@ fn a_damaged_record_of_a_job_that_was_received_does_not_stop_the_start() {
         assert_eq!(job["state"], "failed");
         assert_eq!(job["error"]["type"], "urn:adtally:problem:server_stopped", "{job}");
     }
+}
+
+/// Damage that goes deeper than an unreadable document, each to the job `damaged`.
+const DAMAGE: [&str; 7] = [
+    "UPDATE jobs SET details = CAST(x'fffe' AS TEXT) WHERE name = 'damaged'",
+    "UPDATE jobs SET details = x'00' WHERE name = 'damaged'",
+    "UPDATE jobs SET state = 'unknown' WHERE name = 'damaged'",
+    "UPDATE jobs SET state = x'00' WHERE name = 'damaged'",
+    "UPDATE jobs SET created_at = 'abc' WHERE name = 'damaged'",
+    "UPDATE jobs SET expires_at = 'abc' WHERE name = 'damaged'",
+    "UPDATE jobs SET created_at = 9223372036854775807 WHERE name = 'damaged'",
+];
+
+#[test]
+fn whatever_is_damaged_others_are_listed_and_it_can_be_deleted() {
+    let mut service = Service::start();
+    service.put("/v1/jobs/fine", &csv(3)).expect(201);
+    for damage in DAMAGE {
+        let path = service.put("/v1/jobs/damaged", &csv(3)).expect(201)["links"]["self"].as_str().unwrap().to_owned();
+        restart_after(&mut service, damage);
+        let list = service.get("/v1/jobs").expect(200);
+        assert_eq!((&list["jobs"][0]["name"], list["jobs"].as_array().unwrap().len()), (&json!("fine"), 1), "{damage}");
+        service.get(&path).expect_problem(500, "damaged_record", &[]);
+        assert_eq!(service.request("DELETE", &path).status, 204, "{damage}");
+    }
+}
+
+#[test]
+fn jobs_without_a_usable_id_keep_nothing_from_working() {
+    let mut service = Service::start();
+    for id in ["CAST(x'30ff' AS TEXT)", "'zz'", "upper(id)", "x'00'"] {
+        let named = service.put("/v1/jobs/shared", &csv(3)).expect(201);
+        service.put("/v1/jobs/shared", &csv(4)).expect(201);
+        service.kill();
+        let database = service.path("data").join("adtally.db");
+        execute(&database, "PRAGMA foreign_keys = OFF; DELETE FROM results; DELETE FROM result_pieces");
+        let newest = "(SELECT id FROM jobs WHERE name = 'shared' ORDER BY created_at DESC LIMIT 1)";
+        execute(&database, &format!("PRAGMA foreign_keys = OFF; UPDATE jobs SET id = {id} WHERE id = {newest}"));
+        service.launch();
+        assert_eq!(service.get("/v1/jobs/shared").expect(200)["id"], named["id"], "{id}");
+        assert_eq!(service.get("/v1/jobs").expect(200)["jobs"][0]["id"], named["id"], "{id}");
+        service.put("/v1/jobs/another", &csv(1)).expect(201);
+        restart_after(&mut service, "DELETE FROM jobs WHERE name = 'another'");
+        assert_eq!(service.request("DELETE", named["links"]["self"].as_str().unwrap()).status, 204);
+    }
+}
+
+#[test]
+fn a_record_of_a_job_that_was_received_can_be_no_text_at_all() {
+    let mut service = Service::start();
+    let _uploads = [OpenUpload::begin(&service, "damaged"), OpenUpload::begin(&service, "fine")];
+    restart_after(&mut service, "UPDATE jobs SET details = CAST(x'fffe' AS TEXT) WHERE name = 'damaged'");
+    assert_eq!(service.get("/v1/jobs/fine").expect(200)["state"], "failed");
 }
 
 #[test]

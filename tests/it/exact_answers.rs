@@ -172,6 +172,40 @@ fn files_of_forms_are_known_by_every_spelling_of_their_name() {
 }
 
 #[test]
+fn names_of_files_in_forms_are_read_as_senders_write_them() {
+    let service = Service::start();
+    let first = |body: &[u8]| service.send("POST", "/v1/jobs", &[("content-type", FORM_TYPE)], body);
+    let part = |disposition: &[u8]| {
+        let head = [b"--frontier\r\nContent-Disposition: form-data; ", disposition, b"\r\n\r\n"].concat();
+        [head, csv(3), b"\r\n--frontier--\r\n".to_vec()].concat()
+    };
+    for (disposition, name) in [
+        ("name=\"f\"; FILENAME=\"\u{fc}.csv\"".as_bytes(), "\u{fc}.csv"),
+        ("name=\"Anh\u{e4}nge\"; filename*=UTF-8''y.csv".as_bytes(), "y.csv"),
+        (b"name=\"f\"; filename=\"M\xe4rz.csv\"", "M\u{e4}rz.csv"),
+        (b"name=\"f\"; FILENAME=\"M\xe4rz.csv\"", "M\u{e4}rz.csv"),
+        (b"name=\"a;filename=evil.csv\"; filename=\"good.csv\"", "good.csv"),
+    ] {
+        assert_eq!(first(&part(disposition)).expect(201)["files"][0]["name"], name, "{disposition:?}");
+    }
+    // A text field is no file, whatever its name is.
+    first(&part(b"name=\"my filename=z.csv\"")).expect_problem(400, "form_without_file", &[]);
+    first(&part(b"name=\"f\\\"; filename=evil.csv; x=\\\"\"")).expect_problem(400, "form_without_file", &[]);
+}
+
+#[test]
+fn digests_that_contradict_each_other_or_do_not_come_are_refused() {
+    let service = Service::start();
+    let (one, other) = (digest(&csv(1)), digest(&csv(2)));
+    let fields = [("content-digest", one.as_str()), ("repr-digest", other.as_str())];
+    service.send("PUT", "/v1/jobs/", &fields, &csv(1)).expect_problem(400, "invalid_header", &["two"]);
+    let mut connection = service.connect();
+    connection.send(chunked_head("/v1/jobs/one", "Trailer: content-digest, repr-digest\r\n")).send(chunk(&csv(1)));
+    connection.send(format!("0\r\nContent-Digest: {one}\r\n\r\n"));
+    connection.read_reply().expect_problem(400, "invalid_digest", &["none came"]);
+}
+
+#[test]
 fn documents_end_with_a_line_end() {
     let service = Service::start();
     let upload = OpenUpload::begin(&service, "running");

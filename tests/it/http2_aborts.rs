@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::client::{SendRequest, handshake};
 use h2::{Reason, SendStream};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use ureq::http::{HeaderMap, Request};
 
@@ -172,6 +172,38 @@ fn a_form_is_not_whole_before_its_stream_ends() {
     let form = crate::senders::form(&[("name=\"file\"; filename=\"a.csv\"", &csv(1500))]);
     let head = |n| request(&service, "POST", &format!("/v1/jobs?name={n}")).header("content-type", FORM_TYPE);
     abort_while_read(&service, |number| head(number).body(()).unwrap(), &form);
+}
+
+#[test]
+fn a_cancel_whose_request_is_aborted_is_done_as_a_whole_or_not_at_all() {
+    let service = Service::start();
+    run(async {
+        for number in 0..60 {
+            let name = format!("cancelled-{number}");
+            let mut client = connect(&service).await;
+            let head = request(&service, "PUT", &format!("/v1/jobs/{name}")).body(()).unwrap();
+            let mut body = begin(&mut client, head).await;
+            body.send_data(csv(40).into(), false).unwrap();
+            tokio::task::yield_now().await;
+            service.wait_for_job(&name, |_| true);
+            let mut other = connect(&service).await;
+            let cancel = request(&service, "POST", &format!("/v1/jobs/{name}/cancel")).body(()).unwrap();
+            let (_answer, mut stream) = other.send_request(cancel, true).unwrap();
+            leave(number * 11).await;
+            stream.send_reset(Reason::CANCEL);
+            tokio::task::yield_now().await;
+            // Lists are chosen by what the store says.
+            let deadline = Instant::now() + crate::service::PATIENCE;
+            for _ in 0..20 {
+                let listed = service.get(&format!("/v1/jobs?state=cancelled&name={name}")).expect(200);
+                while listed["jobs"] != json!([])
+                    && service.get(&format!("/v1/jobs/{name}")).json()["state"] != "cancelled"
+                {
+                    assert!(Instant::now() < deadline, "it is cancelled for the store alone");
+                }
+            }
+        }
+    });
 }
 
 #[test]

@@ -1,9 +1,8 @@
 //! The records of jobs.
 
-use futures_util::{Stream, StreamExt as _};
 use jiff::Timestamp;
 use sqlx::any::AnyRow;
-use sqlx::{Row as _, Transaction};
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _, Transaction};
 
 use super::database::Store;
 use super::error::StoreError;
@@ -14,6 +13,12 @@ use crate::jobs::model::{Details, Job, JobId, State, now};
 
 /// How long an id is remembered after its job has expired.
 const REMEMBER_EXPIRED: jiff::SignedDuration = jiff::SignedDuration::from_hours(24 * 90);
+
+/// Expired jobs that are removed in one transaction: others want to write, too.
+const MAX_EXPIRED_AT_ONCE: usize = 100;
+
+/// Of jobs of one name, so many are looked at when newer ones are damaged.
+const MAX_NAMESAKES: usize = 3;
 
 /// Which jobs to list.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +105,9 @@ impl Store {
     }
 
     async fn one(&self, query: &'static str, key: String) -> Result<Option<Job>, StoreError> {
-        let rows = readable(sqlx::query(query).bind(key).fetch(&self.pool)).await?;
+        let mut connection = self.pool.acquire().await?;
+        let rows = readable(&mut connection, query, &[Value::Text(key)], MAX_NAMESAKES).await?;
+        drop(connection);
         let mut damage = rows.damage;
         for row in &rows.rows {
             match job_of_row(row) {
@@ -149,12 +156,10 @@ impl Store {
             (true, false) => sql::LIST_JOBS_BY_NAME,
             (true, true) => sql::LIST_JOBS_BY_NAME_AND_STATE,
         };
-        let mut query =
-            sqlx::query(query).bind(before).bind(now().as_microsecond()).bind(i64::try_from(limit).unwrap_or(i64::MAX));
-        for text in [filter.name.clone(), filter.state.map(|state| state.name().to_owned())].into_iter().flatten() {
-            query = query.bind(text);
-        }
-        readable(query.fetch(&self.pool)).await
+        let mut values = vec![Value::Text(before), Value::Number(now().as_microsecond())];
+        let texts = [filter.name.clone(), filter.state.map(|state| state.name().to_owned())];
+        values.extend(texts.into_iter().flatten().map(Value::Text));
+        readable(&mut *self.pool.acquire().await?, query, &values, limit).await
     }
 
     /// Removes a job with its results. Gives whether there was one.
@@ -174,7 +179,8 @@ impl Store {
     /// When the database refuses.
     pub async fn expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        let rows = readable(sqlx::query(sql::EXPIRED_JOBS).bind(now.as_microsecond()).fetch(&mut *transaction)).await?;
+        let values = [Value::Number(now.as_microsecond())];
+        let rows = readable(&mut transaction, sql::EXPIRED_JOBS, &values, MAX_EXPIRED_AT_ONCE).await?;
         let mut expired = Vec::new();
         for row in &rows.rows {
             let Ok(id) = row.try_get::<String, _>(0).map_err(StoreError::from).inspect_err(warn_of_damage) else {
@@ -216,7 +222,7 @@ impl Store {
         keep_open: jiff::SignedDuration,
     ) -> Result<usize, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        let Readable { rows, .. } = readable(sqlx::query(sql::RECEIVING_JOBS).fetch(&mut *transaction)).await?;
+        let Readable { rows, .. } = readable(&mut transaction, sql::RECEIVING_JOBS, &[], usize::MAX).await?;
         for row in &rows {
             match job_of_row(row).or_else(|error| undamaged_part(row).ok_or(error)) {
                 Ok(mut job) => {
@@ -263,11 +269,40 @@ struct Readable {
     damage: Option<StoreError>,
 }
 
-async fn readable(mut rows: impl Stream<Item = Result<AnyRow, sqlx::Error>> + Unpin) -> Result<Readable, StoreError> {
+/// A value for a statement.
+enum Value {
+    Text(String),
+    Number(i64),
+}
+
+/// The rows of a query, at most `limit`. One that is damaged ends a query early: then they are read one by one.
+async fn readable(
+    connection: &mut AnyConnection,
+    query: &'static str,
+    values: &[Value],
+    limit: usize,
+) -> Result<Readable, StoreError> {
+    let limited = async |connection: &mut AnyConnection, limit: usize, offset: usize| {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let mut query = sqlx::query(AssertSqlSafe(format!("{query} LIMIT {limit} OFFSET {offset}")));
+        for value in values {
+            query = match value {
+                Value::Text(text) => query.bind(text.clone()),
+                Value::Number(number) => query.bind(*number),
+            };
+        }
+        query.fetch_all(connection).await.map_err(StoreError::from)
+    };
+    match limited(&mut *connection, limit, 0).await {
+        Ok(rows) => return Ok(Readable { rows, damage: None }),
+        Err(StoreError::Damaged(_)) => {}
+        Err(error) => return Err(error),
+    }
     let mut readable = Readable { rows: Vec::new(), damage: None };
-    while let Some(row) = rows.next().await {
-        match row.map_err(StoreError::from) {
-            Ok(row) => readable.rows.push(row),
+    for offset in 0..limit {
+        match limited(&mut *connection, 1, offset).await {
+            Ok(rows) if rows.is_empty() => break,
+            Ok(rows) => readable.rows.extend(rows),
             Err(error @ StoreError::Damaged(_)) => {
                 warn_of_damage(&error);
                 readable.damage = Some(error);

@@ -11,36 +11,35 @@ pub(super) const UPDATE_JOB: &str = "UPDATE jobs SET state = $2, finished_at = $
     idempotency_key = CASE WHEN $6 = 1 THEN NULL ELSE idempotency_key END \
     WHERE id = $1 AND state IN ('open', 'receiving', 'interrupted')";
 
+/// The queries for jobs are completed with a limit.
 pub(super) const JOB_BY_ID: &str =
     "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details FROM jobs WHERE id = $1";
 
-/// More than one, as records can be damaged.
 pub(super) const NEWEST_JOB_BY_NAME: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
-    FROM jobs WHERE name = $1 ORDER BY id DESC LIMIT 3";
+    FROM jobs WHERE name = $1 ORDER BY id DESC";
 
 pub(super) const JOB_BY_IDEMPOTENCY_KEY: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE idempotency_key = $1";
 
 pub(super) const LIST_JOBS: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
-    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) ORDER BY id DESC LIMIT $3";
+    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) ORDER BY id DESC";
 
 pub(super) const LIST_JOBS_BY_STATE: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
-    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND state = $4 ORDER BY id DESC LIMIT $3";
+    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND state = $3 ORDER BY id DESC";
 
 pub(super) const LIST_JOBS_BY_NAME: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
-    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $4 ORDER BY id DESC LIMIT $3";
+    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $3 ORDER BY id DESC";
 
 pub(super) const LIST_JOBS_BY_NAME_AND_STATE: &str = "SELECT id, name, state, created_at, finished_at, expires_at, \
-    closes_itself, details FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $4 AND state = $5 \
-    ORDER BY id DESC LIMIT $3";
+    closes_itself, details FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $3 AND state = $4 \
+    ORDER BY id DESC";
 
 pub(super) const RECEIVING_JOBS: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE state = 'receiving' AND closes_itself = 1";
 
 pub(super) const DELETE_JOB: &str = "DELETE FROM jobs WHERE id = $1";
 
-/// A few at a time: others want to write, too.
-pub(super) const EXPIRED_JOBS: &str = "SELECT id FROM jobs WHERE expires_at <= $1 ORDER BY expires_at LIMIT 100";
+pub(super) const EXPIRED_JOBS: &str = "SELECT id FROM jobs WHERE expires_at <= $1 ORDER BY expires_at";
 
 pub(super) const REMEMBER_EXPIRED_JOB: &str = "INSERT INTO expired_jobs (id, expired_at) VALUES ($1, $2)";
 
