@@ -4,7 +4,6 @@ use serde::{Deserialize, Serialize};
 
 use super::dialect::Columns;
 use super::error::Fatal;
-use super::rank::{Metric, leaders};
 use super::report::SHOWN_RECORD_BYTES;
 use super::row::{Row, SkipReason, is_blank, read_row};
 use super::totals::{CampaignTotals, Totals};
@@ -117,12 +116,6 @@ impl Aggregate {
     #[must_use]
     pub fn unique_campaigns(&self) -> usize {
         self.totals.len()
-    }
-
-    /// The first `top` campaigns by a metric, in exact order.
-    #[must_use]
-    pub fn leaders(&self, metric: Metric, top: usize) -> Vec<CampaignTotals<'_>> {
-        leaders(&self.totals, metric, top)
     }
 
     /// Every campaign by campaign id in ascending byte order.

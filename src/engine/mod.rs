@@ -6,6 +6,7 @@
 mod aggregate;
 mod dialect;
 mod error;
+mod key;
 mod number;
 mod rank;
 mod record;
@@ -20,7 +21,7 @@ pub use aggregate::{Aggregate, Counters, MAX_REJECTS, Reject};
 pub use dialect::{DEFAULT_COLUMNS, Delimiter, HeaderHint, InvalidDelimiter, REQUIRED_COLUMNS};
 pub use error::Fatal;
 pub use number::{MAX_COUNT, Money};
-pub use rank::Metric;
+pub use rank::{CombinedLeaders, Metric, combined_leaders};
 pub use row::{MAX_CAMPAIGN_ID_BYTES, SkipReason};
 pub use saved::RestoreError;
 pub use scan::Kernel;

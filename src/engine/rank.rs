@@ -3,7 +3,8 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-use super::totals::{CampaignTotals, Totals};
+use super::aggregate::Aggregate;
+use super::totals::CampaignTotals;
 
 /// What a list ranks by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,19 +65,88 @@ impl PartialEq for Ranked<'_> {
 
 impl Eq for Ranked<'_> {}
 
-/// The first `top` campaigns by a metric, in order. Takes time for one pass and memory for `top` campaigns.
-pub(crate) fn leaders(totals: &Totals, metric: Metric, top: usize) -> Vec<CampaignTotals<'_>> {
-    let mut last_first = BinaryHeap::with_capacity(top.min(totals.len()) + 1);
-    for campaign in totals.iter().filter(|campaign| metric.admits(campaign)) {
-        if last_first.len() < top {
-            last_first.push(Ranked(metric, campaign));
+/// The first campaigns of those offered, kept in memory for `top` campaigns.
+struct TopList<'a> {
+    metric: Metric,
+    top: usize,
+    last_first: BinaryHeap<Ranked<'a>>,
+}
+
+impl<'a> TopList<'a> {
+    /// An empty list. It will be offered at most `campaigns` campaigns.
+    fn new(metric: Metric, top: usize, campaigns: usize) -> Self {
+        Self { metric, top, last_first: BinaryHeap::with_capacity(top.min(campaigns)) }
+    }
+
+    fn offer(&mut self, campaign: CampaignTotals<'a>) {
+        let Self { metric, top, last_first } = self;
+        if !metric.admits(&campaign) {
+            return;
+        }
+        if last_first.len() < *top {
+            last_first.push(Ranked(*metric, campaign));
         } else if let Some(mut last) = last_first.peek_mut()
             && metric.order(&campaign, &last.1).is_lt()
         {
             last.1 = campaign;
         }
     }
-    last_first.into_sorted_vec().into_iter().map(|ranked| ranked.1).collect()
+
+    fn into_sorted(self) -> Vec<CampaignTotals<'a>> {
+        self.last_first.into_sorted_vec().into_iter().map(|ranked| ranked.1).collect()
+    }
+}
+
+impl Aggregate {
+    /// The first `top` campaigns by a metric, in exact order. Takes time for one pass and memory for `top` campaigns.
+    #[must_use]
+    pub fn leaders(&self, metric: Metric, top: usize) -> Vec<CampaignTotals<'_>> {
+        let mut list = TopList::new(metric, top, self.totals.len());
+        self.totals.iter().for_each(|campaign| list.offer(campaign));
+        list.into_sorted()
+    }
+}
+
+/// Both top lists and the number of campaigns of several aggregates together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CombinedLeaders<'a> {
+    /// The first campaigns by [`Metric::Ctr`], in exact order.
+    pub by_ctr: Vec<CampaignTotals<'a>>,
+    /// The first campaigns by [`Metric::Cpa`], in exact order.
+    pub by_cpa: Vec<CampaignTotals<'a>>,
+    /// Different campaign ids in all parts.
+    pub unique_campaigns: usize,
+}
+
+/// The first `top` campaigns by each metric over the sums of all `parts`, which may have campaigns in common. The result
+/// is that of merging them, without a merged table: it takes memory for `2 * top` campaigns, and for each campaign of each
+/// part a look into every other part.
+///
+/// A sum that [`Aggregate::merge`] refuses as too large stays at a limit here.
+#[must_use]
+pub fn combined_leaders<'a>(parts: &[&'a Aggregate], top: usize) -> CombinedLeaders<'a> {
+    let campaigns = parts.iter().map(|part| part.totals.len()).sum();
+    let mut by_ctr = TopList::new(Metric::Ctr, top, campaigns);
+    let mut by_cpa = TopList::new(Metric::Cpa, top, campaigns);
+    let mut unique_campaigns = 0;
+    for (index, part) in parts.iter().enumerate() {
+        let (earlier, later) = (&parts[..index], &parts[index + 1..]);
+        for mut campaign in part.totals.iter() {
+            let id = campaign.campaign_id;
+            if earlier.iter().any(|part| part.totals.find(id).is_some()) {
+                continue;
+            }
+            for totals in later.iter().map(|part| &part.totals) {
+                if let Some(found) = totals.find(id) {
+                    campaign.add(&totals.campaign(found));
+                }
+            }
+            unique_campaigns += 1;
+            by_ctr.offer(campaign);
+            by_cpa.offer(campaign);
+        }
+    }
+    CombinedLeaders { by_ctr: by_ctr.into_sorted(), by_cpa: by_cpa.into_sorted(), unique_campaigns }
 }
 
 #[cfg(test)]

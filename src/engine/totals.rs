@@ -7,16 +7,9 @@
 //! what does not fit there goes to 128-bit sums that exist only once they are needed. A campaign's totals are both
 //! together, so nothing is ever rounded or lost.
 
-use std::hash::{BuildHasher, Hasher, RandomState};
-
+use super::key::{Key, MAX_SHORT_ID_BYTES, Seed, word_to_index};
 use super::number::{Money, Spend};
 use super::row::Row;
-
-/// The longest id that fits into a [`Key`].
-pub(crate) const MAX_SHORT_ID_BYTES: usize = 15;
-
-/// The last byte of a [`Key`] whose id lies in the shared buffer.
-const LONG_ID: u64 = 0xff;
 
 /// Addends below 2^32 go to the lanes. After so many of them the lanes are emptied, long before they could overflow.
 const MAX_LANE_ADDENDS: u64 = 1 << 31;
@@ -32,88 +25,6 @@ const MIN_SLOTS: usize = 1024;
 /// Up to this size a table stays so empty that the first look nearly always decides: a wrong guess of the processor costs
 /// more than a few cache lines. Larger tables are bound by memory and kept dense.
 const MAX_SPARSE_SLOTS: usize = 1 << 15;
-
-/// The identity of a campaign as two words: an id's bytes, zeros, and its length in the last byte; or, for an id longer
-/// than [`MAX_SHORT_ID_BYTES`], its hash and where it lies. The length makes `"A"` and `"A\0"` two keys.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(align(16))]
-pub(crate) struct Key([u8; 16]);
-
-impl Key {
-    /// Nobody's key: no id has this length.
-    pub(crate) const NONE: Self = Self([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xfe]);
-    const LONG_OFFSET_BITS: u32 = 44;
-
-    /// The key of a short id from its bytes, padded with zeros, eight by eight, and its length.
-    #[inline(always)]
-    pub(crate) fn short(low: u64, high: u64, len: usize) -> Self {
-        Self::from_words(low, high | (len as u64) << 56)
-    }
-
-    fn of_short_id(id: &[u8]) -> Self {
-        let mut bytes = [0; 16];
-        bytes[..id.len()].copy_from_slice(id);
-        let padded = Self(bytes);
-        Self::short(padded.low(), padded.high(), id.len())
-    }
-
-    #[inline(always)]
-    fn from_words(low: u64, high: u64) -> Self {
-        Self((u128::from(high) << 64 | u128::from(low)).to_le_bytes())
-    }
-
-    #[inline(always)]
-    fn is(self, other: Self) -> bool {
-        // Word by word, as they are in registers already, and with one branch.
-        (self.low() ^ other.low()) | (self.high() ^ other.high()) == 0
-    }
-
-    fn long(hash: u64, offset: usize, len: usize) -> Self {
-        let place = LONG_ID << 56 | (len as u64) << Self::LONG_OFFSET_BITS | offset as u64;
-        Self::from_words(hash, place)
-    }
-
-    #[inline(always)]
-    fn low(self) -> u64 {
-        low_half(u128::from_le_bytes(self.0))
-    }
-
-    #[inline(always)]
-    fn high(self) -> u64 {
-        low_half(u128::from_le_bytes(self.0) >> 64)
-    }
-
-    fn is_long(self) -> bool {
-        self.high() >> 56 == LONG_ID
-    }
-
-    /// Where a long id lies in the shared buffer.
-    fn long_range(self) -> std::ops::Range<usize> {
-        let offset = word_to_index(self.high() & ((1 << Self::LONG_OFFSET_BITS) - 1));
-        let len = word_to_index(self.high() >> Self::LONG_OFFSET_BITS & 0x1ff);
-        offset..offset + len
-    }
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "the lower half is what is asked for")]
-#[inline(always)]
-fn low_half(word: u128) -> u64 {
-    word as u64
-}
-
-/// Words used as indices come from indices, or are masked to a table's size at once.
-#[expect(clippy::cast_possible_truncation, reason = "see above")]
-#[inline(always)]
-fn word_to_index(word: u64) -> usize {
-    word as usize
-}
-
-/// Multiplies to 128 bits and folds the halves together, as wyhash and foldhash do.
-#[inline(always)]
-fn folded_multiply(left: u64, right: u64) -> u64 {
-    let product = u128::from(left) * u128::from(right);
-    low_half(product) ^ low_half(product >> 64)
-}
 
 /// Sums that small addends go to: impressions, clicks, cents, conversions. Each stays below 2^63.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,7 +71,7 @@ pub(crate) struct Lookup<'a> {
     slots: &'a [u32],
     entries: &'a mut [Entry],
     long_ids: &'a [u8],
-    seed: [u64; 2],
+    seed: Seed,
 }
 
 impl Lookup<'_> {
@@ -173,21 +84,7 @@ impl Lookup<'_> {
     /// The hash of a short id's key.
     #[inline(always)]
     pub(crate) fn hash(&self, key: Key) -> u64 {
-        let folded = folded_multiply(key.low() ^ self.seed[0], key.high() ^ self.seed[1]);
-        // Ids often differ in a few digits only. With one multiplication some seeds place them at regular distances, and many
-        // at the same; the upper half of a second product does not. It is the lower half that chooses the place.
-        folded.wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(32)
-    }
-
-    /// The hash of an id that is too long for a key.
-    fn hash_long(&self, id: &[u8]) -> u64 {
-        let mut hash = id.len() as u64 ^ self.seed[1];
-        // The last sixteen bytes may be among those before them.
-        for chunk in id.as_chunks().0.iter().chain(id.last_chunk()) {
-            let word = u128::from_le_bytes(*chunk);
-            hash = folded_multiply(low_half(word) ^ self.seed[0], low_half(word >> 64) ^ hash);
-        }
-        hash
+        self.seed.hash(key)
     }
 
     /// The campaign of a short id, if it is in the table.
@@ -257,31 +154,40 @@ impl Lookup<'_> {
             let key = Key::of_short_id(id);
             self.find_short(key, self.hash(key))
         } else {
-            self.find_long(id, self.hash_long(id))
+            self.find_long(id, self.seed.hash_long(id))
         };
         found.map(|campaign| self.add(campaign, addends)).is_some()
     }
 
     fn find_long(&self, id: &[u8], hash: u64) -> Option<usize> {
-        self.find(hash, |key| key.is_long() && key.low() == hash && &self.long_ids[key.long_range()] == id)
+        find_long(self.slots, self.entries, self.long_ids, id, hash)
     }
 
     #[inline(always)]
     fn find(&self, hash: u64, is_wanted: impl Fn(Key) -> bool) -> Option<usize> {
-        let mask = self.slots.len() - 1;
-        let tag = tag(hash, mask);
-        let mut place = word_to_index(hash) & mask;
-        loop {
-            let slot = self.slots[place] as usize;
-            if slot & !mask == tag && is_wanted(self.entries[slot & mask].key) {
-                return Some(slot & mask);
-            }
-            if slot == 0 {
-                return None;
-            }
-            place = (place + 1) & mask;
-        }
+        find(self.slots, self.entries, hash, is_wanted)
     }
+}
+
+#[inline(always)]
+fn find(slots: &[u32], entries: &[Entry], hash: u64, is_wanted: impl Fn(Key) -> bool) -> Option<usize> {
+    let mask = slots.len() - 1;
+    let tag = tag(hash, mask);
+    let mut place = word_to_index(hash) & mask;
+    loop {
+        let slot = slots[place] as usize;
+        if slot & !mask == tag && is_wanted(entries[slot & mask].key) {
+            return Some(slot & mask);
+        }
+        if slot == 0 {
+            return None;
+        }
+        place = (place + 1) & mask;
+    }
+}
+
+fn find_long(slots: &[u32], entries: &[Entry], long_ids: &[u8], id: &[u8], hash: u64) -> Option<usize> {
+    find(slots, entries, hash, |key| key.is_long() && key.low() == hash && &long_ids[key.long_range()] == id)
 }
 
 /// One campaign's exact totals.
@@ -299,6 +205,19 @@ pub struct CampaignTotals<'a> {
     pub conversions: u128,
 }
 
+impl CampaignTotals<'_> {
+    /// Adds another's totals. A sum that no table accepts stays at a limit, with which reports can still compute.
+    pub(crate) fn add(&mut self, other: &Self) {
+        // A table's totals are its wide sums, which have limits, and its lanes, which are small: together far below twice
+        // the limits.
+        let add = |sum: u128, addend: u128, limit: u128| sum.saturating_add(addend).min(limit);
+        self.impressions = add(self.impressions, other.impressions, 2 * MAX_COUNT_TOTAL);
+        self.clicks = add(self.clicks, other.clicks, 2 * MAX_COUNT_TOTAL);
+        self.spend = Money(add(self.spend.0, other.spend.0, MAX_SPEND_TOTAL / 2 * 3));
+        self.conversions = add(self.conversions, other.conversions, 2 * MAX_COUNT_TOTAL);
+    }
+}
+
 /// The table is full: it holds as many campaigns as allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TableFull;
@@ -314,8 +233,7 @@ pub(crate) struct Totals {
     long_ids: Vec<u8>,
     /// Empty, or as long as `entries`.
     wide: Vec<Wide>,
-    /// Secret to this table, so that no input can be made to collide.
-    seed: [u64; 2],
+    seed: Seed,
     /// Additions to lanes since they were last empty. No lane exceeds this number times 2^32.
     lane_addends: u64,
     max_campaigns: usize,
@@ -324,18 +242,12 @@ pub(crate) struct Totals {
 
 impl Totals {
     pub(crate) fn new(max_campaigns: usize) -> Self {
-        let random = RandomState::new();
-        let seed = [1, 2].map(|salt| {
-            let mut hasher = random.build_hasher();
-            hasher.write_u64(salt);
-            hasher.finish()
-        });
         Self {
             slots: vec![0; MIN_SLOTS],
             entries: vec![Entry::NOBODY],
             long_ids: Vec::new(),
             wide: Vec::new(),
-            seed,
+            seed: Seed::random(),
             lane_addends: 0,
             // An index has to fit a slot.
             max_campaigns: max_campaigns.min(1 << 30),
@@ -369,23 +281,30 @@ impl Totals {
         Lookup { slots: &self.slots, entries: &mut self.entries, long_ids: &self.long_ids, seed: self.seed }
     }
 
+    /// The index of an id's campaign, from 1 to [`Self::len`], if it is in the table.
+    pub(crate) fn find(&self, id: &[u8]) -> Option<usize> {
+        self.locate(id).2
+    }
+
+    /// The key that an id has, or would get, with its hash; and the index of its campaign if it is in the table.
+    fn locate(&self, id: &[u8]) -> (Key, u64, Option<usize>) {
+        let Self { slots, entries, long_ids, seed, .. } = self;
+        if id.len() <= MAX_SHORT_ID_BYTES {
+            let key = Key::of_short_id(id);
+            let hash = seed.hash(key);
+            (key, hash, find(slots, entries, hash, |found| found == key))
+        } else {
+            let hash = seed.hash_long(id);
+            (Key::long(hash, long_ids.len(), id.len()), hash, find_long(slots, entries, long_ids, id, hash))
+        }
+    }
+
     /// The index of an id's campaign, new if need be. The id has at most [`super::row::MAX_CAMPAIGN_ID_BYTES`].
     pub(crate) fn intern(&mut self, id: &[u8]) -> Result<usize, TableFull> {
-        let lookup = self.lookup();
-        let (key, hash) = if id.len() <= MAX_SHORT_ID_BYTES {
-            let key = Key::of_short_id(id);
-            let hash = lookup.hash(key);
-            if let Some(index) = lookup.find_short(key, hash) {
-                return Ok(index);
-            }
-            (key, hash)
-        } else {
-            let hash = lookup.hash_long(id);
-            if let Some(index) = lookup.find_long(id, hash) {
-                return Ok(index);
-            }
-            (Key::long(hash, self.long_ids.len(), id.len()), hash)
-        };
+        let (key, hash, found) = self.locate(id);
+        if let Some(index) = found {
+            return Ok(index);
+        }
         if self.len() >= self.max_campaigns {
             return Err(TableFull);
         }
@@ -424,7 +343,7 @@ impl Totals {
         self.slots = vec![0; doubled];
         for index in 1..self.entries.len() {
             let key = self.entries[index].key;
-            let hash = if key.is_long() { key.low() } else { self.lookup().hash(key) };
+            let hash = if key.is_long() { key.low() } else { self.seed.hash(key) };
             self.place(index, hash);
         }
     }
@@ -526,7 +445,7 @@ impl Totals {
 
     fn id(&self, index: usize) -> &[u8] {
         let key = &self.entries[index].key;
-        if key.is_long() { &self.long_ids[key.long_range()] } else { &key.0[..usize::from(key.0[15])] }
+        if key.is_long() { &self.long_ids[key.long_range()] } else { key.short_id() }
     }
 
     /// The totals of the campaign at an index from 1 to [`Self::len`].

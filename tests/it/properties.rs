@@ -6,7 +6,10 @@
 
 use std::fmt::Write as _;
 
-use adtally::engine::{Aggregate, Delimiter, Fatal, Kernel, Limits, Metric, Money, TallyOptions};
+use adtally::engine::report::campaign_table;
+use adtally::engine::{
+    Aggregate, CombinedLeaders, Delimiter, Fatal, Kernel, Limits, Metric, Money, TallyOptions, combined_leaders,
+};
 use futures_util::StreamExt as _;
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -437,6 +440,13 @@ proptest! {
         let right = left.split_off(grouping.index(left.len() + 1));
         prop_assert_eq!(Outcome::of(&merged(vec![merged(left), merged(right)])), Outcome::of(&in_order));
     }
+
+    #[test]
+    fn combined_leaders_are_those_of_the_merged_parts(texts in vec(text(0..25), 0..6), top in 0..70_usize) {
+        let parts: Vec<_> = texts.iter().filter_map(|text| tally(text.options, [&text.bytes[..]]).ok()).collect();
+        let all = merged(parts.clone());
+        prop_assert_eq!(combined_leaders(&parts.iter().collect::<Vec<_>>(), top), leaders_of(&all, top));
+    }
 }
 
 fn merged(aggregates: Vec<Aggregate>) -> Aggregate {
@@ -445,6 +455,14 @@ fn merged(aggregates: Vec<Aggregate>) -> Aggregate {
         all.merge(aggregate).unwrap();
     }
     all
+}
+
+fn leaders_of(aggregate: &Aggregate, top: usize) -> CombinedLeaders<'_> {
+    CombinedLeaders {
+        by_ctr: aggregate.leaders(Metric::Ctr, top),
+        by_cpa: aggregate.leaders(Metric::Cpa, top),
+        unique_campaigns: aggregate.unique_campaigns(),
+    }
 }
 
 fn without_rejects(aggregate: &Aggregate) -> Outcome {
@@ -481,6 +499,27 @@ fn totals_are_refused_before_anything_wraps() {
         let outcome = Outcome::of(&largest);
         assert_eq!(outcome.campaigns.lines().count(), 2, "{row}");
         assert_eq!(outcome.top_ctr, outcome.campaigns, "{row}");
+        let once = combined_leaders(&[&largest], 1);
+        assert_eq!(once, leaders_of(&largest, 1), "{row}");
+        // What is refused by merging stays at a limit, and can be shown.
+        let often = combined_leaders(&[&largest; 1000], 1);
+        assert_eq!(often.unique_campaigns, 1);
+        assert!(often.by_ctr[0].impressions >= once.by_ctr[0].impressions);
+        assert_eq!(campaign_table(&often.by_ctr).lines().count(), 2, "{row}");
+        assert_eq!(campaign_table(&often.by_cpa).lines().count(), 2, "{row}");
+    }
+}
+
+/// Tables of different sizes, short ids and long ones.
+#[test]
+fn combined_leaders_of_many_campaigns() {
+    let parts = [3000, 1, 5000, 200].map(|campaigns| {
+        let text = rows_of_campaigns(campaigns) + "only here,,1,1,1,1\n";
+        tally(TallyOptions::default(), [text.as_bytes()]).unwrap()
+    });
+    let all = merged(parts.to_vec());
+    for top in [0, 1, 10, 4000, usize::MAX] {
+        assert_eq!(combined_leaders(&parts.each_ref(), top), leaders_of(&all, top), "the first {top}");
     }
 }
 

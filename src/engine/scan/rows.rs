@@ -5,8 +5,9 @@ use super::{ANY, Instructions};
 use crate::engine::aggregate::{Aggregate, Position};
 use crate::engine::dialect::Columns;
 use crate::engine::error::Fatal;
+use crate::engine::key::{Key, MAX_SHORT_ID_BYTES};
 use crate::engine::record::Fields;
-use crate::engine::totals::{Key, Lanes, Lookup, MAX_SHORT_ID_BYTES};
+use crate::engine::totals::{Lanes, Lookup};
 
 /// Tables with so many campaigns no longer fit the nearer caches.
 const BATCH_FROM_CAMPAIGNS: usize = 4096;
