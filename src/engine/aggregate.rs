@@ -4,12 +4,14 @@ use serde::{Deserialize, Serialize};
 
 use super::dialect::Columns;
 use super::error::Fatal;
-use super::report::SHOWN_RECORD_BYTES;
 use super::row::{Row, SkipReason, is_blank, read_row};
 use super::totals::{CampaignTotals, Totals};
 
 /// Skipped rows that are kept for the report.
 pub const MAX_REJECTS: usize = 100;
+
+/// Bytes of a skipped record that are kept for the report.
+pub const SHOWN_RECORD_BYTES: usize = 200;
 
 /// More text than any storage holds (1 PiB). A saved state that says more is forged; below, counts cannot overflow.
 pub(crate) const MAX_TEXT_BYTES: u64 = 1 << 50;
@@ -77,12 +79,27 @@ pub struct Reject {
     pub file: String,
 }
 
+impl Reject {
+    /// True when a text of at most [`MAX_TEXT_BYTES`] can have given this reject.
+    pub(crate) fn is_possible(&self) -> bool {
+        let position = Position { line: self.line, byte_offset: self.byte_offset };
+        position.is_possible() && self.record.len() <= SHOWN_RECORD_BYTES
+    }
+}
+
 /// Where a record starts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Position {
     /// Physical line, from 1.
     pub(crate) line: u64,
     pub(crate) byte_offset: u64,
+}
+
+impl Position {
+    /// True when a text of at most [`MAX_TEXT_BYTES`] has such a position.
+    pub(crate) fn is_possible(self) -> bool {
+        self.line <= MAX_TEXT_BYTES && self.byte_offset <= MAX_TEXT_BYTES
+    }
 }
 
 /// The result of reading one file, or of several merged.

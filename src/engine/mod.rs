@@ -5,6 +5,7 @@
 
 mod aggregate;
 mod dialect;
+mod envelope;
 mod error;
 mod key;
 mod number;
@@ -17,13 +18,14 @@ mod scan;
 mod tally;
 mod totals;
 
-pub use aggregate::{Aggregate, Counters, MAX_REJECTS, Reject};
+pub use aggregate::{Aggregate, Counters, MAX_REJECTS, Reject, SHOWN_RECORD_BYTES};
 pub use dialect::{DEFAULT_COLUMNS, Delimiter, HeaderHint, InvalidDelimiter, REQUIRED_COLUMNS};
+pub use envelope::RestoreError;
+pub(crate) use envelope::{Envelope, read_whole};
 pub use error::Fatal;
 pub use number::{MAX_COUNT, Money};
 pub use rank::{CombinedLeaders, Metric, combined_leaders};
 pub use row::{MAX_CAMPAIGN_ID_BYTES, SkipReason};
-pub use saved::RestoreError;
 pub use scan::Kernel;
 pub use tally::{Limits, Tally, TallyOptions};
 pub use totals::CampaignTotals;

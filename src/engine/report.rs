@@ -4,7 +4,7 @@ use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Serialize};
 
-use super::aggregate::{Counters, Reject};
+use super::aggregate::{Counters, Reject, SHOWN_RECORD_BYTES};
 use super::number::Money;
 use super::rank::Metric;
 use super::totals::CampaignTotals;
@@ -12,9 +12,6 @@ use super::totals::CampaignTotals;
 /// The columns of every table of campaigns.
 pub const CAMPAIGN_COLUMNS: [&str; 7] =
     ["campaign_id", "total_impressions", "total_clicks", "total_spend", "total_conversions", "CTR", "CPA"];
-
-/// Bytes of a skipped record that a report shows.
-pub const SHOWN_RECORD_BYTES: usize = 200;
 
 /// Clicks per impression with 4 decimals, rounded half up from the exact value; 0 without impressions.
 pub struct Ctr {

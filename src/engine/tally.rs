@@ -2,11 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::aggregate::{Aggregate, Position};
+use super::aggregate::{Aggregate, Position, SHOWN_RECORD_BYTES};
 use super::dialect::{Columns, Delimiter, HeaderHint};
 use super::error::Fatal;
 use super::record::{Fields, Found, LastRecord, RecordFinder, is_line_end};
-use super::report::SHOWN_RECORD_BYTES;
 use super::row::{SkipReason, is_blank};
 use super::scan::{Kernel, Scanned, Scanner};
 

@@ -9,7 +9,7 @@
 
 use super::key::{Key, MAX_SHORT_ID_BYTES, Seed, word_to_index};
 use super::number::{Money, Spend};
-use super::row::Row;
+use super::row::{MAX_CAMPAIGN_ID_BYTES, Row};
 
 /// Addends below 2^32 go to the lanes. After so many of them the lanes are emptied, long before they could overflow.
 const MAX_LANE_ADDENDS: u64 = 1 << 31;
@@ -299,7 +299,7 @@ impl Totals {
         }
     }
 
-    /// The index of an id's campaign, new if need be. The id has at most [`super::row::MAX_CAMPAIGN_ID_BYTES`].
+    /// The index of an id's campaign, new if need be. The id has at most [`MAX_CAMPAIGN_ID_BYTES`].
     pub(crate) fn intern(&mut self, id: &[u8]) -> Result<usize, TableFull> {
         let (key, hash, found) = self.locate(id);
         if let Some(index) = found {
@@ -421,9 +421,22 @@ impl Totals {
         Ok(())
     }
 
-    /// Puts a campaign back as [`Self::raw`] gave it.
-    pub(crate) fn restore_raw(&mut self, id: &[u8], lanes: [u64; 4], wide: Wide) -> Result<(), TableFull> {
-        let index = self.intern(id)?;
+    /// Puts a campaign back as [`Self::raw`] gave it. Its lanes must be [reserved](Self::reserve_lane_addends).
+    ///
+    /// # Errors
+    /// When no table of so many lane addends can have given this, the campaign is there already, or the table is full.
+    pub(crate) fn restore_raw(&mut self, id: &[u8], lanes: [u64; 4], wide: Wide) -> Result<(), &'static str> {
+        if !Lanes(lanes).are_possible(self.lane_addends) {
+            return Err("a campaign has totals beyond its rows");
+        }
+        if id.is_empty() || id.len() > MAX_CAMPAIGN_ID_BYTES || std::str::from_utf8(id).is_err() {
+            return Err("there is a campaign id that is none");
+        }
+        let campaigns = self.len();
+        let index = self.intern(id).map_err(|TableFull| "there are too many campaigns")?;
+        if self.len() == campaigns {
+            return Err("a campaign is there twice");
+        }
         self.entries[index].lanes = Lanes(lanes);
         if wide != [0; 4] {
             self.add_wide(index, wide);
@@ -431,11 +444,9 @@ impl Totals {
         Ok(())
     }
 
-    /// Every campaign as it is kept: id, lanes, wide sums.
-    pub(crate) fn raw(&self) -> impl ExactSizeIterator<Item = (&[u8], [u64; 4], Wide)> {
-        (1..self.entries.len()).map(|index| {
-            (self.id(index), self.entries[index].lanes.0, self.wide.get(index).copied().unwrap_or_default())
-        })
+    /// The campaign at an index from 1 to [`Self::len`] as it is kept: id, lanes, wide sums.
+    pub(crate) fn raw(&self, index: usize) -> (&[u8], [u64; 4], Wide) {
+        (self.id(index), self.entries[index].lanes.0, self.wide.get(index).copied().unwrap_or_default())
     }
 
     /// How many additions the lanes hold, to be given back to [`Self::reserve_lane_addends`].

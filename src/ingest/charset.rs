@@ -8,7 +8,7 @@ use encoding_rs::{CoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::saved::{RestorePipelineError, encoding_named};
+use crate::engine::RestoreError;
 
 /// The longest byte-order mark.
 const MAX_MARK_BYTES: usize = 3;
@@ -175,8 +175,8 @@ impl TextDecoder {
     ///
     /// # Errors
     /// When no decoder can have stood there.
-    pub(super) fn restore(saved: SavedDecoder) -> Result<Self, RestorePipelineError> {
-        let inconsistent = |reason| Err(RestorePipelineError::Inconsistent(reason));
+    pub(super) fn restore(saved: SavedDecoder) -> Result<Self, RestoreError> {
+        let inconsistent = |reason| Err(RestoreError::Inconsistent(reason));
         let declared = encoding_named(&saved.declared)?;
         let state = match saved.state {
             SavedState::Start { held } if held.len() < MAX_MARK_BYTES => State::Start { held },
@@ -196,6 +196,12 @@ impl TextDecoder {
         };
         Ok(Self { declared, state })
     }
+}
+
+/// The encoding of this name, which another process has written.
+fn encoding_named(name: &str) -> Result<&'static Encoding, RestoreError> {
+    let encoding = Encoding::for_label_no_replacement(name.as_bytes());
+    encoding.ok_or(RestoreError::Inconsistent("its encoding is unknown"))
 }
 
 /// True for encodings whose decoders keep nothing between whole characters.

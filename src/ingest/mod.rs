@@ -12,7 +12,7 @@ pub use decompress::{Coding, DecompressError, Decompressor, Step};
 pub use lane::{LaneError, LaneObserver, WorkerPanicked, Workers, receive};
 pub use local::{Input, LocalError, LocalOptions, Observer, aggregate_local};
 pub use pipeline::{ContentError, Finished, Pipeline, PipelineOptions, RATIO_FREE_BYTES, Sha256Digest};
-pub use saved::{RestorePipelineError, SavedPipeline};
+pub use saved::SavedPipeline;
 
 /// Bytes read and handed over at once: large enough that handing over costs nothing, small enough for the second-level
 /// cache, where the parser finds them.

@@ -6,8 +6,8 @@ use thiserror::Error;
 
 use super::charset::TextDecoder;
 use super::decompress::{Coding, DecompressError, Decompressor};
-use super::saved::{RestorePipelineError, SavedInput, SavedPipeline, State, restore_digest, save_digest};
-use crate::engine::{Aggregate, Fatal, Tally, TallyOptions};
+use super::saved::{SavedInput, SavedPipeline, State, restore_digest, save_digest};
+use crate::engine::{Aggregate, Fatal, RestoreError, Tally, TallyOptions};
 
 /// Decompressed text is handed on in pieces of this size.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -145,14 +145,14 @@ impl Pipeline {
     ///
     /// # Errors
     /// When the bytes are not a whole, unchanged state of this version.
-    pub fn restore(bytes: &[u8], options: &PipelineOptions) -> Result<Self, RestorePipelineError> {
+    pub fn restore(bytes: &[u8], options: &PipelineOptions) -> Result<Self, RestoreError> {
         let state = State::open(bytes)?;
         let input = match state.input {
             SavedInput::Start(start) => Input::Start(start),
             SavedInput::Plain => Input::Plain,
             SavedInput::Between(coding) => {
                 let decompressor = Decompressor::behind_a_part(coding);
-                let decompressor = decompressor.map_err(|_| RestorePipelineError::Inconsistent("no decompressor"))?;
+                let decompressor = decompressor.map_err(|_| RestoreError::Inconsistent("no decompressor"))?;
                 Input::Compressed { decompressor: Box::new(decompressor), scratch: vec![0; SCRATCH_BYTES].into() }
             }
         };

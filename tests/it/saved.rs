@@ -210,14 +210,14 @@ fn columns_beyond_all_records_are_no_panic() {
 fn a_refusal_says_what_is_wrong() {
     let error = |state: &[u8]| Tally::restore(state, Kernel::Detect).err().unwrap();
     let saved = example().save();
-    assert_eq!(error(b""), RestoreError::NotATally);
-    assert_eq!(error(HEADER.as_bytes()), RestoreError::NotATally);
+    assert_eq!(error(b""), RestoreError::OtherKind);
+    assert_eq!(error(HEADER.as_bytes()), RestoreError::OtherKind);
     let mut damaged = saved.clone();
     damaged[20] ^= 1;
     assert_eq!(error(&damaged), RestoreError::Damaged);
     let mut other_version = saved;
     other_version[8] = 7;
-    assert_eq!(error(&resealed(other_version)), RestoreError::OtherVersion { found: 7 });
+    assert_eq!(error(&resealed(other_version)), RestoreError::OtherVersion { found: 7, expected: 1 });
 }
 
 proptest! {

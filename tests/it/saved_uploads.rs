@@ -1,9 +1,8 @@
 //! An upload that is saved and restored, wherever it was cut, ends as if nothing had happened.
 
-use adtally::engine::{Fatal, TallyOptions};
+use adtally::engine::{Fatal, RestoreError, TallyOptions};
 use adtally::ingest::{
-    Coding, ContentError, Pipeline, PipelineOptions, RestorePipelineError, SavedPipeline, Sha256Digest,
-    encoding_for_label,
+    Coding, ContentError, Pipeline, PipelineOptions, SavedPipeline, Sha256Digest, encoding_for_label,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -134,9 +133,9 @@ fn a_changed_or_cut_state_is_refused() {
         assert!(Pipeline::restore(&bytes[..place], &options).is_err(), "cut at {place}");
     }
     let restored = |bytes: &[u8]| Pipeline::restore(bytes, &options).map(|_| ());
-    assert_eq!(restored(b""), Err(RestorePipelineError::NotAPipeline));
+    assert_eq!(restored(b""), Err(RestoreError::OtherKind));
     let tally = adtally::engine::Tally::new(options.tally).save();
-    assert_eq!(restored(&tally), Err(RestorePipelineError::NotAPipeline));
+    assert_eq!(restored(&tally), Err(RestoreError::OtherKind));
 }
 
 #[test]
