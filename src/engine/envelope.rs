@@ -42,7 +42,7 @@ pub(crate) struct Envelope {
 impl Envelope {
     /// The state of these contents.
     pub(crate) fn seal<T: Serialize>(self, content: &T) -> Vec<u8> {
-        Self::close(append(self.begin(), content))
+        Self::close(append(self.begin(), content)).0
     }
 
     /// The start of a state, to which contents are [appended](append) before it is [closed](Self::close).
@@ -52,10 +52,11 @@ impl Envelope {
         bytes
     }
 
-    /// Adds the checksum.
-    pub(crate) fn close(mut bytes: Vec<u8>) -> Vec<u8> {
-        bytes.extend(crc32fast::hash(&bytes).to_le_bytes());
-        bytes
+    /// The whole state, and the checksum at its end.
+    pub(crate) fn close(mut bytes: Vec<u8>) -> (Vec<u8>, [u8; CHECKSUM_BYTES]) {
+        let checksum = crc32fast::hash(&bytes).to_le_bytes();
+        bytes.extend(checksum);
+        (bytes, checksum)
     }
 
     /// The bytes of the contents, to be read with [`read`] or [`read_whole`]; and the checksum.

@@ -11,7 +11,7 @@ use super::envelope::{Envelope, RestoreError, read_whole};
 use super::record::RecordFinder;
 use super::scan::Kernel;
 use super::tally::{Limits, LineCounter, Tally, TallyOptions};
-use super::totals::{Lanes, Totals};
+use super::totals::Totals;
 
 const ENVELOPE: Envelope = Envelope { magic: *b"adtally\0", version: 1 };
 
@@ -118,13 +118,7 @@ impl Tally {
         if rejects.len() > MAX_REJECTS {
             return Err("there are more rejects than are kept");
         }
-        if !Lanes::default().are_possible(lane_addends) {
-            return Err("there are too many addends");
-        }
-        tally.aggregate.totals.reserve_lane_addends(lane_addends, 0);
-        if overflowed {
-            tally.aggregate.totals.mark_overflowed();
-        }
+        tally.aggregate.totals.prepare_restore(lane_addends, overflowed)?;
         for (id, lanes, wide) in totals {
             tally.aggregate.totals.restore_raw(&id, lanes, wide)?;
         }

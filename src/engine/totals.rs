@@ -32,8 +32,8 @@ pub(crate) struct Lanes(pub(crate) [u64; 4]);
 
 impl Lanes {
     /// True when lanes can have come from so many addends.
-    pub(crate) fn are_possible(self, addends: u64) -> bool {
-        addends <= MAX_LANE_ADDENDS && self.0.iter().all(|lane| *lane <= addends << 32)
+    fn are_possible(self, addends: u64) -> bool {
+        self.0.iter().all(|lane| *lane <= addends << 32)
     }
 
     /// Adds to each lane; see [`Totals::reserve_lane_addends`].
@@ -255,11 +255,6 @@ impl Totals {
         }
     }
 
-    /// Notes that a total has been too large before these were restored.
-    pub(crate) fn mark_overflowed(&mut self) {
-        self.overflowed = true;
-    }
-
     /// Campaigns in the table.
     pub(crate) fn len(&self) -> usize {
         self.entries.len() - 1
@@ -421,10 +416,23 @@ impl Totals {
         Ok(())
     }
 
-    /// Puts a campaign back as [`Self::raw`] gave it. Its lanes must be [reserved](Self::reserve_lane_addends).
+    /// Prepares an empty table for [`Self::restore_raw`].
     ///
     /// # Errors
-    /// When no table of so many lane addends can have given this, the campaign is there already, or the table is full.
+    /// When the lanes of no table hold so many additions.
+    pub(crate) fn prepare_restore(&mut self, lane_addends: u64, overflowed: bool) -> Result<(), &'static str> {
+        if lane_addends > MAX_LANE_ADDENDS {
+            return Err("there are too many addends");
+        }
+        self.lane_addends = lane_addends;
+        self.overflowed = overflowed;
+        Ok(())
+    }
+
+    /// Puts a campaign back as [`Self::raw`] gave it.
+    ///
+    /// # Errors
+    /// When no lanes of so many additions can have given this, the id is none, the campaign is there already, or the table is full.
     pub(crate) fn restore_raw(&mut self, id: &[u8], lanes: [u64; 4], wide: Wide) -> Result<(), &'static str> {
         if !Lanes(lanes).are_possible(self.lane_addends) {
             return Err("a campaign has totals beyond its rows");
@@ -449,7 +457,7 @@ impl Totals {
         (self.id(index), self.entries[index].lanes.0, self.wide.get(index).copied().unwrap_or_default())
     }
 
-    /// How many additions the lanes hold, to be given back to [`Self::reserve_lane_addends`].
+    /// How many additions the lanes hold, to be given back to [`Self::prepare_restore`].
     pub(crate) fn lane_addends(&self) -> u64 {
         self.lane_addends
     }

@@ -16,6 +16,7 @@ mod jobs;
 mod openapi;
 mod oracle;
 mod parallel;
+mod pieces;
 mod properties;
 mod refusals;
 mod released_states;
