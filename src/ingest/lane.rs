@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep};
 
-use super::BLOCK_BYTES;
+use super::block::BLOCK_BYTES;
 use super::pipeline::{ContentError, Pipeline};
 use crate::engine::Aggregate;
 

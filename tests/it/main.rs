@@ -26,6 +26,7 @@ mod saved_uploads;
 mod senders;
 mod service;
 mod service_cases;
+mod sources;
 mod start_up;
 mod storage;
 mod store;
