@@ -17,9 +17,9 @@ use encoding_rs::Encoding;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use super::Stop;
 use super::output::{Obsolete, OutputDirectory};
 use super::progress::Progress;
+use super::stop::Stop;
 use crate::engine::report::{Stats, campaign_header, campaign_table, list_name, rejects_table};
 use crate::engine::{Aggregate, Delimiter, Kernel, Limits, Metric, TallyOptions};
 use crate::ingest::{Input, LocalError, LocalOptions, aggregate_local, encoding_for_label};
@@ -66,11 +66,11 @@ pub(super) struct Arguments {
     has_header: bool,
 
     /// Longest record in bytes; longer ones are skipped
-    #[arg(long, value_name = "N", default_value_t = Limits::default().max_record_bytes, value_parser = super::parse_max_record_bytes, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_record_bytes, value_parser = super::values::parse_max_record_bytes, help_heading = "Limits")]
     max_record_bytes: usize,
 
     /// Most different campaign ids; more are refused
-    #[arg(long, value_name = "N", default_value_t = Limits::default().max_campaigns, value_parser = super::parse_max_campaigns, help_heading = "Limits")]
+    #[arg(long, value_name = "N", default_value_t = Limits::default().max_campaigns, value_parser = super::values::parse_max_campaigns, help_heading = "Limits")]
     max_campaigns: usize,
 
     /// Threads that read a large file, 1 to 256; as many as there are cores if not given. Each has its own table of

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::Stop;
+use super::stop::Stop;
 
 /// Time for each step: connecting, asking, being answered.
 const STEP_TIMEOUT: Duration = Duration::from_secs(3);

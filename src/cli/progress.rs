@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use super::say;
+use super::stop::say;
 use crate::ingest::Observer;
 
 /// Redraws no more often than eyes can follow.

@@ -22,7 +22,7 @@ use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
-use super::Stop;
+use super::stop::Stop;
 use crate::engine::Limits;
 use crate::http::{ConnectionLimits, HttpConfig, Shutdown, router, serve};
 use crate::ingest::PipelineOptions;
@@ -93,23 +93,23 @@ pub(super) struct Arguments {
 
     /// Longest record in bytes; longer ones are skipped
     #[arg(long, env = "ADTALLY_MAX_RECORD_BYTES", value_name = "BYTES",
-        default_value_t = Limits::default().max_record_bytes, value_parser = super::parse_max_record_bytes,
+        default_value_t = Limits::default().max_record_bytes, value_parser = super::values::parse_max_record_bytes,
         help_heading = "Limits")]
     max_record_bytes: usize,
 
     /// Most different campaign ids of a job; more are refused. Each takes about 60 bytes of memory
     #[arg(long, env = "ADTALLY_MAX_CAMPAIGNS", value_name = "N", default_value_t = 2_000_000,
-        value_parser = super::parse_max_campaigns, help_heading = "Limits")]
+        value_parser = super::values::parse_max_campaigns, help_heading = "Limits")]
     max_campaigns: usize,
 
     /// Most parts of a form
     #[arg(long, env = "ADTALLY_MAX_FORM_PARTS", value_name = "N", default_value_t = 64,
-        value_parser = super::parse_count, help_heading = "Limits")]
+        value_parser = super::values::parse_count, help_heading = "Limits")]
     max_form_parts: usize,
 
     /// Most files of an open job
     #[arg(long, env = "ADTALLY_MAX_FILES", value_name = "N", default_value_t = 1000,
-        value_parser = super::parse_count, help_heading = "Limits")]
+        value_parser = super::values::parse_count, help_heading = "Limits")]
     max_files: usize,
 
     /// Most open jobs at once; more are refused with 503
@@ -119,12 +119,12 @@ pub(super) struct Arguments {
 
     /// Most uploads at once; more are refused with 503
     #[arg(long, env = "ADTALLY_MAX_CONCURRENT_UPLOADS", value_name = "N", default_value_t = 256,
-        value_parser = super::parse_count, help_heading = "Limits")]
+        value_parser = super::values::parse_count, help_heading = "Limits")]
     max_concurrent_uploads: usize,
 
     /// Most connections at once; more wait
     #[arg(long, env = "ADTALLY_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000,
-        value_parser = super::parse_count, help_heading = "Limits")]
+        value_parser = super::values::parse_count, help_heading = "Limits")]
     max_connections: usize,
 
     /// Threads that parse, 1 to 256; as many as there are cores if not given

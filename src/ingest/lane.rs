@@ -18,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep};
 
-use super::BLOCK_BYTES;
+use super::block::BLOCK_BYTES;
 use super::pipeline::{ContentError, Pipeline};
 
 /// The most pieces in a batch. Senders that cut their data to shreds cost a piece of bookkeeping for each.

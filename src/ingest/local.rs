@@ -19,7 +19,7 @@ use std::thread;
 use encoding_rs::{Encoding, UTF_8};
 use thiserror::Error;
 
-use super::BLOCK_BYTES;
+use super::block::BLOCK_BYTES;
 use super::charset::TextDecoder;
 use super::decompress::{Coding, DecompressError, Decompressor};
 use crate::engine::{Aggregate, Fatal, Tally, TallyOptions};

@@ -1,5 +1,6 @@
 //! Bytes as they arrive, to text, to the engine: decompression, charsets, local files on all cores.
 
+mod block;
 mod charset;
 mod decompress;
 mod lane;
@@ -13,7 +14,3 @@ pub use lane::{FileProgress, LaneError, LaneObserver, SharedPipeline, WorkerPani
 pub use local::{Input, LocalError, LocalOptions, Observer, aggregate_local};
 pub use pipeline::{ContentError, Finished, Pipeline, PipelineOptions, RATIO_FREE_BYTES, Sha256Digest};
 pub use saved::SavedPipeline;
-
-/// Bytes read and handed over at once: large enough that handing over costs nothing, small enough for the second-level
-/// cache, where the parser finds them.
-pub(crate) const BLOCK_BYTES: usize = 256 * 1024;

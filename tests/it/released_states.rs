@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use adtally::engine::{Kernel, Tally, TallyOptions};
+use adtally::engine::{AggregateReader, Kernel, Tally, TallyOptions};
 use adtally::ingest::{Pipeline, PipelineOptions, encoding_for_label};
 use adtally::jobs::fingerprint;
 use serde_json::{Value, json};
@@ -14,6 +14,8 @@ use crate::service::Service;
 
 const STATES: usize = 9;
 const PIPELINES: usize = 6;
+/// Names of saved aggregates and their numbers of pieces.
+const AGGREGATES: [(&str, usize); 2] = [("huge_sums", 1), ("with_rejects", 3)];
 
 fn released(name: &str) -> PathBuf {
     project_path("tests/released/v1").join(name)
@@ -56,6 +58,23 @@ fn uploads_saved_by_version_1_go_on() {
         let (restored, whole) = (restored.finish().unwrap(), whole.finish().unwrap());
         assert_eq!(Outcome::of(&restored.aggregate), Outcome::of(&whole.aggregate), "{name}");
         assert_eq!(restored.sha256, whole.sha256, "{name}");
+    }
+}
+
+#[test]
+fn aggregates_saved_by_version_1_are_restored() {
+    for (name, piece_count) in AGGREGATES {
+        let mut reader = AggregateReader::new(1000);
+        for number in 0..piece_count {
+            let piece = fs::read(released(&format!("{name}.{number}.aggregate"))).unwrap();
+            reader.push(&piece).unwrap_or_else(|error| panic!("{name}, piece {number}: {error}"));
+        }
+        let restored = reader.finish().unwrap();
+        let input = fs::read(released(&format!("{name}.aggregate.input"))).unwrap();
+        let mut expected = tally(TallyOptions::default(), [input.as_slice()]).unwrap();
+        expected.name_file("ad data.csv");
+        assert_eq!(Outcome::of(&restored), Outcome::of(&expected), "{name}");
+        assert_eq!(restored.rejects(), expected.rejects(), "{name}");
     }
 }
 

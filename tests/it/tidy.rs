@@ -1,11 +1,10 @@
-//! The rules of the house, read off the sources: which layer may use what, how long a file may be, where `unsafe` may be.
+//! The rules of the house, read off the sources: which layer may use what, that files do not name each other in circles,
+//! how long a file may be, where `unsafe` may be.
 
-use std::fs;
-use std::iter::Peekable;
-use std::path::Path;
-use std::str::Chars;
+use std::collections::BTreeMap;
 
 use crate::harness::project_path;
+use crate::sources::{circles, edges, has_word, named_in, sources_in};
 
 /// The layers from the lowest to the highest; each may use those before it. Some are still to come.
 const LAYERS: [&str; 5] = ["engine", "ingest", "jobs", "http", "cli"];
@@ -23,167 +22,6 @@ const UNSAFE_PLACE: &str = "engine/scan/";
 const MAX_SOURCE_LINES: usize = 600;
 const MAX_TEST_LINES: usize = 1000;
 
-/// What a source is made of, as far as the rules care.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Token {
-    Word(String),
-    /// `::`
-    PathSeparator,
-    Other(char),
-}
-
-/// Takes a source apart; comments and literals are left out.
-fn tokens(source: &str) -> Vec<Token> {
-    let mut tokens = Vec::new();
-    let mut rest = source.chars().peekable();
-    while let Some(first) = rest.next() {
-        match first {
-            '/' if rest.peek() == Some(&'/') => {
-                rest.by_ref().find(|character| *character == '\n');
-            }
-            '/' if rest.peek() == Some(&'*') => skip_block_comment(&mut rest),
-            '"' => skip_string(&mut rest),
-            '\'' => skip_character_or_quote(&mut rest),
-            ':' if rest.next_if_eq(&':').is_some() => tokens.push(Token::PathSeparator),
-            first if first == '_' || first.is_alphanumeric() => {
-                let mut word = String::from(first);
-                while let Some(next) = rest.next_if(|next| *next == '_' || next.is_alphanumeric()) {
-                    word.push(next);
-                }
-                let is_raw = matches!(word.as_str(), "r" | "br" | "cr");
-                if is_raw && matches!(rest.peek(), Some('"' | '#')) {
-                    // `r#word` is the word itself.
-                    if let Some(word) = skip_raw_string(&mut rest) {
-                        tokens.push(Token::Word(word));
-                    }
-                } else {
-                    tokens.push(Token::Word(word));
-                }
-            }
-            other if other.is_whitespace() => {}
-            other => tokens.push(Token::Other(other)),
-        }
-    }
-    tokens
-}
-
-/// Behind the first slash; comments may be nested.
-fn skip_block_comment(rest: &mut Peekable<Chars<'_>>) {
-    let mut depth = 0;
-    let mut before = '/';
-    for character in rest.by_ref() {
-        (depth, before) = match (before, character) {
-            ('/', '*') => (depth + 1, ' '),
-            ('*', '/') => (depth - 1, ' '),
-            _ => (depth, character),
-        };
-        if depth == 0 {
-            return;
-        }
-    }
-}
-
-/// Behind the opening quote.
-fn skip_string(rest: &mut Peekable<Chars<'_>>) {
-    while let Some(character) = rest.next() {
-        match character {
-            '\\' => {
-                rest.next();
-            }
-            '"' => return,
-            _ => {}
-        }
-    }
-}
-
-/// Behind an apostrophe: a character, or the name of a lifetime.
-fn skip_character_or_quote(rest: &mut Peekable<Chars<'_>>) {
-    let mut ahead = rest.clone();
-    let is_character = match ahead.next() {
-        Some('\\') => true,
-        Some(_) => ahead.next() == Some('\''),
-        None => false,
-    };
-    if is_character {
-        while let Some(character) = rest.next() {
-            match character {
-                '\\' => {
-                    rest.next();
-                }
-                '\'' => return,
-                _ => {}
-            }
-        }
-    }
-}
-
-/// Behind the `r`. Gives a word when it was none of a string.
-fn skip_raw_string(rest: &mut Peekable<Chars<'_>>) -> Option<String> {
-    let mut hashes = 0;
-    while rest.next_if_eq(&'#').is_some() {
-        hashes += 1;
-    }
-    if rest.next_if_eq(&'"').is_none() {
-        let mut word = String::new();
-        while let Some(next) = rest.next_if(|next| *next == '_' || next.is_alphanumeric()) {
-            word.push(next);
-        }
-        return Some(word);
-    }
-    while rest.by_ref().any(|character| character == '"') {
-        if (0..hashes).all(|_| rest.next_if_eq(&'#').is_some()) {
-            break;
-        }
-    }
-    None
-}
-
-/// Every path that a source names, those in the braces of a `use` written out: `a::{b, c::d}` is `a::b` and `a::c::d`.
-fn paths(tokens: &[Token]) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut at = 0;
-    while let Some(token) = tokens.get(at) {
-        // A word behind a dot is a field or a method.
-        let is_member = at > 0 && tokens[at - 1] == Token::Other('.');
-        match token {
-            Token::Word(_) if !is_member => at = read_path(tokens, at, "", &mut found),
-            _ => at += 1,
-        }
-    }
-    found
-}
-
-/// Reads the path that starts at a word, and gives the place behind it.
-fn read_path(tokens: &[Token], mut at: usize, prefix: &str, found: &mut Vec<String>) -> usize {
-    let mut path = prefix.to_owned();
-    while let Some(Token::Word(word)) = tokens.get(at) {
-        path += word;
-        at += 1;
-        if tokens.get(at) != Some(&Token::PathSeparator) {
-            break;
-        }
-        at += 1;
-        path += "::";
-        if tokens.get(at) == Some(&Token::Other('{')) {
-            return read_group(tokens, at + 1, &path, found);
-        }
-    }
-    found.push(path.trim_end_matches(':').to_owned());
-    at
-}
-
-/// Reads what stands in braces behind a path, and gives the place behind them.
-fn read_group(tokens: &[Token], mut at: usize, prefix: &str, found: &mut Vec<String>) -> usize {
-    while let Some(token) = tokens.get(at) {
-        match token {
-            Token::Other('}') => return at + 1,
-            Token::Word(_) => at = read_path(tokens, at, prefix, found),
-            _ => at += 1,
-        }
-    }
-    at
-}
-
 /// What a source file does against the rules. The file is given by its path below `src/`.
 fn offences(file: &str, source: &str) -> Vec<String> {
     let mut offences = Vec::new();
@@ -191,15 +29,14 @@ fn offences(file: &str, source: &str) -> Vec<String> {
     if lines > MAX_SOURCE_LINES {
         offences.push(format!("{file} has {lines} lines, more than {MAX_SOURCE_LINES}"));
     }
-    let tokens = tokens(source);
-    if tokens.contains(&Token::Word("unsafe".into())) && !file.starts_with(UNSAFE_PLACE) {
+    if has_word(source, "unsafe") && !file.starts_with(UNSAFE_PLACE) {
         offences.push(format!("{file} has unsafe code, which belongs in {UNSAFE_PLACE}"));
     }
     let layer = LAYERS.iter().position(|layer| file.starts_with(&format!("{layer}/")) || file == format!("{layer}.rs"));
-    for path in paths(&tokens) {
-        let words: Vec<_> = path.split("::").collect();
+    for words in named_in(source).into_iter().map(|named| named.words) {
+        let path = words.join("::");
         // `super::super::http` leaves its layer as `crate::http` does.
-        let inner = words.iter().position(|word| !matches!(*word, "crate" | "super" | "self" | "adtally"));
+        let inner = words.iter().position(|word| !matches!(word.as_str(), "crate" | "super" | "self" | "adtally"));
         let named_layer =
             inner.filter(|inner| *inner > 0).and_then(|inner| LAYERS.iter().position(|layer| *layer == words[inner]));
         if let (Some(layer), Some(named)) = (layer, named_layer)
@@ -222,36 +59,27 @@ fn offences(file: &str, source: &str) -> Vec<String> {
     offences
 }
 
-/// Calls with the path below a directory, and the contents, of every Rust file in it. Gives how many there were.
-fn for_every_source(directory: &Path, below: &str, check: &mut impl FnMut(&str, &str)) -> usize {
-    let mut count = 0;
-    for entry in fs::read_dir(directory).unwrap() {
-        let entry = entry.unwrap();
-        let name = format!("{below}{}", entry.file_name().to_str().unwrap());
-        if entry.file_type().unwrap().is_dir() {
-            count += for_every_source(&entry.path(), &format!("{name}/"), check);
-        } else if entry.path().extension().is_some_and(|extension| extension == "rs") {
-            check(&name, &fs::read_to_string(entry.path()).unwrap());
-            count += 1;
-        }
-    }
-    count
+/// The circles outside the places that are exempt.
+fn forbidden_circles(sources: &BTreeMap<String, String>) -> Vec<String> {
+    let mut edges = edges(sources);
+    circles(edges)
 }
 
 #[test]
 fn the_sources_keep_to_the_rules() {
-    let mut all = Vec::new();
-    let count = for_every_source(&project_path("src"), "", &mut |file, source| all.extend(offences(file, source)));
-    assert!(count > 10, "only {count} sources were found");
+    let sources = sources_in(&project_path("src"));
+    assert!(sources.len() > 10, "only {} sources were found", sources.len());
+    let mut all: Vec<_> = sources.iter().flat_map(|(file, source)| offences(file, source)).collect();
+    all.extend(forbidden_circles(&sources).into_iter().map(|circle| format!("a circle: {circle}")));
     assert!(all.is_empty(), "{}", all.join("\n"));
 }
 
 #[test]
 fn the_tests_are_short_files() {
-    for_every_source(&project_path("tests"), "", &mut |file, source| {
+    for (file, source) in sources_in(&project_path("tests")) {
         let lines = source.lines().count();
         assert!(lines <= MAX_TEST_LINES, "{file} has {lines} lines, more than {MAX_TEST_LINES}");
-    });
+    }
 }
 
 #[test]
@@ -292,7 +120,7 @@ fn what_the_rules_allow_is_not_found() {
         ("engine/tally.rs", "const A: &str = \"use std::fs; \\\" unsafe\"; const B: &[u8] = br##\"\"# axum::\"##;"),
         ("engine/tally.rs", "fn f(clap: u8) -> bool { a.thread.unsafe_code && std::matches!('\"', '\\\"') }"),
         ("engine/tally.rs", "#![expect(unsafe_code)] fn f<'a>(r#type: &'a str) { a.axum::<u8>(); }"),
-        ("engine/scan/avx2.rs", "unsafe { f() }"),
+        ("engine/scan/avx2.rs", "fn g() { unsafe { f() } }"),
         ("ingest/local.rs", "use std::fs::File; use crate::engine::{Aggregate, Tally};"),
         ("jobs/store/sqlite.rs", "use sqlx::Row; use crate::{engine, ingest::Input};"),
         ("http/routes/jobs.rs", "use axum::Json; use crate::jobs::Service; use super::super::problem::Problem;"),
@@ -301,8 +129,56 @@ fn what_the_rules_allow_is_not_found() {
         ("lib.rs", "pub mod cli; pub mod engine;"),
         ("lib.rs", &"\n".repeat(MAX_SOURCE_LINES)),
     ] {
-        // `clap` as the name of a parameter is the price of a simple rule.
-        let found: Vec<_> = offences(file, source).into_iter().filter(|offence| !offence.contains("clap")).collect();
+        let found = offences(file, source);
         assert_eq!(found, Vec::<String>::new(), "{file}: {source}");
+    }
+}
+
+/// Some files, and the circles among them.
+fn circles_among(files: &[(&str, &str)]) -> Vec<String> {
+    let sources = files.iter().map(|(file, source)| ((*file).to_owned(), (*source).to_owned())).collect();
+    forbidden_circles(&sources)
+}
+
+#[test]
+fn circles_are_found() {
+    for (a, b) in [
+        ("use super::b::B;", "use super::a::A;"),
+        ("use crate::engine::{row, b::{self, B}};", "use crate::engine::a::*;"),
+        ("fn f() { super::b::f() }", "impl super::a::A for B {}"),
+        ("fn f(b: &crate::engine::b::B<u8>) {}", "fn f() { let _ = matches!(x, (self::super::a::A { .. })); }"),
+        ("mod inner { use super::super::b::B; }", "#[derive(super::a::A)] struct B;"),
+        ("fn f() { use super::b::B; }", "use super::a; #[cfg(test)] mod tests {}"),
+        ("pub use adtally::engine::b::B as C;", "#[cfg(not(test))] use super::a;"),
+    ] {
+        let files = [("lib.rs", ""), ("engine/mod.rs", "mod a; mod b;"), ("engine/a.rs", a), ("engine/b.rs", b)];
+        assert_eq!(circles_among(&files), ["engine/a.rs -> engine/b.rs -> engine/a.rs"], "{a} {b}");
+    }
+    let re_exported = [("engine/mod.rs", "mod a; pub use a::A;"), ("engine/a.rs", "use super::A;")];
+    assert_eq!(circles_among(&re_exported), ["engine/a.rs -> engine/mod.rs -> engine/a.rs"]);
+    let called = [("engine/mod.rs", "mod a; fn f() { a::f() }"), ("engine/a.rs", "use crate::engine;")];
+    assert_eq!(circles_among(&called), ["engine/a.rs -> engine/mod.rs -> engine/a.rs"]);
+    let of_three =
+        [("engine/a.rs", "use super::b;"), ("engine/b.rs", "use super::c;"), ("engine/c.rs", "use super::a;")];
+    assert_eq!(circles_among(&of_three).len(), 1);
+    let two =
+        [("engine/a.rs", "use super::{b, c};"), ("engine/b.rs", "use super::a;"), ("engine/c.rs", "use super::a;")];
+    assert_eq!(circles_among(&two).len(), 2);
+}
+
+#[test]
+fn what_is_no_circle_is_not_found() {
+    for (a, b) in [
+        ("use super::b::B;", "#[cfg(test)] mod tests { use crate::engine::a::A; }"),
+        ("use super::b::B;", "struct B; impl B { #[cfg(test)] fn f() { super::a::f() } }"),
+        ("use super::b::B;", "pub(super) struct B; pub(in crate::engine) fn f() {} // super::a"),
+        ("use super::b;", "use a::A; fn f() { ::a::f(); a::g(); self::f(); Self::a(); }"),
+        ("use super::b;", "/// [`super::a::A`]\nconst B: &str = \"super::a\";"),
+        ("use super::b;", "mod a { fn f() {} } use self::a::f;"),
+        ("fn f() {}", "use super::a; use crate::engine::a::f; use self::B; struct B;"),
+    ] {
+        let engine = "mod a; mod b; pub use a::A; pub use b::B;";
+        let files = [("lib.rs", "pub mod engine;"), ("engine/mod.rs", engine), ("engine/a.rs", a), ("engine/b.rs", b)];
+        assert_eq!(circles_among(&files), Vec::<String>::new(), "{a} {b}");
     }
 }

@@ -10,9 +10,10 @@ use std::arch::x86_64::{
     _mm256_shuffle_epi8, _mm256_shuffle_epi32, _mm256_sub_epi64, _mm256_testz_si256, _mm256_xor_si256,
 };
 
-use super::marks::{self, Marked, Marks, Masks};
-use super::rows::{self, Batch, Window};
-use super::{BLOCK_BYTES, Instructions, Job, SLACK_BYTES, Scanned};
+use super::instructions::{BLOCK_BYTES, Instructions, Masks, SLACK_BYTES};
+use super::job::{Job, Scanned};
+use super::marks::{self, Marked, Marks};
+use super::rows::{self, Batch, Loops, Window};
 use crate::engine::error::Fatal;
 use crate::engine::totals::{Lanes, Lookup};
 
@@ -93,7 +94,7 @@ fn mask_of(block: &[u8; BLOCK_BYTES], wanted: u8) -> u64 {
     u64::from(low.cast_unsigned()) | u64::from(high.cast_unsigned()) << 32
 }
 
-impl Instructions for Avx2 {
+impl Loops for Avx2 {
     fn mark(window: &[u8], blocks: usize, delimiter: u8, marks: &mut Marks) -> Marked {
         // SAFETY: `Available` has found the features.
         unsafe { mark(window, blocks, delimiter, marks) }
@@ -119,7 +120,9 @@ impl Instructions for Avx2 {
         // SAFETY: as in `mark`.
         unsafe { collect_batch::<LINE_END, QUOTED>(window, start, room, lookup, batch) };
     }
+}
 
+impl Instructions for Avx2 {
     #[inline(always)]
     fn masks(block: &[u8; BLOCK_BYTES], delimiter: u8) -> Masks {
         let ahead = block.as_ptr().wrapping_add(PREFETCH_BYTES);

@@ -1,13 +1,6 @@
 //! Where the separators and the row ends of a window are.
 
-use super::{ANY, BLOCK_BYTES, Instructions, WINDOW_BYTES};
-
-/// The special bytes of a block but its quotes, one bit a byte.
-pub(super) struct Masks {
-    pub(super) delimiters: u64,
-    pub(super) newlines: u64,
-    pub(super) returns: u64,
-}
+use super::instructions::{ANY, BLOCK_BYTES, Instructions, Masks, WINDOW_BYTES};
 
 /// The marks of one window.
 #[derive(Default)]

@@ -1,8 +1,8 @@
 //! The scanner's instructions on 64-bit words, for every processor.
 #![expect(clippy::needless_bitwise_bool, reason = "a branch here could not be predicted")]
 
-use super::marks::Masks;
-use super::{BLOCK_BYTES, Instructions};
+use super::instructions::{BLOCK_BYTES, Instructions, Masks};
+use super::rows::Loops;
 use crate::engine::totals::Lanes;
 
 pub(super) struct Portable;
@@ -45,6 +45,8 @@ fn eight_digits(digits: u64) -> u64 {
 fn word_at(text: &[u8], start: usize) -> u64 {
     text[start..].first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes))
 }
+
+impl Loops for Portable {}
 
 impl Instructions for Portable {
     #[inline(always)]

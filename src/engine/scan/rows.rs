@@ -1,7 +1,7 @@
 //! Reading rows off the marks of a window.
 
-use super::marks::{Marked, Marks};
-use super::{ANY, Instructions};
+use super::instructions::{ANY, Instructions};
+use super::marks::{self, Marked, Marks};
 use crate::engine::aggregate::{Aggregate, Position};
 use crate::engine::dialect::Columns;
 use crate::engine::error::Fatal;
@@ -14,6 +14,35 @@ const BATCH_FROM_CAMPAIGNS: usize = 4096;
 
 /// Rows looked up at once.
 const BATCH_ROWS: usize = 32;
+
+/// The scanner's loops, each a function of its own that is compiled with the instructions.
+pub(super) trait Loops: Instructions {
+    /// [`marks::mark`] with these instructions.
+    fn mark(window: &[u8], blocks: usize, delimiter: u8, marks: &mut Marks) -> Marked {
+        marks::mark::<Self>(window, blocks, delimiter, marks)
+    }
+
+    /// [`add_plain_rows`] with these instructions.
+    fn add_plain_rows<const LINE_END: usize, const QUOTED: bool>(
+        window: &Window<'_>,
+        start: &mut usize,
+        room: &mut [usize],
+        lookup: Lookup<'_>,
+    ) -> u64 {
+        add_plain_rows::<Self, LINE_END, QUOTED>(window, start, room, lookup)
+    }
+
+    /// [`collect_batch`] with these instructions.
+    fn collect_batch<const LINE_END: usize, const QUOTED: bool>(
+        window: &Window<'_>,
+        start: &mut usize,
+        room: &mut [usize],
+        lookup: &Lookup<'_>,
+        batch: &mut Batch,
+    ) {
+        collect_batch::<Self, LINE_END, QUOTED>(window, start, room, lookup, batch);
+    }
+}
 
 /// A piece of text that starts at a record, and what is known of it.
 pub(super) struct Window<'a> {
@@ -124,12 +153,7 @@ pub(super) struct Rows<'a> {
 
 impl Rows<'_> {
     /// Counts the whole rows of a window and gives their length in bytes.
-    pub(super) fn take<I: Instructions>(
-        &mut self,
-        text: &[u8],
-        marks: &Marks,
-        marked: &Marked,
-    ) -> Result<usize, Fatal> {
+    pub(super) fn take<I: Loops>(&mut self, text: &[u8], marks: &Marks, marked: &Marked) -> Result<usize, Fatal> {
         let window = Window {
             text,
             marks,
@@ -151,7 +175,7 @@ impl Rows<'_> {
         Ok(length)
     }
 
-    fn take_all<I: Instructions, const LINE_END: usize, const QUOTED: bool>(
+    fn take_all<I: Loops, const LINE_END: usize, const QUOTED: bool>(
         &mut self,
         window: &Window<'_>,
     ) -> Result<usize, Fatal> {
@@ -173,7 +197,7 @@ impl Rows<'_> {
     }
 
     /// Counts plain rows up to one that is not, or that is not of the kind which is read with this `LINE_END`.
-    fn take_plain<I: Instructions, const LINE_END: usize, const QUOTED: bool>(
+    fn take_plain<I: Loops, const LINE_END: usize, const QUOTED: bool>(
         &mut self,
         window: &Window<'_>,
         start: &mut usize,
@@ -189,7 +213,7 @@ impl Rows<'_> {
 
     /// For tables larger than the caches: looks up many rows at once, so that the processor waits for their keys side by
     /// side and not one after another. Stops at a row for which that does not go.
-    fn take_batches<I: Instructions, const LINE_END: usize, const QUOTED: bool>(
+    fn take_batches<I: Loops, const LINE_END: usize, const QUOTED: bool>(
         &mut self,
         window: &Window<'_>,
         start: &mut usize,
