@@ -134,8 +134,12 @@ impl Live {
     /// Shows a file no longer.
     pub(super) fn forget_file(&self, name: &str, keep: jiff::SignedDuration) {
         self.files().retain(|file| file.name != name);
+        // What one of them has counted cannot be taken out of the sum.
+        self.counted.lock().unwrap_or_else(PoisonError::into_inner).take();
         self.update(|job| {
             job.details.files.retain(|file| file.name != name);
+            job.details.progress.unique_campaigns = 0;
+            (job.details.top_ctr, job.details.top_cpa) = (Arc::default(), Arc::default());
             job.settle(keep);
         });
     }

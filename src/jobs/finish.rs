@@ -129,6 +129,12 @@ pub(super) async fn finish_open_job(presence: &Presence, files: Vec<StoredFile>)
     let (context, live) = (presence.context(), presence.live());
     // Only for show, and as large as what is being loaded.
     live.counted.lock().unwrap_or_else(PoisonError::into_inner).take();
+    // What is shown is behind, when the last file has only just been stored, and not certain to be in the same order.
+    live.update(|job| {
+        job.details.files = files.iter().map(|stored| stored.file.clone()).collect();
+        (job.state, job.expires_at) = (State::Receiving, None);
+        job.add_up();
+    });
     let finished = match load_totals(context, files).await {
         Ok(aggregate) => conclude(context, live, aggregate).await,
         Err(failure) => Err(failure),
