@@ -69,8 +69,9 @@ const MAX_JSON_BYTES: usize = 64 * 1024;
 #[serde(deny_unknown_fields)]
 struct OpenJob {
     name: Option<String>,
+    /// An object: as a structure, an array would do, too.
     #[serde(default)]
-    options: OpenOptions,
+    options: serde_json::Map<String, serde_json::Value>,
 }
 
 /// The options of a job to be opened, as they are written in a query.
@@ -115,7 +116,11 @@ async fn open_job(app: App, request: Request) -> Result<Response, Problem> {
         Problem::new(Kind::InvalidBody, format!("{error}; {expected}, each member optional"))
     };
     let body = axum::body::to_bytes(body, MAX_JSON_BYTES).await.map_err(|error| invalid(&error))?;
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(invalid(&"an array"));
+    }
     let OpenJob { name, options } = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    let options = OpenOptions::deserialize(serde_json::Value::Object(options)).map_err(|error| invalid(&error))?;
     let new = NewJob { bytes_expected: None, ..new_job(&app, &head.headers, name, options.read()?)? };
     Ok(match app.jobs.open_job(new).await? {
         OpenedJob::New(job) => created(&job),
