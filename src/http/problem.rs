@@ -264,9 +264,8 @@ impl From<JobError> for Problem {
             JobError::ResultNotFound { job, .. } => Self::new(Kind::ResultNotFound, detail).with_job(job.id),
             JobError::NotSucceeded { job } => Self::new(Kind::JobNotFinished, detail).with_job(job.id),
             JobError::Ended { id, .. } => Self::new(Kind::JobEnded, detail).with_job(id),
-            JobError::Failed { id, failure } => Self::from(failure).with_job(id),
+            JobError::Failed { id, failure } | JobError::FileFailed { id, failure } => Self::from(failure).with_job(id),
             JobError::FileNotFound { id, .. } => Self::new(Kind::FileNotFound, detail).with_job(id),
-            JobError::FileFailed { id, failure } => Self::from(failure).with_job(id),
             JobError::FileComplete { id, .. } => Self::new(Kind::FileComplete, detail).with_job(id),
             JobError::FileBeingReceived { id, .. } => {
                 Self::new(Kind::FileBeingReceived, detail).with_job(id).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)

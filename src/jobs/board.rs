@@ -13,7 +13,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::failure::{Failure, FailureKind};
 use super::model::{Job, Leader};
 use crate::engine::{Aggregate, Metric, combined_leaders};
-use crate::ingest::{FileProgress, LaneObserver, SharedPipeline};
+use crate::ingest::{FileProgress, LaneObserver, Pipeline, SharedPipeline};
 
 /// Those who wait for changes are told of progress this often at most.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -269,7 +269,7 @@ impl Live {
         let pipelines: Vec<_> =
             files.iter().map(|file| file.pipeline.lock().unwrap_or_else(PoisonError::into_inner)).collect();
         let counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        let running = pipelines.iter().filter_map(|pipeline| pipeline.as_ref()).map(|pipeline| pipeline.so_far());
+        let running = pipelines.iter().filter_map(|pipeline| pipeline.as_ref()).map(Pipeline::so_far);
         let parts: Vec<&Aggregate> = counted.iter().chain(running).collect();
         let all = combined_leaders(&parts, top.into());
         let look = Look {

@@ -212,12 +212,11 @@ async fn count(context: &Context, live: &Arc<Live>, aggregate: Aggregate) -> Res
     let live = Arc::clone(live);
     let merge = move || {
         let mut counted = live.counted.lock().unwrap_or_else(PoisonError::into_inner);
-        match &mut *counted {
-            Some(counted) => counted.merge(aggregate),
-            None => {
-                *counted = Some(aggregate);
-                Ok(())
-            }
+        if let Some(counted) = &mut *counted {
+            counted.merge(aggregate)
+        } else {
+            *counted = Some(aggregate);
+            Ok(())
         }
     };
     context.workers.run(merge).await?.map_err(|fatal| ContentError::from(fatal).into())
