@@ -46,6 +46,7 @@ fn documents_that_make_no_sense_open_no_job() {
         "",
         "{",
         "[]",
+        r#"["name"]"#,
         "null",
         "7",
         r#"{"name":7}"#,
@@ -171,8 +172,8 @@ fn a_file_that_is_received_has_one_sender_until_it_is_deleted() {
     let reply = service.put(&file_path(&id, "a.csv"), &csv(5));
     reply.expect_problem(409, "file_being_received", &["a.csv"]);
     assert_eq!(file(&service, &id, "a.csv")["state"], "receiving");
-    let head = service.request("HEAD", &file_path(&id, "a.csv"));
-    assert_eq!((head.header("upload-offset"), head.header("upload-complete")), (Some("0"), Some("?0")));
+    let shown = service.request("HEAD", &file_path(&id, "a.csv"));
+    assert_eq!((shown.header("upload-offset"), shown.header("upload-complete")), (Some("0"), Some("?0")));
     assert_eq!(service.request("DELETE", &file_path(&id, "a.csv")).status, 204);
     held.connection.read_reply().expect_problem(409, "file_deleted", &[]);
     service.get(&file_path(&id, "a.csv")).expect_problem(404, "file_not_found", &["a.csv"]);
