@@ -199,8 +199,12 @@ impl Live {
     /// Shows a file no longer.
     pub(super) fn forget_file(&self, name: &str, keep: jiff::SignedDuration) {
         self.files().retain(|file| file.name != name);
+        // What one of them has counted cannot be taken out of the sum.
+        *self.counted() = Counted { is_partial: true, ..Counted::default() };
         self.update(|job| {
             job.details.files.retain(|file| file.name != name);
+            job.details.progress.unique_campaigns = 0;
+            (job.details.top_ctr, job.details.top_cpa) = (Arc::default(), Arc::default());
             job.settle(keep);
         });
     }

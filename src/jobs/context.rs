@@ -6,14 +6,14 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::SignedDuration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::board::Live;
+use super::board::{Live, cancelled};
 use super::error::JobError;
-use super::model::{JobId, JobOptions};
+use super::model::{Job, JobId, JobOptions, State};
 use super::results_dir::ResultsDir;
 use super::store::{DatabaseLock, Store, StoreError};
 use crate::engine::{Kernel, Limits, TallyOptions};
@@ -61,6 +61,8 @@ pub(super) struct Context {
     /// Cancelled when running uploads end.
     pub(super) stopping: CancellationToken,
     board: Mutex<HashMap<JobId, Shown>>,
+    /// Held while a job is put on the board as the store knows it.
+    entering: AsyncMutex<()>,
     /// Released after the store.
     _lock: DatabaseLock,
 }
@@ -80,6 +82,7 @@ impl Context {
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             board: Mutex::default(),
+            entering: AsyncMutex::default(),
             config,
             _lock: lock,
         }))
@@ -136,21 +139,44 @@ impl Context {
         self.board().remove(&id);
     }
 
+    /// Ends what is shown of a job that has been removed from the store, and its uploads.
+    pub(super) fn end_removed(&self, live: &Live) {
+        let mut job = Job::clone(&live.latest());
+        self.forget_live(job.id);
+        live.cancel();
+        if !job.state.is_final() {
+            job.end(State::Cancelled, Some(cancelled()), self.config.keep_finished);
+            live.end(Arc::new(job));
+        }
+    }
+
     /// Shows a job as long as something happens to it or its changes are watched.
     pub(super) async fn enter(self: &Arc<Self>, id: JobId) -> Result<Option<Presence>, StoreError> {
+        let presence = |live| Presence { context: Arc::clone(self), id, live };
         if let Some(live) = self.join(id) {
-            return Ok(Some(Presence { context: Arc::clone(self), id, live }));
+            return Ok(Some(presence(live)).filter(|presence| !presence.live.latest().has_expired()));
         }
-        let Some(job) = self.store.job(id).await?.filter(|job| !job.state.is_final()) else {
+        // Between the look into the store and the entry nobody else may come and change the job.
+        let _turn = self.entering.lock().await;
+        if let Some(live) = self.join(id) {
+            return Ok(Some(presence(live)).filter(|presence| !presence.live.latest().has_expired()));
+        }
+        let goes_on = |job: &Job| !job.state.is_final() && !job.has_expired();
+        let Some(job) = self.store.job(id).await?.filter(goes_on) else {
             return Ok(None);
         };
-        let mut board = self.board();
-        let shown = board
-            .entry(id)
-            .or_insert_with(|| Shown { live: Arc::new(Live::new(job, &self.stopping)), presences: Some(0) });
-        let live = shown.join();
-        drop(board);
-        Ok(Some(Presence { context: Arc::clone(self), id, live }))
+        let live = {
+            let live = Arc::new(Live::new(job, &self.stopping));
+            let mut board = self.board();
+            board.entry(id).or_insert_with(|| Shown { live, presences: Some(0) }).join()
+        };
+        let presence = presence(live);
+        // One that was removed meanwhile was not yet on the board.
+        if self.store.contains(id).await? {
+            return Ok(Some(presence));
+        }
+        self.end_removed(&presence.live);
+        Ok(None)
     }
 
     fn join(&self, id: JobId) -> Option<Arc<Live>> {

@@ -38,8 +38,8 @@ pub enum JobError {
         /// The job.
         job: Box<Job>,
     },
-    /// The job has ended, or is about to: it cannot be cancelled any more.
-    #[error("job {id} is {} and cannot be cancelled any more", state.name())]
+    /// The job has ended, or is about to: nothing of it changes any more.
+    #[error("job {id} has ended: it is {} and does not change any more", state.name())]
     Ended {
         /// The job.
         id: JobId,

@@ -129,6 +129,12 @@ pub(super) async fn finish_open_job(presence: &Presence, files: Vec<StoredFile>)
     let (context, live) = (presence.context(), presence.live());
     // Only for show, and as large as what is being loaded.
     drop(live.take_counted());
+    // What is shown is behind, when the last file has only just been stored, and not certain to be in the same order.
+    live.update(|job| {
+        job.details.files = files.iter().map(|stored| stored.file.clone()).collect();
+        (job.state, job.expires_at) = (State::Receiving, None);
+        job.add_up();
+    });
     let finished = match load_totals(context, files).await {
         Ok(aggregate) => conclude(context, live, aggregate).await,
         Err(failure) => Err(failure),
@@ -199,7 +205,10 @@ pub(super) async fn load_counted(presence: Presence) {
         Ok::<_, Failure>(())
     };
     match loaded.await {
-        Ok(()) => live.set_all_counted(),
+        Ok(()) => {
+            live.set_all_counted();
+            show_leaders(&presence).await;
+        }
         // Without them there are no leaders to be shown; the end of the job will find the same.
         Err(failure) => tracing::warn!(job = %presence.id(), %failure, "files cannot be shown together"),
     }

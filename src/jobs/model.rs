@@ -388,6 +388,11 @@ impl Job {
         files.insert(place, file);
     }
 
+    /// True when its time is over, whether it has been removed already or not.
+    pub(super) fn has_expired(&self) -> bool {
+        self.expires_at.is_some_and(|expires_at| expires_at <= now())
+    }
+
     /// Makes the progress of a job the sum of its files.
     pub(super) fn add_up(&mut self) {
         let Details { files, progress, .. } = &mut self.details;

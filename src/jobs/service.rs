@@ -13,7 +13,7 @@ use super::board::{Live, cancelled};
 use super::context::{Context, JobsConfig as Config, Presence};
 use super::error::JobError;
 use super::finish::{end_without_results, finish_open_job, load_counted};
-use super::model::{Job, JobFile, JobId, JobOptions, State, now};
+use super::model::{Job, JobFile, JobId, JobOptions, State};
 use super::publish::remove_published;
 use super::receive::{FileOptions, FileUpload, Upload};
 use super::results::read_result;
@@ -163,7 +163,7 @@ impl Jobs {
         let Some(job) = self.0.store.job_by_key(key).await? else {
             return Ok(None);
         };
-        if has_expired(&job) {
+        if job.has_expired() {
             self.expire().await?;
             return Ok(None);
         }
@@ -246,6 +246,9 @@ impl Jobs {
         }
         presence.live().fence_file(name);
         presence.live().forget_file(name, keep);
+        if presence.live().begin_loading() {
+            self.0.tracker.spawn(load_counted(presence.clone()));
+        }
         Ok(())
     }
 
@@ -273,11 +276,15 @@ impl Jobs {
         };
         match self.0.store.begin_finishing(id).await? {
             FinishingBegun::Files(files) => {
-                presence.live().update(|job| (job.state, job.expires_at) = (State::Receiving, None));
                 finish_open_job(&presence, files).await.map_err(|failure| JobError::Failed { id, failure })
             }
             FinishingBegun::Incomplete(names) => Err(JobError::FilesIncomplete { id, names }),
             FinishingBegun::NoFiles => Err(JobError::NoFiles(id)),
+            FinishingBegun::Closed(JobClosed::Ended(State::Succeeded)) => {
+                // Somebody else has just stored the results, and is perhaps about to show them.
+                let latest = presence.live().latest();
+                if latest.state == State::Succeeded { Ok(latest) } else { Err(JobError::Finishing(id)) }
+            }
             FinishingBegun::Closed(closed) => Err(self.why_closed(id, closed).await),
         }
     }
@@ -289,7 +296,7 @@ impl Jobs {
         if let Some(key) = &new.idempotency_key
             && let Some(job) = self.0.store.job_by_key(key).await?
         {
-            if !has_expired(&job) {
+            if !job.has_expired() {
                 return Self::answer_again(job, &new);
             }
             // It frees the key with it.
@@ -337,8 +344,8 @@ impl Jobs {
     pub async fn get(&self, id_or_name: &str) -> Result<Arc<Job>, JobError> {
         let id = id_or_name.parse::<JobId>().ok();
         let stored = match id {
-            Some(id) => match self.0.live_job(id) {
-                Some(live) => return Ok(live.latest()),
+            Some(id) => match self.0.live_job(id).map(|live| live.latest()).filter(|job| !job.has_expired()) {
+                Some(job) => return Ok(job),
                 None => self.0.store.job(id).await?,
             },
             None => None,
@@ -353,7 +360,7 @@ impl Jobs {
                 _ => Err(JobError::NotFound(id_or_name.into())),
             };
         };
-        if has_expired(&job) {
+        if job.has_expired() {
             return Err(JobError::Expired(job.id));
         }
         Ok(self.as_of_now(job))
@@ -429,16 +436,9 @@ impl Jobs {
             return Err(JobError::NotFound(id_or_name.into()));
         }
         if let Some(live) = self.0.live_job(id) {
-            self.0.forget_live(id);
-            live.cancel();
-            let mut job = Job::clone(&live.latest());
-            let job_closes_itself = job.closes_itself;
-            if !job.state.is_final() {
-                job.end(State::Cancelled, Some(cancelled()), self.0.config.keep_finished);
-                live.end(Arc::new(job));
-            }
+            self.0.end_removed(&live);
             // Its files may just be being written.
-            if job_closes_itself {
+            if live.latest().closes_itself {
                 drop(timeout(CANCEL_TIMEOUT, live.over().cancelled()).await);
             }
         }
@@ -537,6 +537,9 @@ impl Subscription {
                 self.shown = latest;
                 return Some(self.latest());
             }
+            if latest.has_expired() {
+                return None;
+            }
         }
         None
     }
@@ -553,9 +556,4 @@ fn is_other(job: &Job, new: &NewJob) -> bool {
         _ => false,
     };
     has_other_name || has_other_contents || new.options != job.details.options
-}
-
-/// True when a job's time is over, whether it has been removed already or not.
-fn has_expired(job: &Job) -> bool {
-    job.expires_at.is_some_and(|expires_at| expires_at <= now())
 }

@@ -84,6 +84,10 @@ pub(super) async fn expire(context: &Context) -> Result<(), StoreError> {
         }
         tracing::info!(jobs = expired.len(), "expired jobs were removed");
         for id in expired {
+            // Somebody may be watching it.
+            if let Some(live) = context.live_job(id) {
+                context.end_removed(&live);
+            }
             remove_published(context, id).await;
         }
     }

@@ -227,7 +227,7 @@ fn jobs_are_listed_newest_first_and_page_by_page() {
 }
 
 /// An event: its name and its data.
-fn read_event(events: &mut Connection) -> (String, Value) {
+pub(crate) fn read_event(events: &mut Connection) -> (String, Value) {
     let event = events.read_until("\n\n");
     let field = |name: &str| {
         let line = event.lines().find_map(|line| line.strip_prefix(name));

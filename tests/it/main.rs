@@ -9,6 +9,8 @@ mod cli;
 mod connections;
 mod durable_ends;
 mod exact_answers;
+mod file_refusals;
+mod files;
 mod ground_truth;
 mod harness;
 mod http2_aborts;

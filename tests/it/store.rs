@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use adtally::jobs::store::{Inserted, Output};
+use adtally::jobs::store::{FinishingBegun, Inserted, JobClosed, OpenedFile, Output, Writer};
 use adtally::jobs::{
-    Details, Failure, FailureKind, Job, JobFilter, JobId, JobOptions, Leader, ResultFile, State, Store, StoreError,
+    Details, Failure, FailureKind, FileState, Job, JobFile, JobFilter, JobId, JobOptions, Leader, ResultFile, State,
+    Store, StoreError,
 };
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
@@ -61,6 +62,10 @@ contract!(sqlite:
     expired_jobs_are_removed_and_remembered
     jobs_left_behind_fail
     texts_of_all_kinds_are_kept
+    a_writer_whose_file_was_deleted_or_reopened_changes_nothing
+    totals_of_files_that_are_gone_are_freed
+    files_are_in_the_order_of_their_completion
+    files_of_a_job_that_is_finished_do_not_change
 );
 
 /// Now, as exact as a store keeps it.
@@ -490,6 +495,187 @@ async fn texts_of_all_kinds_are_kept(database: &Database) {
         assert_eq!(store.job_by_key(name).await.unwrap().as_ref(), Some(&job), "{name}");
         let filter = JobFilter { name: Some(name.into()), limit: 9, ..JobFilter::default() };
         assert_eq!(store.list(&filter).await.unwrap(), [job], "{name}");
+    }
+}
+
+/// How long open jobs are kept.
+const KEEP: SignedDuration = SignedDuration::from_hours(1);
+
+async fn insert_open(store: &Store) -> Job {
+    let job = Job { state: State::Open, closes_itself: false, ..receiving("open") };
+    assert_eq!(store.insert(&job, None).await.unwrap(), Inserted::Done);
+    job
+}
+
+#[track_caller]
+fn writer(opened: OpenedFile) -> Writer {
+    match opened {
+        OpenedFile::Writer(writer) => writer,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn open_file(store: &Store, job: &Job, name: &str) -> Writer {
+    writer(store.open_file(job.id, &JobFile::begin(name, None), 9, KEEP).await.unwrap())
+}
+
+fn in_state(name: &str, state: FileState) -> JobFile {
+    JobFile { state, ..JobFile::begin(name, Some(7)) }
+}
+
+async fn complete_file(store: &Store, job: &Job, writer: Writer, name: &str) -> bool {
+    let file = in_state(name, FileState::Complete);
+    store.complete_file(job.id, writer, &file, (0, vec![7]), KEEP).await.unwrap()
+}
+
+async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &Database) {
+    let store = database.open().await;
+    let job = insert_open(&store).await;
+    let first = open_file(&store, &job, "a.csv").await;
+    let file = JobFile::begin("a.csv", None);
+    assert_eq!(store.open_file(job.id, &file, 9, KEEP).await.unwrap(), OpenedFile::BeingReceived);
+    let waiting = in_state("a.csv", FileState::Waiting);
+    assert!(store.release_file(job.id, first, &waiting, KEEP).await.unwrap());
+    assert_eq!(store.job(job.id).await.unwrap().unwrap().state, State::Open);
+    let second = open_file(&store, &job, "a.csv").await;
+    assert_eq!((second.file, second.epoch), (first.file, first.epoch + 1));
+    assert_eq!(store.job(job.id).await.unwrap().unwrap().state, State::Receiving);
+    let assert_fenced = async |writer: Writer| {
+        let before = (store.job(job.id).await.unwrap(), store.files(job.id).await.unwrap());
+        assert!(!complete_file(&store, &job, writer, "a.csv").await);
+        assert!(!store.release_file(job.id, writer, &waiting, KEEP).await.unwrap());
+        assert_eq!((store.job(job.id).await.unwrap(), store.files(job.id).await.unwrap()), before);
+        assert_eq!(store.totals(writer, 0).await.unwrap(), None);
+    };
+    assert_fenced(first).await;
+    assert_eq!(store.delete_file(job.id, "a.csv", KEEP).await.unwrap(), Ok(true));
+    assert_eq!(store.delete_file(job.id, "a.csv", KEEP).await.unwrap(), Ok(false));
+    assert_fenced(second).await;
+    // A new file of the same name is another one.
+    let third = open_file(&store, &job, "a.csv").await;
+    assert_ne!(third.file, second.file);
+    assert_fenced(second).await;
+    assert!(complete_file(&store, &job, third, "a.csv").await);
+    assert!(!complete_file(&store, &job, third, "a.csv").await, "it is complete once");
+    assert!(!store.release_file(job.id, third, &waiting, KEEP).await.unwrap());
+    assert_eq!(store.totals(third, 0).await.unwrap(), Some(vec![7]));
+    let complete = store.open_file(job.id, &file, 9, KEEP).await.unwrap();
+    assert_eq!(complete, OpenedFile::Complete(in_state("a.csv", FileState::Complete)));
+    // The end of the job ends every writer.
+    let last = open_file(&store, &job, "b.csv").await;
+    assert!(store.end(&ended(&job, State::Cancelled), true).await.unwrap());
+    assert!(!complete_file(&store, &job, last, "b.csv").await);
+    assert!(!store.release_file(job.id, last, &waiting, KEEP).await.unwrap());
+    let closed = OpenedFile::Closed(JobClosed::Ended(State::Cancelled));
+    assert_eq!(store.open_file(job.id, &file, 9, KEEP).await.unwrap(), closed);
+}
+
+async fn totals_of_files_that_are_gone_are_freed(database: &Database) {
+    let store = database.open().await;
+    let (job, gone) = (insert_open(&store).await, insert_open(&store).await);
+    let kept = open_file(&store, &job, "kept").await;
+    let deleted = open_file(&store, &job, "deleted").await;
+    let broken_off = open_file(&store, &job, "broken off").await;
+    let of_gone = open_file(&store, &gone, "of a job that is gone").await;
+    for writer in [kept, deleted, broken_off, of_gone] {
+        for sequence in 1..8 {
+            store.stage_totals(writer, sequence, vec![3]).await.unwrap();
+        }
+    }
+    assert!(complete_file(&store, &job, kept, "kept").await);
+    assert!(complete_file(&store, &job, deleted, "deleted").await);
+    assert_eq!(store.free_totals().await.unwrap(), 0);
+    assert!(store.release_file(job.id, broken_off, &in_state("broken off", FileState::Waiting), KEEP).await.unwrap());
+    let again = open_file(&store, &job, "broken off").await;
+    store.stage_totals(again, 0, vec![4]).await.unwrap();
+    store.delete_file(job.id, "deleted", KEEP).await.unwrap().unwrap();
+    store.delete(gone.id).await.unwrap();
+    let mut freed = 0;
+    loop {
+        match store.free_totals().await.unwrap() {
+            0 => break,
+            some => freed += some,
+        }
+    }
+    assert_eq!(freed, 8 + 7 + 7);
+    for writer in [deleted, broken_off, of_gone] {
+        for sequence in 0..8 {
+            assert_eq!(store.totals(writer, sequence).await.unwrap(), None);
+        }
+    }
+    for sequence in 1..8 {
+        assert_eq!(store.totals(kept, sequence).await.unwrap(), Some(vec![3]));
+    }
+    assert_eq!(store.totals(kept, 0).await.unwrap(), Some(vec![7]));
+    assert_eq!(store.totals(again, 0).await.unwrap(), Some(vec![4]));
+    // What has become results is not needed any more.
+    store.delete_file(job.id, "broken off", KEEP).await.unwrap().unwrap();
+    assert!(matches!(store.begin_finishing(job.id).await.unwrap(), FinishingBegun::Files(_)));
+    succeed(&store, &job).await;
+    while store.free_totals().await.unwrap() > 0 {}
+    assert_eq!(store.totals(kept, 0).await.unwrap(), None);
+}
+
+async fn files_are_in_the_order_of_their_completion(database: &Database) {
+    let store = database.open().await;
+    let job = insert_open(&store).await;
+    let names = ["c", "a", "d", "b"];
+    let mut writers = Vec::new();
+    for name in names {
+        writers.push(open_file(&store, &job, name).await);
+    }
+    for at in [3, 0, 2] {
+        assert!(complete_file(&store, &job, writers[at], names[at]).await);
+    }
+    let shown = async || -> Vec<String> {
+        store.files(job.id).await.unwrap().into_iter().map(|stored| stored.file.name).collect()
+    };
+    assert_eq!(shown().await, ["b", "c", "d", "a"]);
+    store.delete_file(job.id, "c", KEEP).await.unwrap().unwrap();
+    let again = open_file(&store, &job, "c").await;
+    assert!(complete_file(&store, &job, again, "c").await);
+    assert_eq!(shown().await, ["b", "d", "c", "a"]);
+    assert_eq!(store.begin_finishing(job.id).await.unwrap(), FinishingBegun::Incomplete(vec!["a".into()]));
+    store.close().await;
+    let store = database.open().await;
+    let failure = FailureKind::ServerStopped.because("it fell");
+    assert_eq!(store.fail_receiving(&failure, KEEP, KEEP).await.unwrap(), 0, "open jobs go on");
+    let files = store.files(job.id).await.unwrap();
+    assert_eq!(files[3].file.state, FileState::Waiting);
+    let job = store.job(job.id).await.unwrap().unwrap();
+    assert_eq!((job.state, job.expires_at.is_some(), job.details.files.len()), (State::Open, true, 4));
+}
+
+async fn files_of_a_job_that_is_finished_do_not_change(database: &Database) {
+    let store = database.open().await;
+    let job = insert_open(&store).await;
+    assert_eq!(store.begin_finishing(job.id).await.unwrap(), FinishingBegun::NoFiles);
+    let done = open_file(&store, &job, "a").await;
+    assert!(complete_file(&store, &job, done, "a").await);
+    assert!(matches!(store.begin_finishing(job.id).await.unwrap(), FinishingBegun::Files(files) if files.len() == 1));
+    let assert_closed = async || {
+        let finishing = JobClosed::Finishing;
+        assert_eq!(store.begin_finishing(job.id).await.unwrap(), FinishingBegun::Closed(finishing));
+        assert_eq!(store.delete_file(job.id, "a", KEEP).await.unwrap(), Err(finishing));
+        let opened = store.open_file(job.id, &JobFile::begin("b", None), 9, KEEP).await.unwrap();
+        assert_eq!(opened, OpenedFile::Closed(finishing));
+        assert_eq!(store.finishing_jobs().await.unwrap(), [job.id]);
+        let shown = store.job(job.id).await.unwrap().unwrap();
+        assert_eq!((shown.state, shown.expires_at), (State::Receiving, None));
+    };
+    assert_closed().await;
+    // A start goes on with it.
+    let failure = FailureKind::ServerStopped.because("it fell");
+    assert_eq!(store.fail_receiving(&failure, KEEP, KEEP).await.unwrap(), 0);
+    assert_closed().await;
+    store.end_finishing(job.id, KEEP).await.unwrap();
+    assert_eq!(store.finishing_jobs().await.unwrap(), []);
+    assert_eq!(store.delete_file(job.id, "a", KEEP).await.unwrap(), Ok(true));
+    // Others have no files that change.
+    let closes_itself = insert(&store, "one-shot").await;
+    for (id, closed) in [(closes_itself.id, JobClosed::ClosesItself), (JobId::new(), JobClosed::Gone)] {
+        assert_eq!(store.begin_finishing(id).await.unwrap(), FinishingBegun::Closed(closed));
+        assert_eq!(store.delete_file(id, "a", KEEP).await.unwrap(), Err(closed));
     }
 }
 

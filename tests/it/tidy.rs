@@ -59,10 +59,9 @@ fn offences(file: &str, source: &str) -> Vec<String> {
     offences
 }
 
-/// The circles outside the places that are exempt.
+/// The circles among the files of a layer.
 fn forbidden_circles(sources: &BTreeMap<String, String>) -> Vec<String> {
-    let mut edges = edges(sources);
-    circles(edges)
+    circles(edges(sources))
 }
 
 #[test]

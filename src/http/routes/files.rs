@@ -9,9 +9,10 @@ use axum::response::{IntoResponse, Response};
 use crc_fast::{CrcAlgorithm, Digest};
 use futures_util::StreamExt as _;
 use serde::Serialize;
+use tokio::time::timeout;
 
 use crate::http::app::App;
-use crate::http::body::{UploadBody, too_large};
+use crate::http::body::{BodyLimits, UploadBody, too_large};
 use crate::http::options::{
     Digests, FILE_OPTIONS, Media, Query, check_name, content_coding, content_length, file_options, media,
     refuse_part_of_file,
@@ -80,7 +81,7 @@ pub(in crate::http) async fn put(
         }
         FileOpened::Complete(file) => {
             let body = request.into_body();
-            if is_same(&file, length, body, max_upload_bytes).await {
+            if is_same(&file, length, body, app.body_limits()).await {
                 Ok(describe(document(&FileView::new(&file, id))?, id, &file))
             } else {
                 Err(JobError::FileComplete { id, name }.into())
@@ -101,19 +102,22 @@ async fn receive(mut upload: FileUpload, mut body: UploadBody, digests: Digests)
 }
 
 /// True when a body has the length and the CRC of a complete file. One of another length is not read.
-async fn is_same(file: &JobFile, length: Option<u64>, body: Body, max_bytes: u64) -> bool {
+async fn is_same(file: &JobFile, length: Option<u64>, body: Body, limits: BodyLimits) -> bool {
     if length.is_some_and(|length| Some(length) != file.length) {
         return false;
     }
     let mut crc64 = Digest::new(CrcAlgorithm::Crc64Nvme);
     let mut bytes = 0;
     let mut pieces = body.into_data_stream();
-    while let Some(piece) = pieces.next().await {
-        let Ok(piece) = piece else {
-            return false;
+    loop {
+        let piece = match timeout(limits.idle_timeout, pieces.next()).await {
+            Ok(Some(Ok(piece))) => piece,
+            Ok(None) => break,
+            // It broke off, or its sender fell silent.
+            Ok(Some(Err(_))) | Err(_) => return false,
         };
         bytes += piece.len() as u64;
-        if bytes > max_bytes {
+        if bytes > limits.max_upload_bytes {
             return false;
         }
         crc64.update(&piece);

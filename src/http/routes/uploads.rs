@@ -26,6 +26,7 @@ use crate::http::options::{
 use crate::http::problem::{JobTag, Kind, Problem, json_line};
 use crate::http::routes::set_field;
 use crate::http::view::{JobView, path};
+use crate::ingest::encoding_for_label;
 use crate::jobs::{
     Begun, Failure, FailureKind, FileOptions, Job, JobError, JobOptions, NewJob, OpenedJob, Upload, hex,
 };
@@ -68,8 +69,41 @@ const MAX_JSON_BYTES: usize = 64 * 1024;
 #[serde(deny_unknown_fields)]
 struct OpenJob {
     name: Option<String>,
+    /// An object: as a structure, an array would do, too.
     #[serde(default)]
-    options: JobOptions,
+    options: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The options of a job to be opened, as they are written in a query.
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct OpenOptions {
+    delimiter: Option<String>,
+    has_header: Option<bool>,
+    encoding: Option<String>,
+    top: Option<u64>,
+}
+
+impl OpenOptions {
+    fn read(self) -> Result<JobOptions, Problem> {
+        let mut options = JobOptions::default();
+        if let Some(delimiter) = self.delimiter {
+            options.delimiter = delimiter.parse().map_err(|error| invalid_option("delimiter", &error))?;
+        }
+        if let Some(has_header) = self.has_header {
+            options.has_header = has_header;
+        }
+        if let Some(label) = self.encoding {
+            options.encoding = encoding_for_label(&label).map_err(|error| invalid_option("encoding", &error))?;
+        }
+        if let Some(top) = self.top {
+            let parsed = u16::try_from(top).ok().filter(|top| (1..=JobOptions::MAX_TOP).contains(top));
+            options.top = parsed.ok_or_else(|| {
+                invalid_option("top", &format_args!("{top}: expected a number from 1 to {}", JobOptions::MAX_TOP))
+            })?;
+        }
+        Ok(options)
+    }
 }
 
 /// Makes a job that takes files until it is completed.
@@ -82,14 +116,12 @@ async fn open_job(app: App, request: Request) -> Result<Response, Problem> {
         Problem::new(Kind::InvalidBody, format!("{error}; {expected}, each member optional"))
     };
     let body = axum::body::to_bytes(body, MAX_JSON_BYTES).await.map_err(|error| invalid(&error))?;
-    let OpenJob { name, options } = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
-    if !(1..=JobOptions::MAX_TOP).contains(&options.top) {
-        return Err(invalid_option(
-            "top",
-            &format_args!("{}: expected a number from 1 to {}", options.top, JobOptions::MAX_TOP),
-        ));
+    if body.trim_ascii_start().starts_with(b"[") {
+        return Err(invalid(&"an array"));
     }
-    let new = NewJob { bytes_expected: None, ..new_job(&app, &head.headers, name, options)? };
+    let OpenJob { name, options } = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
+    let options = OpenOptions::deserialize(serde_json::Value::Object(options)).map_err(|error| invalid(&error))?;
+    let new = NewJob { bytes_expected: None, ..new_job(&app, &head.headers, name, options.read()?)? };
     Ok(match app.jobs.open_job(new).await? {
         OpenedJob::New(job) => created(&job),
         OpenedJob::Before(job) => replay(&job),
