@@ -318,40 +318,42 @@ fn of_many_completions_at_once_one_makes_the_results() {
             })
             .collect();
         start.wait();
-        // Meanwhile its files do not change.
+        // Meanwhile others ask for what is refused before, during and after, each time for another reason.
+        let deadline = Instant::now() + PATIENCE;
         loop {
-            let late = service.put(&file_path(&id, "late.csv"), &csv(1));
-            let deleted = service.request("DELETE", &file_path(&id, "a.csv"));
-            match (late.status, deleted.status) {
-                (423, 423) => {
-                    late.expect_problem(423, "job_finishing", &[]);
-                    assert!(late.header("retry-after").is_some());
+            let other = service.put(&file_path(&id, "a.csv"), &csv(1));
+            let deleted = service.request("DELETE", &file_path(&id, "nobody.csv"));
+            for (reply, code) in [(other, "file_complete"), (deleted, "file_not_found")] {
+                match reply.status {
+                    423 => {
+                        reply.expect_problem(423, "job_finishing", &[&id]);
+                        assert!(reply.header("retry-after").is_some());
+                    }
+                    404 => drop(reply.expect_problem(404, code, &[])),
+                    _ => {
+                        let problem = reply.expect(409);
+                        let codes = [code, "job_ended"].map(|code| json!(format!("urn:adtally:problem:{code}")));
+                        assert!(codes.contains(&problem["type"]), "{problem}");
+                    }
                 }
-                (_, 409) => {
-                    deleted.expect_problem(409, "job_ended", &[]);
-                    break;
-                }
-                (201, 204) => {
-                    // Nobody had begun yet: as it was before.
-                    assert_eq!(service.request("DELETE", &file_path(&id, "late.csv")).status, 204);
-                    service.put(&file_path(&id, "a.csv"), &files["a.csv"]).expect(201);
-                }
-                _ => {}
             }
+            if service.get(&job_path(&id)).expect(200)["state"] == "succeeded" {
+                break;
+            }
+            assert!(Instant::now() < deadline, "nobody completes it");
         }
         callers.into_iter().map(|caller| caller.join().unwrap()).collect()
     });
     let job = complete(&service, &id).expect(200);
     for reply in replies {
-        match reply.status {
-            200 => assert_eq!(reply.json(), job),
-            409 => drop(reply.expect_problem(409, "files_incomplete", &[])),
-            _ => {
-                reply.expect_problem(423, "job_finishing", &[&id]);
-                assert!(reply.header("retry-after").is_some());
-            }
+        if reply.status == 200 {
+            assert_eq!(reply.json(), job);
+        } else {
+            reply.expect_problem(423, "job_finishing", &[&id]);
+            assert!(reply.header("retry-after").is_some());
         }
     }
+    assert_as_by_command(&service, &job, &files);
 }
 
 #[test]
