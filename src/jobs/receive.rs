@@ -93,7 +93,12 @@ impl Upload {
     ) -> Result<Option<Sha256Digest>, Failure> {
         let FileOptions { name, options, coding, length, with_digest } = file;
         let pipeline = Pipeline::new(&self.context.pipeline_options(&options, coding, with_digest))?;
-        self.live.update(|job| job.details.files.push(JobFile::begin(name.clone(), length)));
+        self.live.update(|job| {
+            let is_shown = job.file(&name).is_some_and(|file| file.state == FileState::Receiving);
+            if !is_shown {
+                job.details.files.push(JobFile::begin(name.clone(), length));
+            }
+        });
         let live_file = self.live.add_file(&name, Arc::new(Mutex::new(Some(pipeline))));
         let read = read_to_end(&self.context, &self.live, &live_file, length, source).await?;
         let mut aggregate = read.aggregate;

@@ -40,6 +40,8 @@ pub struct NewJob {
     pub bytes_expected: Option<u64>,
     /// SHA-256 of its one file in hexadecimal digits, when the sender tells.
     pub sha256: Option<String>,
+    /// The body is a file, of the job's name: it is shown from the start.
+    pub is_one_file: bool,
 }
 
 /// How the wish to begin a job ended.
@@ -309,6 +311,9 @@ impl Jobs {
         job.details.progress.bytes_expected = new.bytes_expected;
         job.details.sha256.clone_from(&new.sha256);
         let live = Arc::new(Live::new(job.clone(), &self.0.stopping));
+        if new.is_one_file {
+            live.update(|job| job.details.files.push(JobFile::begin(job.name.clone(), new.bytes_expected)));
+        }
         self.0.show_live(id, &live);
         // From here on the upload sees to the job's end, whatever happens.
         let upload = Upload::new(Arc::clone(&self.0), live, permit);

@@ -23,6 +23,9 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// A `SETTINGS` frame that changes nothing.
 const SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 
+/// A `PING` frame.
+const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingpong";
+
 /// A request that leaves the connection open.
 const HEALTHZ: &str = "GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n";
 
@@ -123,7 +126,6 @@ fn a_client_of_http_2_that_only_answers_pings_is_sent_away() {
 #[test]
 fn peers_that_do_not_read_do_not_keep_others_out() {
     let service = Service::start_with(&["--header-timeout-seconds", "1", "--max-connections", "2"]);
-    const PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingpong";
     let deaf: Vec<_> = (0..2)
         .map(|_| {
             let mut stream = std::net::TcpStream::connect(service.address()).unwrap();

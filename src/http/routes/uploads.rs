@@ -147,7 +147,7 @@ async fn receive_file(
     let coding = content_coding(headers)?;
     let length = content_length(headers);
     let options = job_options(&query, content_type.as_ref())?;
-    let new = new_job(&app, headers, name, options)?;
+    let new = NewJob { is_one_file: true, ..new_job(&app, headers, name, options)? };
     let mut upload = match app.jobs.begin(new).await? {
         Begun::Upload(upload) => upload,
         Begun::Before(job) => return Ok(replay(&job)),
@@ -314,7 +314,7 @@ fn new_job(app: &App, headers: &HeaderMap, name: Option<String>, options: JobOpt
         return Err(too_large(max_upload_bytes).into());
     }
     let sha256 = Digests::read(headers)?.expected().map(hex);
-    Ok(NewJob { name, options, idempotency_key: idempotency_key(headers)?, bytes_expected, sha256 })
+    Ok(NewJob { name, options, idempotency_key: idempotency_key(headers)?, bytes_expected, sha256, is_one_file: false })
 }
 
 pub(super) fn digest_failure(fault: DigestFault) -> Failure {

@@ -18,7 +18,7 @@ const REMEMBER_EXPIRED: jiff::SignedDuration = jiff::SignedDuration::from_hours(
 const MAX_EXPIRED_AT_ONCE: usize = 100;
 
 /// Of jobs of one name, so many are looked at when newer ones are damaged.
-const MAX_NAMESAKES: usize = 3;
+const MAX_NAMESAKES: usize = 16;
 
 /// Which jobs to list.
 #[derive(Clone, Debug, Default)]
