@@ -200,7 +200,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
     let metrics = start_metrics()?;
     let runtime = start_runtime()?;
     let result = runtime.block_on(run_service(arguments, metrics));
-    // Work that nobody waits for any more may not hold the process back.
+    // Work without a receiver must not hold the process back.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
@@ -237,7 +237,7 @@ async fn run_service(arguments: &Arguments, metrics: PrometheusHandle) -> Result
             metrics.run_upkeep();
         }
     });
-    // Nobody has to read it.
+    // A closed standard output is no error.
     let _ = writeln!(io::stdout(), "listening on http://{address}");
     tracing::info!(%address, %database, "ready");
 

@@ -17,7 +17,7 @@ pub struct HttpConfig {
     pub max_form_parts: usize,
     /// The longest silence of a sender.
     pub idle_timeout: Duration,
-    /// After an upload has been refused, its sender is listened to for so long that it can read why.
+    /// How long the rest of a refused upload is read, so that its sender gets to read the answer.
     pub linger_timeout: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! Bodies of requests: limits on them, and what becomes of them when nobody reads them to the end.
+//! Bodies of requests: limits on them, and what happens to a body that is not read to its end.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -122,7 +122,7 @@ impl Stream for UploadBody {
             this.has_ended = true;
             return Poll::Ready(Some(Err(failure)));
         }
-        // Before the clock: time during which nobody asked for bytes is not the sender's.
+        // Before the clock: time during which no bytes were asked for does not count as silence.
         while let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
             this.deadline = None;
             match frame {

@@ -40,7 +40,7 @@ use options::allow_identity;
 use problem::{Kind, Problem};
 use routes::{events, files, jobs, results, service, uploads};
 
-/// So much of a refused body is read at least, however small uploads have to be: a sender needs that to read the answer.
+/// The least of a refused body that is read, also when uploads have to be smaller: without it senders do not get to read the answer.
 const MIN_LINGER_BYTES: u64 = 1024 * 1024;
 
 /// The whole interface.

@@ -229,7 +229,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Pro
     }
 }
 
-/// Digests of a body, as RFC 9530 writes them. Whatever is not SHA-256 is passed over, as it allows.
+/// Digests of a body, as RFC 9530 writes them. Other algorithms than SHA-256 are passed over, as it allows.
 pub(super) struct Digests {
     expected: Option<Sha256Digest>,
     /// Fields that follow the last byte.
@@ -316,7 +316,7 @@ fn read_digests(headers: &HeaderMap) -> Result<Vec<Sha256Digest>, Problem> {
     Ok(digests)
 }
 
-/// Checks what is to be the name of a job or file.
+/// Checks a name for a job or file.
 pub(super) fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > MAX_NAME_BYTES {
         return Err(format!("a name has 1 to {MAX_NAME_BYTES} bytes of UTF-8; this one has {}", name.len()));

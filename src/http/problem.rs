@@ -199,13 +199,13 @@ impl Problem {
         Self(Box::new(Facts { kind, detail: detail.into(), job: None, limit: None, header, cause: None }))
     }
 
-    /// A failure of ours: the cause is for the log, not for the sender.
+    /// An internal failure: the cause is for the log, not for the sender.
     pub(super) fn internal(cause: &dyn std::fmt::Display) -> Self {
         let detail = "an internal error; the request id helps to find it";
-        Self::failure_of_ours(Kind::Failure(FailureKind::Internal), detail, cause)
+        Self::internal_failure(Kind::Failure(FailureKind::Internal), detail, cause)
     }
 
-    fn failure_of_ours(kind: Kind, detail: &'static str, cause: &dyn std::fmt::Display) -> Self {
+    fn internal_failure(kind: Kind, detail: &'static str, cause: &dyn std::fmt::Display) -> Self {
         let mut problem = Self::new(kind, detail);
         problem.0.cause = Some(cause.to_string().into());
         problem
@@ -299,15 +299,15 @@ impl From<StoreError> for Problem {
         match &error {
             StoreError::Full(_) => {
                 let detail = "there is no room to store anything more";
-                Self::failure_of_ours(Kind::Failure(FailureKind::StorageFull), detail, &error)
+                Self::internal_failure(Kind::Failure(FailureKind::StorageFull), detail, &error)
             }
             StoreError::Damaged(_) => {
                 let detail = "what is stored of this job is damaged; the request id helps to find out how";
-                Self::failure_of_ours(Kind::DamagedRecord, detail, &error)
+                Self::internal_failure(Kind::DamagedRecord, detail, &error)
             }
             _ => {
                 let detail = "the store does not answer; try again";
-                Self::failure_of_ours(Kind::Failure(FailureKind::StoreUnavailable), detail, &error)
+                Self::internal_failure(Kind::Failure(FailureKind::StoreUnavailable), detail, &error)
             }
         }
     }

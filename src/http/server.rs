@@ -35,7 +35,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// When the server stops, a connection may stay this long without a request in flight.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What strangers can make grow.
+/// Limits on what any client can use.
 #[derive(Clone, Copy, Debug)]
 pub struct ConnectionLimits {
     /// Connections at once; more wait to be accepted.
@@ -60,15 +60,15 @@ pub struct Shutdown {
 /// Serves until it is told to stop, and returns when all connections are closed.
 pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimits, shutdown: Shutdown) {
     let builder = Arc::new(connection_builder(limits));
-    let places = Arc::new(Semaphore::new(limits.max_connections));
+    let permits = Arc::new(Semaphore::new(limits.max_connections));
     let connections = TaskTracker::new();
     loop {
         let accepted = async {
             // Never closed.
-            let place = Arc::clone(&places).acquire_owned().await;
-            (listener.accept().await, place)
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (listener.accept().await, permit)
         };
-        let (accepted, place) = tokio::select! {
+        let (accepted, permit) = tokio::select! {
             () = shutdown.stop.cancelled() => break,
             accepted = accepted => accepted,
         };
@@ -83,7 +83,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
         let (builder, router, shutdown) = (Arc::clone(&builder), router.clone(), shutdown.clone());
         connections.spawn(async move {
             serve_connection(&builder, stream, router, limits, shutdown).await;
-            drop(place);
+            drop(permit);
         });
     }
     drop(listener);

@@ -8,9 +8,9 @@ use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 
-/// Windows of Zstandard frames as powers of two: what `zstd --long` makes, and what a stranger may ask for.
+/// Windows of Zstandard frames as powers of two: what `zstd --long` makes, and what untrusted senders may ask for.
 const MAX_ZSTD_WINDOW_LOG: u32 = 27;
-const STRANGERS_ZSTD_WINDOW_LOG: u32 = 23;
+const UNTRUSTED_ZSTD_WINDOW_LOG: u32 = 23;
 
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
@@ -127,13 +127,13 @@ impl Decompressor {
         Self::with_window_log(coding, MAX_ZSTD_WINDOW_LOG)
     }
 
-    /// A decompressor for data that a stranger sends: Zstandard frames may have windows of up to 8 MiB, as RFC 9659 has it
-    /// for content codings. Whoever asks for more would be given the memory.
+    /// A decompressor for data of untrusted senders: Zstandard frames may have windows of up to 8 MiB, as RFC 9659 has it
+    /// for content codings. A frame that asks for more would be given the memory.
     ///
     /// # Errors
     /// When the decompressor's memory cannot be had.
-    pub fn for_strangers(coding: Coding) -> Result<Self, DecompressError> {
-        Self::with_window_log(coding, STRANGERS_ZSTD_WINDOW_LOG)
+    pub fn untrusted(coding: Coding) -> Result<Self, DecompressError> {
+        Self::with_window_log(coding, UNTRUSTED_ZSTD_WINDOW_LOG)
     }
 
     fn with_window_log(coding: Coding, max_window_log: u32) -> Result<Self, DecompressError> {
@@ -155,16 +155,16 @@ impl Decompressor {
         Ok(Self { stream, is_unfinished: coding != Coding::Identity })
     }
 
-    /// A decompressor for what a stranger sends behind the end of a member or frame, as [`Self::for_strangers`].
+    /// A decompressor for what an untrusted sender sends behind the end of a member or frame, as [`Self::untrusted`].
     ///
     /// # Errors
     /// When the decompressor's memory cannot be had.
-    pub(super) fn behind_a_part(coding: Coding) -> Result<Self, DecompressError> {
-        Ok(Self { is_unfinished: false, ..Self::for_strangers(coding)? })
+    pub(super) fn at_member_boundary(coding: Coding) -> Result<Self, DecompressError> {
+        Ok(Self { is_unfinished: false, ..Self::untrusted(coding)? })
     }
 
     /// True where a member or frame has ended and nothing of the next has been seen: another decompressor can go on from there.
-    pub(super) fn is_behind_a_part(&self) -> bool {
+    pub(super) fn is_at_member_boundary(&self) -> bool {
         !self.is_unfinished && !matches!(self.stream, Stream::Gzip { magic_seen: 1.., .. })
     }
 
@@ -440,7 +440,7 @@ mod tests {
         // RFC 8878, 3.1.1: magic number, descriptor without anything, window of 2^(10 + exponent); an empty last block.
         let frame = |window_log: u8| [&ZSTD_MAGIC[..], &[0, (window_log - 10) << 3], &[1, 0, 0]].concat();
         for (window_log, is_fine) in [(23, true), (24, false)] {
-            let mut decompressor = Decompressor::for_strangers(Coding::Zstd).unwrap();
+            let mut decompressor = Decompressor::untrusted(Coding::Zstd).unwrap();
             let step = decompressor.step(&frame(window_log), &mut [0; 8]);
             assert_eq!(step.is_ok(), is_fine, "2^{window_log}: {step:?}");
         }

@@ -27,7 +27,7 @@ const MAX_BATCH_PIECES: usize = 1024;
 /// Pieces wait no longer than this to be read, however few they are.
 const MAX_BATCH_AGE: Duration = Duration::from_millis(100);
 
-/// The threads that parse: at most so many at once, for all uploads together. Work waits in line for them, at most a batch of
+/// The threads that parse, a fixed number for all uploads together. Work waits in line for them, at most a batch of
 /// each upload; a thread that is done takes the next from there without going to sleep between, which is what many uploads
 /// at once would spend their time on.
 #[derive(Clone)]
@@ -37,7 +37,7 @@ pub struct Workers(Arc<Pool>);
 struct Pool(Option<Runtime>);
 
 impl Workers {
-    /// At most so many threads.
+    /// At most this many threads.
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "it does not")]
     pub fn new(threads: NonZeroUsize) -> Self {
@@ -50,7 +50,7 @@ impl Workers {
     fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
         match &self.0.0 {
             Some(runtime) => runtime.spawn_blocking(work),
-            // It is taken only when nobody has the pool any more.
+            // It is taken only when the pool is dropped.
             None => spawn_blocking(work),
         }
     }
@@ -87,13 +87,13 @@ impl Workers {
 impl Drop for Pool {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
-            // Waiting for work that nobody wants any more would block a thread of the other runtime.
+            // Waiting for abandoned work would block a thread of the other runtime.
             runtime.shutdown_background();
         }
     }
 }
 
-/// A worker panicked: a defect of ours. The panic itself has been reported where it happened.
+/// A worker panicked: a defect in this program. The panic itself has been reported where it happened.
 #[derive(Debug, Error)]
 #[error("internal error while reading the data")]
 pub struct WorkerPanicked(#[from] JoinError);

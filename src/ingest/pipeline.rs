@@ -95,7 +95,7 @@ pub struct Pipeline {
     text_bytes: u64,
     max_text_bytes: u64,
     max_decompression_ratio: u64,
-    /// Somebody waits for the next position to go on from.
+    /// A save at the next possible position was asked for.
     is_save_wanted: bool,
     saved: Option<SavedPipeline>,
 }
@@ -115,7 +115,7 @@ impl Input {
         if coding == Coding::Identity {
             return Ok(Self::Plain);
         }
-        let decompressor = Box::new(Decompressor::for_strangers(coding)?);
+        let decompressor = Box::new(Decompressor::untrusted(coding)?);
         Ok(Self::Compressed { decompressor, scratch: vec![0; SCRATCH_BYTES].into() })
     }
 }
@@ -155,7 +155,7 @@ impl Pipeline {
             SavedInput::Start(start) => Input::Start(start),
             SavedInput::Plain => Input::Plain,
             SavedInput::Between(coding) => {
-                let decompressor = Decompressor::behind_a_part(coding);
+                let decompressor = Decompressor::at_member_boundary(coding);
                 let decompressor = decompressor.map_err(|_| RestoreError::Inconsistent("no decompressor"))?;
                 Input::Compressed { decompressor: Box::new(decompressor), scratch: vec![0; SCRATCH_BYTES].into() }
             }
@@ -196,7 +196,7 @@ impl Pipeline {
         let input = match &self.input {
             Input::Start(start) => SavedInput::Start(start.clone()),
             Input::Plain => SavedInput::Plain,
-            Input::Compressed { decompressor, .. } if decompressor.is_behind_a_part() => {
+            Input::Compressed { decompressor, .. } if decompressor.is_at_member_boundary() => {
                 SavedInput::Between(decompressor.coding())
             }
             Input::Compressed { .. } => return None,
@@ -212,7 +212,7 @@ impl Pipeline {
         Some(SavedPipeline { offset, bytes: state.seal() })
     }
 
-    /// Saves the state if somebody waits for it and this is a position to go on from. `unread` bytes have been received and
+    /// Saves the state if that was asked for and this is a position to go on from. `unread` bytes have been received and
     /// are still to be read.
     fn save_if_wanted(&mut self, unread: usize) {
         if self.is_save_wanted

@@ -26,7 +26,7 @@ pub struct SavedPipeline {
     pub bytes: Vec<u8>,
 }
 
-/// All there is to save.
+/// The whole state.
 #[derive(Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) bytes_received: u64,

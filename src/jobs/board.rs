@@ -22,7 +22,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// The leaders are looked for this often at most.
 const LEADERS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Looking for the leaders takes no more than one part in so many of an upload's time.
+/// Looking for the leaders takes at most this fraction of an upload's time: one part in 50.
 const LEADERS_SHARE: u32 = 50;
 
 /// A job that is being received by this process.

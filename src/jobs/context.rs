@@ -156,7 +156,7 @@ impl Context {
         if let Some(live) = self.join(id) {
             return Ok(Some(presence(live)).filter(|presence| !presence.live.latest().has_expired()));
         }
-        // Between the look into the store and the entry nobody else may come and change the job.
+        // Between the look into the store and the entry the job must not change.
         let _turn = self.entering.lock().await;
         if let Some(live) = self.join(id) {
             return Ok(Some(presence(live)).filter(|presence| !presence.live.latest().has_expired()));

@@ -89,7 +89,7 @@ pub enum FailureKind {
     StorageFull,
     /// The store does not answer.
     StoreUnavailable,
-    /// A defect of ours.
+    /// A defect in this program.
     Internal,
 }
 

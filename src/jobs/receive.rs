@@ -116,7 +116,7 @@ impl Upload {
     }
 
     /// Ends the job with everything its files have counted. When this returns a job, it and its results are in the store
-    /// for good. Goes on to the end even when nobody waits for it any more.
+    /// for good. Goes on to the end also when the caller is dropped.
     ///
     /// # Errors
     /// When the job fails after all.
@@ -142,7 +142,7 @@ impl Upload {
         }
     }
 
-    /// Ends the job without results, and gives what its sender is to be told.
+    /// Ends the job without results, and gives the answer for its sender.
     pub async fn fail(mut self, failure: Failure) -> JobError {
         self.has_ended = true;
         let id = self.id();

@@ -42,7 +42,7 @@ impl Reports {
         names
     }
 
-    /// Makes the results on a thread of its own, which waits when nobody takes them.
+    /// Makes the results on a thread of its own, which waits while the queue is full.
     pub(super) fn produce(self) -> mpsc::Receiver<Result<Output, String>> {
         let (sender, receiver) = mpsc::channel(QUEUED_PIECES);
         let runtime = Handle::current();
@@ -50,7 +50,7 @@ impl Reports {
         spawn_blocking(move || {
             runtime.block_on(async {
                 let result = self.write(&sender).await;
-                // Nobody is left to be told when the store has given up.
+                // The receiver is gone when the store has given up.
                 drop(sender.send(result.map(|()| Output::Complete)).await);
             });
         });

@@ -213,7 +213,7 @@ impl Jobs {
         }
     }
 
-    /// What the sender of a change is told whom a job does not let change its files.
+    /// Why a job does not let its files be changed, as its sender is told.
     async fn why_closed(&self, id: JobId, closed: JobClosed) -> JobError {
         match closed {
             JobClosed::Ended(state) => JobError::Ended { id, state },
@@ -283,7 +283,7 @@ impl Jobs {
             FinishingBegun::Incomplete(names) => Err(JobError::FilesIncomplete { id, names }),
             FinishingBegun::NoFiles => Err(JobError::NoFiles(id)),
             FinishingBegun::Closed(JobClosed::Ended(State::Succeeded)) => {
-                // Somebody else has just stored the results, and is perhaps about to show them.
+                // Another request has just stored the results, and may still have to show them.
                 let latest = presence.live().latest();
                 if latest.state == State::Succeeded { Ok(latest) } else { Err(JobError::Finishing(id)) }
             }
@@ -315,13 +315,13 @@ impl Jobs {
             live.update(|job| job.details.files.push(JobFile::begin(job.name.clone(), new.bytes_expected)));
         }
         self.0.show_live(id, &live);
-        // From here on the upload sees to the job's end, whatever happens.
+        // From here on the upload ends the job in every case.
         let upload = Upload::new(Arc::clone(&self.0), live, permit);
         match self.0.store.insert(&job, new.idempotency_key.as_deref()).await {
             Ok(Inserted::Done) => Ok(Begun::Upload(Box::new(upload))),
             Ok(Inserted::KeyTaken) => {
                 upload.never_began();
-                // Somebody was faster by a hair.
+                // Another request won the race for the key.
                 let key = new.idempotency_key.as_deref().unwrap_or_default();
                 match self.0.store.job_by_key(key).await? {
                     Some(job) => Self::answer_again(job, &new),
@@ -490,10 +490,10 @@ impl Jobs {
         self.0.draining.cancel();
     }
 
-    /// Waits until no upload is running, at most so long.
+    /// Waits until no upload is running, at most this long.
     pub async fn drained(&self, at_most: Duration) {
         let all = u32::try_from(self.0.config.max_concurrent_uploads).unwrap_or(u32::MAX);
-        // Whatever is still running then is stopped.
+        // What is still running then is stopped.
         drop(timeout(at_most, self.0.upload_permits.acquire_many(all)).await);
     }
 

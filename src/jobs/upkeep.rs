@@ -84,7 +84,7 @@ pub(super) async fn expire(context: &Context) -> Result<(), StoreError> {
         }
         tracing::info!(jobs = expired.len(), "expired jobs were removed");
         for id in expired {
-            // Somebody may be watching it.
+            // It may be watched.
             if let Some(live) = context.live_job(id) {
                 context.end_removed(&live);
             }

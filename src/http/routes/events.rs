@@ -16,7 +16,7 @@ use crate::http::problem::{JobTag, Problem};
 use crate::http::view::JobView;
 use crate::jobs::{Job, Subscription};
 
-/// A comment is sent when nothing else has been for so long.
+/// A comment is sent after this time without an event.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// `GET /v1/jobs/{job}/events`

@@ -135,7 +135,7 @@ async fn receive_file(
     name: Option<String>,
     known_options: &[&str],
 ) -> Result<Response, Problem> {
-    // Whatever can be refused is refused before the first byte is asked for.
+    // What can be refused is refused before the first byte is asked for.
     let query = Query::read(request.uri(), known_options)?;
     let content_type = match media(request.headers())? {
         Media::File(content_type) => content_type,

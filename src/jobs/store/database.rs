@@ -90,7 +90,7 @@ impl Store {
         Ok(())
     }
 
-    /// Waits until nobody else writes.
+    /// Waits until the caller is the only writer.
     pub(super) async fn turn(&self) -> Turn<'_> {
         let writing = self.writing.lock().await;
         if self.needs_room.swap(false, Ordering::Relaxed)

@@ -17,7 +17,7 @@ const REMEMBER_EXPIRED: jiff::SignedDuration = jiff::SignedDuration::from_hours(
 /// Expired jobs that are removed in one transaction: others want to write, too.
 const MAX_EXPIRED_AT_ONCE: usize = 100;
 
-/// Of jobs of one name, so many are looked at when newer ones are damaged.
+/// How many jobs of one name are looked at when newer ones are damaged.
 const MAX_NAMESAKES: usize = 16;
 
 /// Which jobs to list.
@@ -29,7 +29,7 @@ pub struct JobFilter {
     pub name: Option<String>,
     /// Only those that began before this one.
     pub before: Option<JobId>,
-    /// At most so many.
+    /// The most jobs to list.
     pub limit: u32,
 }
 

@@ -12,7 +12,7 @@ use crate::jobs::model::{Job, JobId};
 /// The name of the one result that is not a table.
 pub(in crate::jobs) const STATS_NAME: &str = "stats.json";
 
-/// What is to be stored of a result, in order.
+/// The parts of a result, in the order in which they are stored.
 #[derive(Debug)]
 pub enum Output {
     /// The next piece of the contents.
@@ -180,7 +180,7 @@ impl Store {
     }
 }
 
-/// Pieces that go to the database in one statement: each has its price, whatever it inserts.
+/// Pieces that go to the database in one statement: a statement costs time however little it inserts.
 #[derive(Default)]
 struct Pieces {
     pieces: Vec<(String, ResultPiece)>,
