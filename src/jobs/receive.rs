@@ -303,7 +303,7 @@ impl FileUpload {
             // The end of the job will find the same.
             tracing::warn!(job = %self.presence.id(), %failure, "files cannot be shown together");
         }
-        self.show(file.clone());
+        show(&self.presence, &self.live_file, file.clone());
         show_leaders(&self.presence).await;
         Ok(file)
     }
@@ -349,45 +349,56 @@ impl FileUpload {
 
     /// Ends the writer without a complete file, and gives what its sender is told.
     pub async fn fail(mut self, failure: Failure) -> JobError {
-        self.has_ended = true;
         let id = self.presence.id();
-        let told = failure.clone();
-        let tracker = self.presence.context().tracker.clone();
+        let released = self.release(failure.clone());
         // A panic there has been reported.
-        drop(tracker.spawn(async move { self.release(failure).await }).await);
-        JobError::FileFailed { id, failure: told }
+        drop(self.presence.context().tracker.spawn(released).await);
+        JobError::FileFailed { id, failure }
     }
 
-    async fn release(&self, failure: Failure) {
+    /// Records that the file has no writer any more, and shows it.
+    fn release(&mut self, failure: Failure) -> impl Future<Output = ()> + Send + use<> {
+        self.has_ended = true;
         let state = if failure.kind.is_about_contents() { FileState::Failed } else { FileState::Waiting };
         let file = JobFile { state, error: Some(failure), ..JobFile::begin(self.name.clone(), self.length) };
-        let context = self.presence.context();
-        let keep = context.config.keep_open;
-        match context.store.release_file(self.presence.id(), self.writer, &file, keep).await {
-            Ok(true) => self.show(file),
-            // It is another writer's, or gone.
-            Ok(false) => self.presence.live().remove_file(&self.live_file, |_| {}),
-            Err(error) => {
-                tracing::error!(file = %self.writer.file, %error, "a file is shown as being received until the next start");
+        let (presence, writer, live_file) = (self.presence.clone(), self.writer, Arc::clone(&self.live_file));
+        async move {
+            let keep = presence.context().config.keep_open;
+            match presence.context().store.release_file(presence.id(), writer, &file, keep).await {
+                Ok(true) => show(&presence, &live_file, file),
+                // It is another writer's, or gone.
+                Ok(false) => presence.live().remove_file(&live_file, |_| {}),
+                Err(error) => {
+                    tracing::error!(file = %writer.file, %error, "a file is shown as being received until the next start");
+                }
             }
         }
     }
+}
 
-    /// Shows the file as it is now.
-    fn show(&self, file: JobFile) {
-        let keep = self.presence.context().config.keep_open;
-        self.presence.live().remove_file(&self.live_file, |job| {
-            job.put_file(file);
-            job.settle(keep);
-        });
-    }
+/// Shows a file of an open job that has no writer any more.
+fn show(presence: &Presence, live_file: &Arc<LiveFile>, file: JobFile) {
+    let keep = presence.context().config.keep_open;
+    presence.live().remove_file(live_file, |job| {
+        job.put_file(file);
+        job.settle(keep);
+    });
 }
 
 impl Drop for FileUpload {
     fn drop(&mut self) {
-        if !self.has_ended {
-            // Only a panic drops it before its end: the next start, or another writer, goes on with the file.
-            self.presence.live().remove_file(&self.live_file, |_| {});
+        if self.has_ended {
+            return;
+        }
+        let failure = if std::thread::panicking() {
+            FailureKind::Internal.because("internal error")
+        } else {
+            FailureKind::UploadIncomplete.because("the sender vanished before the end; nothing was counted")
+        };
+        // Without a runtime the process is ending, and the next start releases the file.
+        if let Ok(runtime) = Handle::try_current() {
+            let released = self.release(failure);
+            self.presence.context().tracker.spawn_on(released, &runtime);
         }
     }
 }

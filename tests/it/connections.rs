@@ -1,4 +1,4 @@
-//! Connections: those without a request are closed, those with one are not, whatever the protocol.
+//! Connections: those without a request are closed, those with one are not, over HTTP/1.1 and HTTP/2.
 
 use std::future::Future;
 use std::io::Write as _;

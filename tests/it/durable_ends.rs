@@ -96,7 +96,7 @@ fn files_of_jobs_that_are_gone_are_removed_at_the_start() {
     let results = |name: &str| service.path("results").join(name);
     let (kept, orphan) = (results(job["id"].as_str().unwrap()), results(gone["id"].as_str().unwrap()));
     let (staged, foreign) = (results(&format!(".{}.tmp", Uuid::now_v7())), results("not of adtally"));
-    // Somebody else's UUID, of version 4.
+    // A UUID of version 4: adtally does not make such ids.
     let random = results("0b2cdc2f-4b6f-4d43-9ac5-6d05e80a4d6d");
     for directory in [&staged, &foreign, &random] {
         fs::create_dir(directory).unwrap();

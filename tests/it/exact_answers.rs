@@ -188,7 +188,7 @@ fn names_of_files_in_forms_are_read_as_senders_write_them() {
     ] {
         assert_eq!(first(&part(disposition)).expect(201)["files"][0]["name"], name, "{disposition:?}");
     }
-    // A text field is no file, whatever its name is.
+    // A text field is no file, also when its name looks like one.
     first(&part(b"name=\"my filename=z.csv\"")).expect_problem(400, "form_without_file", &[]);
     first(&part(b"name=\"f\\\"; filename=evil.csv; x=\\\"\"")).expect_problem(400, "form_without_file", &[]);
 }

@@ -207,6 +207,35 @@ fn a_cancel_whose_request_is_aborted_is_done_as_a_whole_or_not_at_all() {
 }
 
 #[test]
+fn a_file_whose_request_is_aborted_waits_for_another_sender() {
+    let service = Service::start();
+    let job = service.send("POST", "/v1/jobs", &[("content-type", "application/json")], b"{}").expect(201);
+    let files = format!("{}/files", job["links"]["self"].as_str().unwrap());
+    run(async {
+        for number in 0..200 {
+            let mut client = connect(&service).await;
+            let head = request(&service, "PUT", &format!("{files}/{number}.csv")).body(()).unwrap();
+            let mut body = begin(&mut client, head).await;
+            // Before the file has a writer, at that moment, and behind it.
+            leave(number * 5).await;
+            body.send_reset(Reason::CANCEL);
+            tokio::task::yield_now().await;
+        }
+    });
+    let deadline = Instant::now() + crate::service::PATIENCE;
+    loop {
+        let list = service.get(&files).expect(200);
+        let states: Vec<_> = list["files"].as_array().unwrap().iter().map(|file| file["state"].clone()).collect();
+        let uploads = service.get("/metrics").text().contains("adtally_uploads_in_progress 0");
+        if uploads && states.iter().all(|state| state == "waiting") {
+            break;
+        }
+        assert!(Instant::now() < deadline, "files have no sender and do not wait for one: {states:?}");
+    }
+    service.put(&format!("{files}/0.csv"), &csv(1)).expect(201);
+}
+
+#[test]
 fn whole_uploads_count_however_their_stream_ends() {
     let service = Service::start();
     let ends: [fn(SendStream<Bytes>); 3] = [

@@ -1,4 +1,4 @@
-//! The connection to the database, and whose turn it is to write.
+//! The connection to the database, and the turn of its one writer.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
