@@ -50,7 +50,7 @@ pub(super) struct Live {
 #[derive(Default)]
 struct Counted {
     aggregate: Option<Aggregate>,
-    /// Files of an open job that are part of it.
+    /// The files that are part of it.
     files: HashSet<FileId>,
     /// Some complete files may not be part of it yet: it has no leaders.
     is_partial: bool,
@@ -123,20 +123,20 @@ impl Live {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes out what complete files have counted.
-    pub(super) fn take_counted(&self) -> Option<Aggregate> {
+    /// Lets go of what complete files have counted.
+    pub(super) fn drop_counted(&self) {
         let mut counted = self.counted();
         counted.is_partial = true;
-        counted.aggregate.take()
+        counted.aggregate = None;
     }
 
-    /// Adds what a complete file has counted; a file of an open job is added once. Computes: for workers.
+    /// Adds what a complete file has counted, once. Computes: for workers.
     ///
     /// # Errors
     /// When files cannot be merged.
-    pub(super) fn count(&self, file: Option<FileId>, aggregate: Aggregate) -> Result<(), Fatal> {
+    pub(super) fn count(&self, file: FileId, aggregate: Aggregate) -> Result<(), Fatal> {
         let mut counted = self.counted();
-        if file.is_some_and(|file| !counted.files.insert(file)) {
+        if !counted.files.insert(file) {
             return Ok(());
         }
         if let Some(all) = &mut counted.aggregate {
@@ -146,7 +146,7 @@ impl Live {
         Ok(())
     }
 
-    /// True when a complete file of an open job is part of what is shown.
+    /// True when a complete file is part of what is shown.
     pub(super) fn has_counted(&self, file: FileId) -> bool {
         self.counted().files.contains(&file)
     }

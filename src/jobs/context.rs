@@ -130,9 +130,19 @@ impl Context {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Shows a job that is about to begin.
+    pub(super) fn enter_new(self: &Arc<Self>, job: Job) -> Presence {
+        let id = job.id;
+        let live = Arc::new(Live::new(job, &self.stopping));
+        self.board().insert(id, Shown { live: Arc::clone(&live), presences: Some(1) });
+        Presence { context: Arc::clone(self), id, live }
+    }
+
     /// Shows a job until it is [forgotten](Self::forget_live).
-    pub(super) fn show_live(&self, id: JobId, live: &Arc<Live>) {
-        self.board().insert(id, Shown { live: Arc::clone(live), presences: None });
+    pub(super) fn keep_live(&self, id: JobId) {
+        if let Some(shown) = self.board().get_mut(&id) {
+            shown.presences = None;
+        }
     }
 
     pub(super) fn forget_live(&self, id: JobId) {

@@ -141,6 +141,17 @@ pub enum JobError {
     Store(#[from] StoreError),
 }
 
+impl JobError {
+    /// What a job or file failed of.
+    pub(super) fn into_failure(self) -> Failure {
+        match self {
+            Self::Failed { failure, .. } | Self::FileFailed { failure, .. } => failure,
+            Self::Store(error) => Failure::from(&error),
+            other => FailureKind::Internal.because(other.to_string()),
+        }
+    }
+}
+
 /// At most ten names.
 fn quoted(names: &[String]) -> String {
     let mut quoted: Vec<_> = names.iter().take(10).map(|name| format!("{name:?}")).collect();

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use super::board::{Live, cancelled, leaders_of};
 use super::context::{Context, Presence};
 use super::failure::{Failure, FailureKind};
-use super::model::{FileState, Job, State, now};
+use super::model::{FileState, Job, JobFile, State, now};
 use super::publish::publish_results;
-use super::reports::Reports;
-use super::store::{StoreError, StoredFile};
+use super::reports::{Reports, hex};
+use super::store::{StoreError, StoredFile, Writer};
 use crate::engine::report::Stats;
 use crate::engine::{Aggregate, AggregateReader, Metric};
-use crate::ingest::ContentError;
+use crate::ingest::{ContentError, Sha256Digest};
 
 /// Ends a job that is being received. Gives false when it has ended otherwise, or is gone.
 ///
@@ -41,28 +41,38 @@ pub(super) async fn record_end(context: &Context, live: &Live, job: Arc<Job>) ->
         }
         Err(error) => {
             tracing::error!(job = %job.id, %error, "the end of a job could not be recorded yet");
+            context.keep_live(job.id);
             live.keep_unrecorded(job);
             Err(error)
         }
     }
 }
 
+/// A file all of which has been counted, and which is recorded as complete only with the success of its job.
+pub(super) struct LastFile {
+    pub(super) writer: Writer,
+    pub(super) file: JobFile,
+    pub(super) sha256: Option<Sha256Digest>,
+}
+
 /// Makes a job succeed with what its files have counted. When this returns a job, it and its results are in the store for good.
 ///
 /// # Errors
-/// When the job is gone or cannot succeed. It has not been recorded as failed then.
+/// When the job is gone, its last file has another writer, or the job cannot succeed. It has not been recorded as failed then.
 pub(super) async fn conclude(
     context: &Arc<Context>,
     live: &Arc<Live>,
+    last_file: Option<LastFile>,
     aggregate: Aggregate,
 ) -> Result<Arc<Job>, Failure> {
+    let (writer, file) = last_file.map(|LastFile { writer, file, sha256 }| (writer, (file, sha256))).unzip();
     let keep = context.config.keep_finished;
     let summarized = Arc::clone(live);
-    let summary = context.workers.run(move || summarize(&summarized, aggregate, keep)).await?;
+    let summary = context.workers.run(move || summarize(&summarized, file, aggregate, keep)).await?;
     let Some((job, reports)) = summary else {
         return Err(cancelled());
     };
-    match context.store.succeed(&job, reports.produce()).await {
+    match context.store.succeed(&job, writer, reports.produce()).await {
         Ok(true) => {}
         // It was cancelled or deleted first.
         Ok(false) => return Err(cancelled()),
@@ -92,10 +102,19 @@ fn count_end(job: &Job) {
 }
 
 /// The job as it will be when its results are stored, and these; none when it has ended already.
-fn summarize(live: &Live, aggregate: Aggregate, keep: jiff::SignedDuration) -> Option<(Job, Reports)> {
+fn summarize(
+    live: &Live,
+    last_file: Option<(JobFile, Option<Sha256Digest>)>,
+    aggregate: Aggregate,
+    keep: jiff::SignedDuration,
+) -> Option<(Job, Reports)> {
     let mut job = Job::clone(&live.latest());
     if job.state.is_final() {
         return None;
+    }
+    if let Some((file, sha256)) = last_file {
+        job.put_file(file);
+        job.details.sha256 = sha256.map(hex);
     }
     let elapsed_seconds = if job.closes_itself {
         live.elapsed().as_secs_f64()
@@ -120,15 +139,15 @@ fn summarize(live: &Live, aggregate: Aggregate, keep: jiff::SignedDuration) -> O
     Some((job, reports))
 }
 
-/// Finishes an open job whose files are complete and no longer change: their totals are loaded in the order of completion, merged,
-/// and become results. A job that cannot have results fails; one whose results cannot be stored is open again.
+/// Finishes a job whose files are complete and no longer change: their totals are loaded in the order of completion, merged,
+/// and become results. A job that cannot have results fails; an open one whose results cannot be stored is open again.
 ///
 /// # Errors
 /// Why there are no results.
-pub(super) async fn finish_open_job(presence: &Presence, files: Vec<StoredFile>) -> Result<Arc<Job>, Failure> {
+pub(super) async fn finish_files(presence: &Presence, files: Vec<StoredFile>) -> Result<Arc<Job>, Failure> {
     let (context, live) = (presence.context(), presence.live());
     // Only for show, and as large as what is being loaded.
-    drop(live.take_counted());
+    live.drop_counted();
     // What is shown is behind, when the last file has only just been stored, and not certain to be in the same order.
     live.update(|job| {
         job.details.files = files.iter().map(|stored| stored.file.clone()).collect();
@@ -136,11 +155,11 @@ pub(super) async fn finish_open_job(presence: &Presence, files: Vec<StoredFile>)
         job.add_up();
     });
     let finished = match load_totals(context, files).await {
-        Ok(aggregate) => conclude(context, live, aggregate).await,
+        Ok(aggregate) => conclude(context, live, None, aggregate).await,
         Err(failure) => Err(failure),
     };
     if let Err(failure) = &finished {
-        let ended = if failure.kind.is_about_contents() {
+        let ended = if failure.kind.is_about_contents() || live.latest().closes_itself {
             end_without_results(context, live, failure.clone()).await.map(drop)
         } else {
             let keep = context.config.keep_open;
@@ -198,7 +217,7 @@ pub(super) async fn load_counted(presence: Presence) {
             if !live.has_counted(id) {
                 let aggregate = load_file(context, &stored).await?;
                 let live = Arc::clone(live);
-                let counted = context.workers.run(move || live.count(Some(id), aggregate)).await?;
+                let counted = context.workers.run(move || live.count(id, aggregate)).await?;
                 counted.map_err(|fatal| Failure::from(ContentError::from(fatal)))?;
             }
         }

@@ -1,12 +1,15 @@
 //! Jobs from the first byte to the last download: states and transitions, live progress, and the store that outlives the process.
 //!
-//! [`Jobs`] has the verbs; an [`Upload`] is a job that is being received. Nothing here knows of HTTP.
+//! [`Jobs`] has the verbs; a [`FileUpload`] is a file that is being received. Nothing here knows of HTTP.
 
+mod begin;
 mod board;
 mod context;
 mod error;
 mod failure;
+mod find;
 mod finish;
+mod form;
 mod model;
 mod publish;
 mod receive;
@@ -17,12 +20,14 @@ mod service;
 pub mod store;
 mod upkeep;
 
+pub use begin::{Begun, FileOpened, FormBegun, NewJob, OpenedJob};
 pub use board::Stopped;
 pub use context::JobsConfig;
 pub use error::JobError;
 pub use failure::{Failure, FailureKind, Limit};
+pub use form::FormUpload;
 pub use model::{Details, FileId, FileState, Job, JobFile, JobId, JobOptions, Leader, Progress, State};
-pub use receive::{FileOptions, FileUpload, Upload};
+pub use receive::{FileOptions, FileUpload};
 pub use reports::{fingerprint, hex};
-pub use service::{Begun, FileOpened, Jobs, NewJob, OpenedJob, Subscription};
+pub use service::{Jobs, Subscription};
 pub use store::{JobFilter, ResultFile, Store, StoreError};

@@ -1,4 +1,4 @@
-//! A job that is being received.
+//! A file that is being received.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,12 +13,11 @@ use super::board::{FileObserver, Live, LiveFile, Stopped};
 use super::context::{Context, Presence};
 use super::error::JobError;
 use super::failure::{Failure, FailureKind};
-use super::finish::{conclude, end_without_results, show_leaders};
-use super::model::{FileId, FileState, Job, JobFile, JobId, JobOptions};
-use super::reports::hex;
+use super::finish::{LastFile, conclude, end_without_results, show_leaders};
+use super::model::{FileState, Job, JobFile, JobOptions};
 use super::store::{StoreError, Writer};
 use crate::engine::Aggregate;
-use crate::ingest::{Coding, ContentError, FileProgress, Finished, LaneError, Pipeline, Sha256Digest, receive};
+use crate::ingest::{Coding, FileProgress, Finished, LaneError, Pipeline, Sha256Digest, receive};
 
 /// Stored totals are cut into pieces of at most this size.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -41,144 +40,22 @@ pub struct FileOptions {
     pub with_digest: bool,
 }
 
-/// A job that is being received. It ends as [succeeded](Self::finish) or [failed](Self::fail); when it is dropped before,
-/// its sender has vanished.
-pub struct Upload {
-    context: Arc<Context>,
-    live: Arc<Live>,
-    has_ended: bool,
-    _over: DropGuard,
-    /// One of the uploads that may run at once.
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Upload {
-    pub(super) fn new(context: Arc<Context>, live: Arc<Live>, permit: OwnedSemaphorePermit) -> Self {
-        let over = live.over().clone().drop_guard();
-        Self { context, live, has_ended: false, _over: over, _permit: permit }
-    }
-
-    /// Forgets a job that the store has not taken.
-    pub(super) fn never_began(mut self) {
-        self.has_ended = true;
-        self.context.forget_live(self.id());
-    }
-
-    /// The job's id.
-    #[must_use]
-    pub fn id(&self) -> JobId {
-        self.live.latest().id
-    }
-
-    /// The job's name.
-    #[must_use]
-    pub fn name(&self) -> String {
-        self.live.latest().name.clone()
-    }
-
-    /// Resolves on cancel or shutdown. The byte source must poll it.
-    #[must_use]
-    pub fn stopped(&self) -> Stopped {
-        self.live.stopped(None)
-    }
-
-    /// Reads a file to its end, and gives its digest when that was wanted. What it counted is kept for the end of the job.
-    ///
-    /// # Errors
-    /// When the source fails, or the file cannot be used. The caller must [fail](Self::fail) the job with that.
-    pub async fn read_file(
-        &mut self,
-        file: FileOptions,
-        source: &mut (impl Stream<Item = Result<Bytes, Failure>> + Unpin),
-    ) -> Result<Option<Sha256Digest>, Failure> {
-        let FileOptions { name, options, coding, length, with_digest } = file;
-        let pipeline = Pipeline::new(&self.context.pipeline_options(&options, coding, with_digest))?;
-        self.live.update(|job| {
-            let is_shown = job.file(&name).is_some_and(|file| file.state == FileState::Receiving);
-            if !is_shown {
-                job.details.files.push(JobFile::begin(name.clone(), length));
-            }
-        });
-        let live_file = self.live.add_file(&name, Arc::new(Mutex::new(Some(pipeline))));
-        let read = read_to_end(&self.context, &self.live, &live_file, length, source).await?;
-        let mut aggregate = read.aggregate;
-        aggregate.name_file(&name);
-        count(&self.context, &self.live, None, aggregate).await?;
-        self.live.remove_file(&live_file, |job| {
-            if let Some(file) = job.details.files.last_mut() {
-                file.show(read.progress);
-                file.state = FileState::Complete;
-                file.crc64nvme = read.crc64nvme;
-            }
-            job.details.sha256 = read.sha256.map(hex);
-        });
-        Ok(read.sha256)
-    }
-
-    /// Ends the job with everything its files have counted. When this returns a job, it and its results are in the store
-    /// for good. Goes on to the end also when the caller is dropped.
-    ///
-    /// # Errors
-    /// When the job fails after all.
-    pub async fn finish(self) -> Result<Arc<Job>, JobError> {
-        let id = self.id();
-        let tracker = self.context.tracker.clone();
-        match tracker.spawn(self.conclude()).await {
-            Ok(result) => result,
-            Err(_) => Err(JobError::Failed { id, failure: FailureKind::Internal.because("internal error") }),
-        }
-    }
-
-    async fn conclude(mut self) -> Result<Arc<Job>, JobError> {
-        let Some(aggregate) = self.live.take_counted() else {
-            return Err(self.fail(FailureKind::FormWithoutFile.because("there was no file")).await);
-        };
-        match conclude(&self.context, &self.live, aggregate).await {
-            Ok(job) => {
-                self.has_ended = true;
-                Ok(job)
-            }
-            Err(failure) => Err(self.fail(failure).await),
-        }
-    }
-
-    /// Ends the job without results, and gives the answer for its sender.
-    pub async fn fail(mut self, failure: Failure) -> JobError {
-        self.has_ended = true;
-        let id = self.id();
-        let told = failure.clone();
-        let tracker = self.context.tracker.clone();
-        // A panic there has been reported.
-        drop(tracker.spawn(async move { end_without_results(&self.context, &self.live, failure).await }).await);
-        JobError::Failed { id, failure: told }
-    }
-}
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        if self.has_ended {
-            return;
-        }
-        let failure = if std::thread::panicking() {
-            FailureKind::Internal.because("internal error")
-        } else {
-            FailureKind::UploadIncomplete.because("the sender vanished before the end; nothing was counted")
-        };
-        // Without a runtime the process is ending, and the next start will say so of the job.
-        if let Ok(runtime) = Handle::try_current() {
-            let (context, live) = (Arc::clone(&self.context), Arc::clone(&self.live));
-            let end = async move { end_without_results(&context, &live, failure).await };
-            drop(self.context.tracker.spawn_on(end, &runtime));
-        }
-    }
-}
-
 /// What a whole file came to.
 struct Read {
     aggregate: Aggregate,
     progress: FileProgress,
     sha256: Option<Sha256Digest>,
     crc64nvme: Option<String>,
+}
+
+impl Read {
+    /// The file as it is once that is recorded.
+    fn file(&self, name: &str) -> JobFile {
+        let mut file = JobFile::begin(name, Some(self.progress.bytes_received));
+        file.show(self.progress);
+        (file.state, file.crc64nvme) = (FileState::Complete, self.crc64nvme.clone());
+        file
+    }
 }
 
 /// Reads a file to its end.
@@ -220,15 +97,23 @@ async fn read_to_end(
     context.workers.run(finish).await?
 }
 
-/// Adds what a complete file has counted to what is shown of its job.
-async fn count(context: &Context, live: &Arc<Live>, file: Option<FileId>, aggregate: Aggregate) -> Result<(), Failure> {
-    let live = Arc::clone(live);
-    let counted = context.workers.run(move || live.count(file, aggregate)).await?;
-    counted.map_err(|fatal| ContentError::from(fatal).into())
+/// One of the uploads that may run at once. The files of a form, which come one after the other, share one.
+pub(super) struct Running {
+    _permit: OwnedSemaphorePermit,
+    /// Of a job that closes itself: tells when nothing more is written for it.
+    _over: Option<DropGuard>,
 }
 
-/// A file of an open job that is being received. It is [complete](Self::complete) or [fails](Self::fail); when it is dropped before, it
-/// waits for another writer.
+impl Running {
+    pub(super) fn new(presence: &Presence, permit: OwnedSemaphorePermit) -> Arc<Self> {
+        let live = presence.live();
+        let over = live.latest().closes_itself.then(|| live.over().clone().drop_guard());
+        Arc::new(Self { _permit: permit, _over: over })
+    }
+}
+
+/// A file that is being received. It is [complete](Self::complete), [finishes its job](Self::finish) or [fails](Self::fail); when it is
+/// dropped before, its sender has vanished.
 pub struct FileUpload {
     presence: Presence,
     writer: Writer,
@@ -237,8 +122,7 @@ pub struct FileUpload {
     live_file: Arc<LiveFile>,
     read: Option<Read>,
     has_ended: bool,
-    /// One of the uploads that may run at once.
-    _permit: OwnedSemaphorePermit,
+    _running: Arc<Running>,
 }
 
 impl FileUpload {
@@ -248,7 +132,7 @@ impl FileUpload {
         writer: Writer,
         options: FileOptions,
         pipeline: Pipeline,
-        permit: OwnedSemaphorePermit,
+        running: Arc<Running>,
     ) -> Self {
         let FileOptions { name, length, .. } = options;
         let keep = presence.context().config.keep_open;
@@ -257,7 +141,7 @@ impl FileUpload {
             job.settle(keep);
         });
         let live_file = presence.live().add_file(&name, Arc::new(Mutex::new(Some(pipeline))));
-        Self { presence, writer, name, length, live_file, read: None, has_ended: false, _permit: permit }
+        Self { presence, writer, name, length, live_file, read: None, has_ended: false, _running: running }
     }
 
     /// Resolves on cancel, shutdown, or when the file is deleted. The byte source must poll it.
@@ -290,22 +174,52 @@ impl FileUpload {
         let Some(read) = self.read.take() else {
             return Err(self.fail(FailureKind::Internal.because("internal error")).await);
         };
-        let mut file = JobFile::begin(self.name.clone(), Some(read.progress.bytes_received));
-        file.show(read.progress);
-        (file.state, file.crc64nvme) = (FileState::Complete, read.crc64nvme);
+        let file = read.file(&self.name);
         let aggregate = match self.store_totals(&file, read.aggregate).await {
             Ok(aggregate) => aggregate,
             Err(failure) => return Err(self.fail(failure).await),
         };
         self.has_ended = true;
         let (context, live) = (self.presence.context(), self.presence.live());
-        if let Err(failure) = count(context, live, Some(self.writer.file), aggregate).await {
+        let (counted, id) = (Arc::clone(live), self.writer.file);
+        if !matches!(context.workers.run(move || counted.count(id, aggregate)).await, Ok(Ok(()))) {
             // The end of the job will find the same.
-            tracing::warn!(job = %self.presence.id(), %failure, "files cannot be shown together");
+            tracing::warn!(job = %self.presence.id(), "files cannot be shown together");
         }
         show(&self.presence, &self.live_file, file.clone());
-        show_leaders(&self.presence).await;
+        if !live.latest().closes_itself {
+            show_leaders(&self.presence).await;
+        }
         Ok(file)
+    }
+
+    /// Finishes the job, whose only file it is. When this returns a job, it and its results are in the store for good. Goes on to the end
+    /// also when the caller is dropped.
+    ///
+    /// # Errors
+    /// When the job fails after all.
+    pub async fn finish(self) -> Result<Arc<Job>, JobError> {
+        let id = self.presence.id();
+        let tracker = self.presence.context().tracker.clone();
+        match tracker.spawn(self.conclude()).await {
+            Ok(result) => result,
+            Err(_) => Err(JobError::Failed { id, failure: FailureKind::Internal.because("internal error") }),
+        }
+    }
+
+    async fn conclude(mut self) -> Result<Arc<Job>, JobError> {
+        let Some(read) = self.read.take() else {
+            return Err(self.fail(FailureKind::Internal.because("internal error")).await);
+        };
+        let last_file = LastFile { writer: self.writer, file: read.file(&self.name), sha256: read.sha256 };
+        let concluded = conclude(self.presence.context(), self.presence.live(), Some(last_file), read.aggregate).await;
+        match concluded {
+            Ok(job) => {
+                self.has_ended = true;
+                Ok(job)
+            }
+            Err(failure) => Err(self.fail(failure).await),
+        }
     }
 
     /// Stores totals piece by piece: all but the last are staged, with that one the file is complete.
@@ -347,13 +261,14 @@ impl FileUpload {
         save.await.map_err(|_| FailureKind::Internal.because("internal error"))
     }
 
-    /// Ends the writer without a complete file, and gives what its sender is told.
+    /// Ends the writer without a complete file, and gives what its sender is told. A job that closes itself fails with its file.
     pub async fn fail(mut self, failure: Failure) -> JobError {
         let id = self.presence.id();
+        let closes_itself = self.presence.live().latest().closes_itself;
         let released = self.release(failure.clone());
         // A panic there has been reported.
         drop(self.presence.context().tracker.spawn(released).await);
-        JobError::FileFailed { id, failure }
+        if closes_itself { JobError::Failed { id, failure } } else { JobError::FileFailed { id, failure } }
     }
 
     /// Records that the file has no writer any more, and shows it.
@@ -363,6 +278,12 @@ impl FileUpload {
         let file = JobFile { state, error: Some(failure), ..JobFile::begin(self.name.clone(), self.length) };
         let (presence, writer, live_file) = (self.presence.clone(), self.writer, Arc::clone(&self.live_file));
         async move {
+            if presence.live().latest().closes_itself {
+                let failure = file.error.unwrap_or_else(|| FailureKind::Internal.because("internal error"));
+                // What cannot be recorded is tried again later.
+                drop(end_without_results(presence.context(), presence.live(), failure).await);
+                return;
+            }
             let keep = presence.context().config.keep_open;
             match presence.context().store.release_file(presence.id(), writer, &file, keep).await {
                 Ok(true) => show(&presence, &live_file, file),
@@ -390,15 +311,20 @@ impl Drop for FileUpload {
         if self.has_ended {
             return;
         }
-        let failure = if std::thread::panicking() {
-            FailureKind::Internal.because("internal error")
-        } else {
-            FailureKind::UploadIncomplete.because("the sender vanished before the end; nothing was counted")
-        };
+        let failure = vanished();
         // Without a runtime the process is ending, and the next start releases the file.
         if let Ok(runtime) = Handle::try_current() {
             let released = self.release(failure);
             self.presence.context().tracker.spawn_on(released, &runtime);
         }
+    }
+}
+
+/// Why an upload ends whose task is dropped.
+pub(super) fn vanished() -> Failure {
+    if std::thread::panicking() {
+        FailureKind::Internal.because("internal error")
+    } else {
+        FailureKind::UploadIncomplete.because("the sender vanished before the end; nothing was counted")
     }
 }

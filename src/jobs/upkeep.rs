@@ -7,7 +7,7 @@ use tokio::time::interval;
 
 use super::context::Context;
 use super::failure::FailureKind;
-use super::finish::{finish_open_job, record_end};
+use super::finish::{finish_files, record_end};
 use super::model::now;
 use super::publish::{publish_missing, remove_published, sweep_results_dir};
 use super::store::StoreError;
@@ -60,7 +60,7 @@ async fn resume_finishing(context: &Arc<Context>) {
             let files = context.store.files(id).await?;
             if let Some(presence) = context.enter(id).await? {
                 // What fails has been logged, and shows in the job.
-                drop(finish_open_job(&presence, files).await);
+                drop(finish_files(&presence, files).await);
             }
         }
         Ok::<_, StoreError>(())

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use adtally::jobs::store::{FinishingBegun, Inserted, JobClosed, OpenedFile, Output, Writer};
+use adtally::jobs::store::{ChangedBy, FinishingBegun, Inserted, JobClosed, OpenedFile, Output, Writer};
 use adtally::jobs::{
     Details, Failure, FailureKind, FileState, Job, JobFile, JobFilter, JobId, JobOptions, Leader, ResultFile, State,
     Store, StoreError,
@@ -66,6 +66,8 @@ contract!(sqlite:
     totals_of_files_that_are_gone_are_freed
     files_are_in_the_order_of_their_completion
     files_of_a_job_that_is_finished_do_not_change
+    a_job_that_closes_itself_begins_and_succeeds_with_its_file
+    only_its_upload_changes_the_files_of_a_job_that_closes_itself
 );
 
 /// Now, as exact as a store keeps it.
@@ -143,7 +145,7 @@ fn many_outputs() -> Vec<Result<Output, String>> {
 
 async fn succeed(store: &Store, job: &Job) -> Job {
     let job = ended(job, State::Succeeded);
-    assert!(store.succeed(&job, producer(outputs())).await.unwrap());
+    assert!(store.succeed(&job, None, producer(outputs())).await.unwrap());
     job
 }
 
@@ -305,7 +307,7 @@ async fn results_that_break_off_leave_nothing(database: &Database) {
     for (outputs, says) in
         [(vec![], "broke off"), (incomplete, "broke off"), (failed, "out of paper"), (twice, ""), (endless, "")]
     {
-        let error: StoreError = store.succeed(&success, producer(outputs)).await.unwrap_err();
+        let error: StoreError = store.succeed(&success, None, producer(outputs)).await.unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
         assert_eq!(store.job(job.id).await.unwrap().as_ref(), Some(&job), "{error}");
         assert_eq!(store.result(job.id, "a.csv").await.unwrap(), None, "{error}");
@@ -324,7 +326,7 @@ async fn a_job_that_has_ended_takes_no_results(database: &Database) {
     let done = succeed(&store, &insert(&store, "done").await).await;
     for job in [&job, &removed, &done] {
         for outputs in [outputs(), many_outputs()] {
-            assert!(!store.succeed(&ended(job, State::Succeeded), producer(outputs)).await.unwrap());
+            assert!(!store.succeed(&ended(job, State::Succeeded), None, producer(outputs)).await.unwrap());
         }
         assert_eq!(store.piece(job.id, "many.csv", 0).await.unwrap(), None, "staged pieces are left");
     }
@@ -348,7 +350,7 @@ async fn others_read_while_results_are_written(database: &Database) {
             sender.send(output).await.unwrap();
         }
     };
-    let (stored, ()) = tokio::join!(store.succeed(&success, receiver), reading);
+    let (stored, ()) = tokio::join!(store.succeed(&success, None, receiver), reading);
     assert!(stored.unwrap());
     assert_eq!(store.job(job.id).await.unwrap(), Some(success));
 }
@@ -367,7 +369,7 @@ async fn others_write_while_results_are_made(database: &Database) {
             sender.send(output).await.unwrap();
         }
     };
-    let both = async { tokio::join!(store.succeed(&success, receiver), others) };
+    let both = async { tokio::join!(store.succeed(&success, None, receiver), others) };
     let (stored, ()) = tokio::time::timeout(crate::service::PATIENCE, both).await.expect("others wait for the results");
     assert!(stored.unwrap());
     assert_eq!(store.job(job.id).await.unwrap(), Some(success));
@@ -381,7 +383,7 @@ async fn a_finisher_that_died_leaves_no_staged_results(database: &Database) {
     let job = insert(&store, "large").await;
     let (sender, receiver) = mpsc::channel(1);
     let success = ended(&job, State::Succeeded);
-    let mut finisher = Box::pin(store.succeed(&success, receiver));
+    let mut finisher = Box::pin(store.succeed(&success, None, receiver));
     let dies_at_the_end = async {
         for output in many_outputs().into_iter().take(40) {
             sender.send(output).await.unwrap();
@@ -434,7 +436,7 @@ async fn expired_jobs_are_removed_and_remembered(database: &Database) {
     let running = insert(&store, "running").await;
     let mut done = ended(&insert(&store, "done").await, State::Succeeded);
     done.expires_at = Some(time);
-    assert!(store.succeed(&done, producer(outputs())).await.unwrap());
+    assert!(store.succeed(&done, None, producer(outputs())).await.unwrap());
     assert_eq!(store.expire(time - SignedDuration::from_secs(1)).await.unwrap(), []);
     let until = time + SignedDuration::from_secs(200);
     let mut expired = Vec::new();
@@ -516,7 +518,7 @@ fn writer(opened: OpenedFile) -> Writer {
 }
 
 async fn open_file(store: &Store, job: &Job, name: &str) -> Writer {
-    writer(store.open_file(job.id, &JobFile::begin(name, None), 9, KEEP).await.unwrap())
+    writer(store.open_file(job.id, &JobFile::begin(name, None), ChangedBy::Others, 9, KEEP).await.unwrap())
 }
 
 fn in_state(name: &str, state: FileState) -> JobFile {
@@ -533,7 +535,7 @@ async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &
     let job = insert_open(&store).await;
     let first = open_file(&store, &job, "a.csv").await;
     let file = JobFile::begin("a.csv", None);
-    assert_eq!(store.open_file(job.id, &file, 9, KEEP).await.unwrap(), OpenedFile::BeingReceived);
+    assert_eq!(store.open_file(job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap(), OpenedFile::BeingReceived);
     let waiting = in_state("a.csv", FileState::Waiting);
     assert!(store.release_file(job.id, first, &waiting, KEEP).await.unwrap());
     assert_eq!(store.job(job.id).await.unwrap().unwrap().state, State::Open);
@@ -559,7 +561,7 @@ async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &
     assert!(!complete_file(&store, &job, third, "a.csv").await, "it is complete once");
     assert!(!store.release_file(job.id, third, &waiting, KEEP).await.unwrap());
     assert_eq!(store.totals(third, 0).await.unwrap(), Some(vec![7]));
-    let complete = store.open_file(job.id, &file, 9, KEEP).await.unwrap();
+    let complete = store.open_file(job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap();
     assert_eq!(complete, OpenedFile::Complete(in_state("a.csv", FileState::Complete)));
     // The end of the job ends every writer.
     let last = open_file(&store, &job, "b.csv").await;
@@ -567,7 +569,7 @@ async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &
     assert!(!complete_file(&store, &job, last, "b.csv").await);
     assert!(!store.release_file(job.id, last, &waiting, KEEP).await.unwrap());
     let closed = OpenedFile::Closed(JobClosed::Ended(State::Cancelled));
-    assert_eq!(store.open_file(job.id, &file, 9, KEEP).await.unwrap(), closed);
+    assert_eq!(store.open_file(job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap(), closed);
 }
 
 async fn totals_of_files_that_are_gone_are_freed(database: &Database) {
@@ -610,7 +612,7 @@ async fn totals_of_files_that_are_gone_are_freed(database: &Database) {
     assert_eq!(store.totals(again, 0).await.unwrap(), Some(vec![4]));
     // What has become results is not needed any more.
     store.delete_file(job.id, "broken off", KEEP).await.unwrap().unwrap();
-    assert!(matches!(store.begin_finishing(job.id).await.unwrap(), FinishingBegun::Files(_)));
+    assert!(matches!(store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(), FinishingBegun::Files(_)));
     succeed(&store, &job).await;
     while store.free_totals().await.unwrap() > 0 {}
     assert_eq!(store.totals(kept, 0).await.unwrap(), None);
@@ -635,7 +637,10 @@ async fn files_are_in_the_order_of_their_completion(database: &Database) {
     let again = open_file(&store, &job, "c").await;
     assert!(complete_file(&store, &job, again, "c").await);
     assert_eq!(shown().await, ["b", "d", "c", "a"]);
-    assert_eq!(store.begin_finishing(job.id).await.unwrap(), FinishingBegun::Incomplete(vec!["a".into()]));
+    assert_eq!(
+        store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(),
+        FinishingBegun::Incomplete(vec!["a".into()])
+    );
     store.close().await;
     let store = database.open().await;
     let failure = FailureKind::ServerStopped.because("it fell");
@@ -649,15 +654,17 @@ async fn files_are_in_the_order_of_their_completion(database: &Database) {
 async fn files_of_a_job_that_is_finished_do_not_change(database: &Database) {
     let store = database.open().await;
     let job = insert_open(&store).await;
-    assert_eq!(store.begin_finishing(job.id).await.unwrap(), FinishingBegun::NoFiles);
+    assert_eq!(store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(), FinishingBegun::NoFiles);
     let done = open_file(&store, &job, "a").await;
     assert!(complete_file(&store, &job, done, "a").await);
-    assert!(matches!(store.begin_finishing(job.id).await.unwrap(), FinishingBegun::Files(files) if files.len() == 1));
+    assert!(
+        matches!(store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(), FinishingBegun::Files(files) if files.len() == 1)
+    );
     let assert_closed = async || {
         let finishing = JobClosed::Finishing;
-        assert_eq!(store.begin_finishing(job.id).await.unwrap(), FinishingBegun::Closed(finishing));
+        assert_eq!(store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(), FinishingBegun::Closed(finishing));
         assert_eq!(store.delete_file(job.id, "a", KEEP).await.unwrap(), Err(finishing));
-        let opened = store.open_file(job.id, &JobFile::begin("b", None), 9, KEEP).await.unwrap();
+        let opened = store.open_file(job.id, &JobFile::begin("b", None), ChangedBy::Others, 9, KEEP).await.unwrap();
         assert_eq!(opened, OpenedFile::Closed(finishing));
         assert_eq!(store.finishing_jobs().await.unwrap(), [job.id]);
         let shown = store.job(job.id).await.unwrap().unwrap();
@@ -674,7 +681,7 @@ async fn files_of_a_job_that_is_finished_do_not_change(database: &Database) {
     // Others have no files that change.
     let closes_itself = insert(&store, "one-shot").await;
     for (id, closed) in [(closes_itself.id, JobClosed::ClosesItself), (JobId::new(), JobClosed::Gone)] {
-        assert_eq!(store.begin_finishing(id).await.unwrap(), FinishingBegun::Closed(closed));
+        assert_eq!(store.begin_finishing(id, ChangedBy::Others).await.unwrap(), FinishingBegun::Closed(closed));
         assert_eq!(store.delete_file(id, "a", KEEP).await.unwrap(), Err(closed));
     }
 }
@@ -687,4 +694,45 @@ fn other_addresses_are_no_databases() {
         assert!(matches!(error, StoreError::UnknownDatabase { .. }), "{url}: {error}");
         assert!(error.to_string().contains("sqlite://PATH"), "{error}");
     }
+}
+
+async fn a_job_that_closes_itself_begins_and_succeeds_with_its_file(database: &Database) {
+    let store = database.open().await;
+    let (job, other) = (receiving("ad_data.csv"), receiving("other"));
+    let file = JobFile::begin("ad_data.csv", Some(7));
+    let writer = store.insert_with_file(&job, Some("key"), &file).await.unwrap().unwrap();
+    assert_eq!(store.job(job.id).await.unwrap().unwrap().details.files, std::slice::from_ref(&file));
+    // A key that is taken leaves nothing behind.
+    assert_eq!(store.insert_with_file(&other, Some("key"), &file).await.unwrap(), None);
+    assert!(!store.contains(other.id).await.unwrap() && store.files(other.id).await.unwrap().is_empty());
+    // With another writer than the file's nothing succeeds.
+    let done = ended(&job, State::Succeeded);
+    let stranger = Writer { epoch: writer.epoch + 1, ..writer };
+    assert!(!store.succeed(&done, Some(stranger), producer(outputs())).await.unwrap());
+    assert!(!store.succeed(&done, Some(stranger), producer(many_outputs())).await.unwrap());
+    assert_eq!(store.job(job.id).await.unwrap().unwrap().state, State::Receiving);
+    assert!(store.result(job.id, "a.csv").await.unwrap().is_none());
+    assert!(store.succeed(&done, Some(writer), producer(outputs())).await.unwrap());
+    assert_eq!(store.job(job.id).await.unwrap(), Some(done));
+    assert!(store.files(job.id).await.unwrap().is_empty());
+}
+
+async fn only_its_upload_changes_the_files_of_a_job_that_closes_itself(database: &Database) {
+    let store = database.open().await;
+    let job = insert(&store, "form").await;
+    let file = JobFile::begin("part.csv", None);
+    let open = async |by| store.open_file(job.id, &file, by, 9, KEEP).await.unwrap();
+    assert_eq!(open(ChangedBy::Others).await, OpenedFile::Closed(JobClosed::ClosesItself));
+    let OpenedFile::Writer(writer) = open(ChangedBy::ItsUpload).await else { panic!("no writer") };
+    assert_eq!(store.delete_file(job.id, "part.csv", KEEP).await.unwrap(), Err(JobClosed::ClosesItself));
+    let complete = JobFile { state: FileState::Complete, ..file.clone() };
+    assert!(store.complete_file(job.id, writer, &complete, (0, vec![1]), KEEP).await.unwrap());
+    let closed = FinishingBegun::Closed(JobClosed::ClosesItself);
+    assert_eq!(store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(), closed);
+    let finishing = store.begin_finishing(job.id, ChangedBy::ItsUpload).await.unwrap();
+    assert!(matches!(finishing, FinishingBegun::Files(files) if files.len() == 1));
+    // A finisher that died is not taken for an upload that broke off.
+    let failure = FailureKind::ServerStopped.because("stopped");
+    assert_eq!(store.fail_receiving(&failure, KEEP, KEEP).await.unwrap(), 0);
+    assert_eq!(store.finishing_jobs().await.unwrap(), [job.id]);
 }

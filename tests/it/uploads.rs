@@ -318,6 +318,8 @@ fn the_order_of_files_changes_no_table() {
         let part = |at: usize| ("name=\"f\"; filename=\"f.csv\"", files[order[at]].as_bytes());
         let body = form(&[part(0), part(1)]);
         let job = created(&service.send("POST", "/v1/jobs", &[("content-type", FORM_TYPE)], &body));
+        let names: Vec<_> = job["files"].as_array().unwrap().iter().map(|file| &file["name"]).collect();
+        assert_eq!(names, ["f.csv", "f.csv (2)"]);
         for name in case.lists() {
             let reply = service.get(job["links"]["results"][&name].as_str().unwrap());
             assert_eq!(reply.text(), case.expected(&name), "{order:?}: {name}");

@@ -28,7 +28,7 @@ use crate::http::routes::set_field;
 use crate::http::view::{JobView, path};
 use crate::ingest::encoding_for_label;
 use crate::jobs::{
-    Begun, Failure, FailureKind, FileOptions, Job, JobError, JobOptions, NewJob, OpenedJob, Upload, hex,
+    Begun, Failure, FailureKind, FileOptions, FormBegun, FormUpload, Job, JobError, JobOptions, NewJob, OpenedJob, hex,
 };
 
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -147,17 +147,16 @@ async fn receive_file(
     let coding = content_coding(headers)?;
     let length = content_length(headers);
     let options = job_options(&query, content_type.as_ref())?;
-    let new = NewJob { is_one_file: true, ..new_job(&app, headers, name, options)? };
-    let mut upload = match app.jobs.begin(new).await? {
+    let new = new_job(&app, headers, name, options)?;
+    let file = FileOptions { name: new.name(), options, coding, length, with_digest: digests.are_wanted() };
+    let mut upload = match app.jobs.begin(new, file).await? {
         Begun::Upload(upload) => upload,
         Begun::Before(job) => return Ok(replay(&job)),
     };
-    let limits = app.body_limits();
-    let mut body = UploadBody::new(request, limits, upload.stopped());
-    let file = FileOptions { name: upload.name(), options, coding, length, with_digest: digests.are_wanted() };
+    let mut body = UploadBody::new(request, app.body_limits(), upload.stopped());
     let received = async move {
         let read = async {
-            let digest = upload.read_file(file, &mut body).await?;
+            let digest = upload.read(&mut body).await?;
             digests.check(body.trailers(), digest).map_err(digest_failure)
         };
         match read.await {
@@ -182,9 +181,9 @@ async fn receive_form(app: App, request: Request, known_options: &[&str]) -> Res
     }
     let name = query.text("name").map(str::to_owned);
     let new = new_job(&app, &headers, name, job_options(&query, None)?)?;
-    let mut upload = match app.jobs.begin(new).await? {
-        Begun::Upload(upload) => upload,
-        Begun::Before(job) => return Ok(replay(&job)),
+    let mut upload = match app.jobs.begin_form(new).await? {
+        FormBegun::Upload(upload) => upload,
+        FormBegun::Before(job) => return Ok(replay(&job)),
     };
     let limits = app.body_limits();
     let stopped = upload.stopped();
@@ -216,7 +215,7 @@ async fn receive_parts(
     request: Request,
     query: &Query<'_>,
     unparsed: &UnparsedBytes,
-    upload: &mut Upload,
+    upload: &mut FormUpload,
 ) -> Result<(), Failure> {
     let mut form = Multipart::from_request(request, &())
         .await
@@ -314,7 +313,8 @@ fn new_job(app: &App, headers: &HeaderMap, name: Option<String>, options: JobOpt
         return Err(too_large(max_upload_bytes).into());
     }
     let sha256 = Digests::read(headers)?.expected().map(hex);
-    Ok(NewJob { name, options, idempotency_key: idempotency_key(headers)?, bytes_expected, sha256, is_one_file: false })
+    let idempotency_key = idempotency_key(headers)?;
+    Ok(NewJob { name, options, idempotency_key, bytes_expected, sha256, ..NewJob::default() })
 }
 
 pub(super) fn digest_failure(fault: DigestFault) -> Failure {

@@ -67,6 +67,15 @@ pub enum FinishingBegun {
     Closed(JobClosed),
 }
 
+/// Who changes the files of a job.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChangedBy {
+    /// The request that made a job that closes itself.
+    ItsUpload,
+    /// Another request: only open jobs let it.
+    Others,
+}
+
 /// How long a job is kept while no file is received.
 pub(super) type Keep = jiff::SignedDuration;
 
@@ -79,11 +88,12 @@ impl Store {
         &self,
         job: JobId,
         file: &JobFile,
+        by: ChangedBy,
         max_files: usize,
         keep: Keep,
     ) -> Result<OpenedFile, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        if let Some(closed) = why_closed(&mut transaction, job).await? {
+        if let Some(closed) = why_closed(&mut transaction, job, by).await? {
             return Ok(OpenedFile::Closed(closed));
         }
         let job_id = job.to_string();
@@ -109,14 +119,7 @@ impl Store {
                 Writer { file: FileId::new(), epoch: 1 }
             }
         };
-        sqlx::query(sql::OPEN_FILE)
-            .bind(writer.file.to_string())
-            .bind(job_id)
-            .bind(file.name.clone())
-            .bind(writer.epoch)
-            .bind(details_text(file)?)
-            .execute(&mut *transaction)
-            .await?;
+        write_file(&mut transaction, job, writer, file).await?;
         settle(&mut transaction, job, keep).await?;
         turn.commit(transaction).await?;
         Ok(OpenedFile::Writer(writer))
@@ -198,7 +201,7 @@ impl Store {
     /// When the database refuses.
     pub async fn delete_file(&self, job: JobId, name: &str, keep: Keep) -> Result<Result<bool, JobClosed>, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        if let Some(closed) = why_closed(&mut transaction, job).await? {
+        if let Some(closed) = why_closed(&mut transaction, job, ChangedBy::Others).await? {
             return Ok(Err(closed));
         }
         let deleted = sqlx::query(sql::DELETE_FILE).bind(job.to_string()).bind(name.to_owned());
@@ -217,13 +220,13 @@ impl Store {
         rows.iter().map(file_of_row).collect()
     }
 
-    /// Begins to finish an open job: from here on its files do not change.
+    /// Begins to finish a job: from here on its files do not change.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn begin_finishing(&self, job: JobId) -> Result<FinishingBegun, StoreError> {
+    pub async fn begin_finishing(&self, job: JobId, by: ChangedBy) -> Result<FinishingBegun, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        if let Some(closed) = why_closed(&mut transaction, job).await? {
+        if let Some(closed) = why_closed(&mut transaction, job, by).await? {
             return Ok(FinishingBegun::Closed(closed));
         }
         let rows = sqlx::query(sql::FILES).bind(job.to_string()).fetch_all(&mut *transaction).await?;
@@ -304,9 +307,9 @@ impl Store {
         turn.commit(transaction).await
     }
 
-    /// Shows in a job that is open which files it has.
+    /// Shows in a job that has not ended which files it has.
     pub(super) async fn with_files(&self, mut job: Job) -> Result<Job, StoreError> {
-        if !job.closes_itself && !job.state.is_final() {
+        if !job.state.is_final() {
             job.details.files = self.files(job.id).await?.into_iter().map(|stored| stored.file).collect();
             job.add_up();
         }
@@ -325,8 +328,30 @@ async fn insert_totals(
     Ok(())
 }
 
+/// Records that a file is being received by this writer.
+pub(super) async fn write_file(
+    connection: &mut AnyConnection,
+    job: JobId,
+    writer: Writer,
+    file: &JobFile,
+) -> Result<(), StoreError> {
+    sqlx::query(sql::OPEN_FILE)
+        .bind(writer.file.to_string())
+        .bind(job.to_string())
+        .bind(file.name.clone())
+        .bind(writer.epoch)
+        .bind(details_text(file)?)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Why a job takes no change of its files; none when it does.
-async fn why_closed(connection: &mut AnyConnection, job: JobId) -> Result<Option<JobClosed>, StoreError> {
+async fn why_closed(
+    connection: &mut AnyConnection,
+    job: JobId,
+    by: ChangedBy,
+) -> Result<Option<JobClosed>, StoreError> {
     let Some(row) = sqlx::query(sql::JOB_STATE).bind(job.to_string()).fetch_optional(connection).await? else {
         return Ok(Some(JobClosed::Gone));
     };
@@ -334,7 +359,7 @@ async fn why_closed(connection: &mut AnyConnection, job: JobId) -> Result<Option
     let state: State = state.parse().map_err(|error| StoreError::Damaged(format!("job {job}: {error}")))?;
     Ok(if state.is_final() {
         Some(JobClosed::Ended(state))
-    } else if row.try_get::<i64, _>("closes_itself")? != 0 {
+    } else if by == ChangedBy::Others && row.try_get::<i64, _>("closes_itself")? != 0 {
         Some(JobClosed::ClosesItself)
     } else if row.try_get::<i64, _>("finishing")? != 0 {
         Some(JobClosed::Finishing)

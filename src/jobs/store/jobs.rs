@@ -6,10 +6,10 @@ use sqlx::{AnyConnection, AssertSqlSafe, Row as _, Transaction};
 
 use super::database::Store;
 use super::error::StoreError;
-use super::files::settle;
+use super::files::{Writer, settle, write_file};
 use super::sql;
 use crate::jobs::failure::Failure;
-use crate::jobs::model::{Details, Job, JobId, State, now};
+use crate::jobs::model::{Details, FileId, Job, JobFile, JobId, State, now};
 
 /// How long an id is remembered after its job has expired.
 const REMEMBER_EXPIRED: jiff::SignedDuration = jiff::SignedDuration::from_hours(24 * 90);
@@ -48,22 +48,31 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn insert(&self, job: &Job, idempotency_key: Option<&str>) -> Result<Inserted, StoreError> {
-        let mut turn = self.turn().await;
-        // One statement is a transaction in itself.
-        let inserted = sqlx::query(sql::INSERT_JOB)
-            .bind(job.id.to_string())
-            .bind(job.name.clone())
-            .bind(job.state.name())
-            .bind(job.created_at.as_microsecond())
-            .bind(job.finished_at.map(Timestamp::as_microsecond))
-            .bind(job.expires_at.map(Timestamp::as_microsecond))
-            .bind(idempotency_key.map(str::to_owned))
-            .bind(i64::from(job.closes_itself))
-            .bind(details_text(job)?)
-            .execute(&self.pool)
-            .await?;
-        turn.has_committed = true;
-        Ok(if inserted.rows_affected() == 0 { Inserted::KeyTaken } else { Inserted::Done })
+        let (turn, mut transaction) = self.begin().await?;
+        let inserted = insert(&mut transaction, job, idempotency_key).await?;
+        turn.commit(transaction).await?;
+        Ok(inserted)
+    }
+
+    /// Adds a job that closes itself together with its one file, and makes the caller the file's writer. None, and nothing is added,
+    /// when the idempotency key is taken.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn insert_with_file(
+        &self,
+        job: &Job,
+        idempotency_key: Option<&str>,
+        file: &JobFile,
+    ) -> Result<Option<Writer>, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        if insert(&mut transaction, job, idempotency_key).await? == Inserted::KeyTaken {
+            return Ok(None);
+        }
+        let writer = Writer { file: FileId::new(), epoch: 1 };
+        write_file(&mut transaction, job.id, writer, file).await?;
+        turn.commit(transaction).await?;
+        Ok(Some(writer))
     }
 
     /// Records that a job has ended without results. Gives false, and changes nothing, when it has ended already or is gone.
@@ -73,7 +82,7 @@ impl Store {
     pub async fn end(&self, job: &Job, frees_key: bool) -> Result<bool, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
         let is_recorded = update(&mut transaction, job, frees_key).await?;
-        if is_recorded && !job.closes_itself {
+        if is_recorded {
             sqlx::query(sql::DELETE_FILES).bind(job.id.to_string()).execute(&mut *transaction).await?;
         }
         turn.commit(transaction).await?;
@@ -228,6 +237,7 @@ impl Store {
                 Ok(mut job) => {
                     job.end(State::Failed, Some(failure.clone()), keep);
                     update(&mut transaction, &job, true).await?;
+                    sqlx::query(sql::DELETE_FILES).bind(job.id.to_string()).execute(&mut *transaction).await?;
                 }
                 Err(error) => warn_of_damage(&error),
             }
@@ -243,6 +253,26 @@ impl Store {
         turn.commit(transaction).await?;
         Ok(rows.len())
     }
+}
+
+pub(super) async fn insert(
+    connection: &mut AnyConnection,
+    job: &Job,
+    idempotency_key: Option<&str>,
+) -> Result<Inserted, StoreError> {
+    let inserted = sqlx::query(sql::INSERT_JOB)
+        .bind(job.id.to_string())
+        .bind(job.name.clone())
+        .bind(job.state.name())
+        .bind(job.created_at.as_microsecond())
+        .bind(job.finished_at.map(Timestamp::as_microsecond))
+        .bind(job.expires_at.map(Timestamp::as_microsecond))
+        .bind(idempotency_key.map(str::to_owned))
+        .bind(i64::from(job.closes_itself))
+        .bind(details_text(job)?)
+        .execute(connection)
+        .await?;
+    Ok(if inserted.rows_affected() == 0 { Inserted::KeyTaken } else { Inserted::Done })
 }
 
 /// Writes a job's new state, unless it has ended or is gone. Gives whether it was written.

@@ -14,7 +14,7 @@ mod sql;
 
 pub use database::Store;
 pub use error::StoreError;
-pub use files::{FinishingBegun, JobClosed, OpenedFile, StoredFile, Writer};
+pub use files::{ChangedBy, FinishingBegun, JobClosed, OpenedFile, StoredFile, Writer};
 pub use jobs::{Inserted, JobFilter};
 pub use lock::DatabaseLock;
 pub(super) use results::STATS_NAME;

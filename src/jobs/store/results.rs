@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 
 use super::database::Store;
 use super::error::StoreError;
+use super::files::Writer;
 use super::jobs::update;
 use super::sql;
 use crate::jobs::model::{Job, JobId};
@@ -66,17 +67,19 @@ impl Store {
     /// Stores the results of a job and makes it `succeeded`. More results than one transaction may hold are staged before, in
     /// short transactions between which others write; only the last transaction makes them results.
     ///
-    /// Gives false when the job has ended otherwise, or is gone.
+    /// Gives false when the job has ended otherwise, or is gone; also when `last_file`, which has counted as a whole but is not recorded
+    /// as complete, has another writer.
     ///
     /// # Errors
     /// When the database refuses, or the results cannot be made. What was staged is discarded then.
     pub async fn succeed(
         &self,
         job: &Job,
+        last_file: Option<Writer>,
         outputs: mpsc::Receiver<Result<Output, String>>,
     ) -> Result<bool, StoreError> {
         let mut has_staged = false;
-        let stored = self.store_results(job, outputs, &mut has_staged).await;
+        let stored = self.store_results(job, last_file, outputs, &mut has_staged).await;
         if has_staged && !matches!(stored, Ok(true)) {
             self.discard_staged(job.id).await;
         }
@@ -86,6 +89,7 @@ impl Store {
     async fn store_results(
         &self,
         job: &Job,
+        last_file: Option<Writer>,
         mut outputs: mpsc::Receiver<Result<Output, String>>,
         has_staged: &mut bool,
     ) -> Result<bool, StoreError> {
@@ -114,7 +118,13 @@ impl Store {
         }
         pieces.insert(&mut transaction, &job_id).await?;
         insert_results(&mut transaction, &job_id, results).await?;
-        if !job.closes_itself {
+        if let Some(writer) = last_file {
+            let deleted = sqlx::query(sql::DELETE_WRITTEN_FILE).bind(writer.file.to_string()).bind(writer.epoch);
+            if deleted.execute(&mut *transaction).await?.rows_affected() == 0 {
+                return Ok(false);
+            }
+        }
+        if last_file.is_none() || job.details.files.len() > 1 {
             sqlx::query(sql::DELETE_FILES).bind(job_id).execute(&mut *transaction).await?;
         }
         turn.commit(transaction).await?;

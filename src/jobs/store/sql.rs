@@ -35,7 +35,7 @@ pub(super) const LIST_JOBS_BY_NAME_AND_STATE: &str = "SELECT id, name, state, cr
     ORDER BY id DESC";
 
 pub(super) const RECEIVING_JOBS: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
-    FROM jobs WHERE state = 'receiving' AND closes_itself = 1";
+    FROM jobs WHERE state = 'receiving' AND closes_itself = 1 AND finishing = 0";
 
 pub(super) const DELETE_JOB: &str = "DELETE FROM jobs WHERE id = $1";
 
@@ -116,6 +116,9 @@ pub(super) const RELEASE_FILE: &str =
     "UPDATE files SET state = $3, details = $4 WHERE id = $1 AND epoch = $2 AND state = 'receiving'";
 
 pub(super) const DELETE_FILE: &str = "DELETE FROM files WHERE job_id = $1 AND name = $2";
+
+/// Only while it has this writer.
+pub(super) const DELETE_WRITTEN_FILE: &str = "DELETE FROM files WHERE id = $1 AND epoch = $2 AND state = 'receiving'";
 
 pub(super) const DELETE_FILES: &str = "DELETE FROM files WHERE job_id = $1";
 

@@ -1,0 +1,237 @@
+//! How jobs and the writers of their files begin.
+
+use std::sync::Arc;
+
+use super::context::{Context, JobsConfig};
+use super::error::JobError;
+use super::finish::load_counted;
+use super::form::FormUpload;
+use super::model::{Job, JobFile, JobId, JobOptions, State};
+use super::receive::{FileOptions, FileUpload, Running};
+use super::store::{ChangedBy, Inserted, JobClosed, OpenedFile};
+use super::upkeep::expire;
+use crate::ingest::{ContentError, Pipeline};
+
+/// A job to be received.
+#[derive(Clone, Debug, Default)]
+pub struct NewJob {
+    /// A label; without one the id is it.
+    pub name: Option<String>,
+    /// How its files are read and reported.
+    pub options: JobOptions,
+    /// The same key means the same job.
+    pub idempotency_key: Option<String>,
+    /// Bytes to come, when the sender tells.
+    pub bytes_expected: Option<u64>,
+    /// SHA-256 of its one file in hexadecimal digits, when the sender tells.
+    pub sha256: Option<String>,
+    /// Its id.
+    pub id: JobId,
+}
+
+impl NewJob {
+    /// The job's name.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.id.to_string())
+    }
+
+    /// The job as it begins.
+    fn begin(&self, state: State) -> Job {
+        let mut job = Job::begin(self.id, self.name(), state, self.options);
+        job.details.progress.bytes_expected = self.bytes_expected;
+        job.details.sha256.clone_from(&self.sha256);
+        job
+    }
+}
+
+/// How the wish to begin a job of one file ended.
+pub enum Begun {
+    /// The file awaits its bytes.
+    Upload(Box<FileUpload>),
+    /// The job was begun before, with the same key, and has ended.
+    Before(Box<Job>),
+}
+
+/// How the wish to begin a job from a form ended.
+pub enum FormBegun {
+    /// The job awaits its files.
+    Upload(Box<FormUpload>),
+    /// It was begun before, with the same key, and has ended.
+    Before(Box<Job>),
+}
+
+/// How the wish to make an open job ended.
+pub enum OpenedJob {
+    /// It waits for files.
+    New(Box<Job>),
+    /// It was made before, with the same key.
+    Before(Box<Job>),
+}
+
+/// How the wish to write a file of an open job ended.
+pub enum FileOpened {
+    /// It awaits its bytes.
+    Upload(Box<FileUpload>),
+    /// A file of this name is complete.
+    Complete(Box<JobFile>),
+}
+
+impl Context {
+    pub(super) async fn begin_job(self: &Arc<Self>, new: &NewJob, options: FileOptions) -> Result<Begun, JobError> {
+        if let Some(job) = self.begun_before(new).await? {
+            return Ok(Begun::Before(job));
+        }
+        let permit = self.permit_upload()?;
+        let pipeline = self.pipeline_options(&options.options, options.coding, options.with_digest);
+        let failed = |error: ContentError| JobError::Failed { id: new.id, failure: error.into() };
+        let pipeline = Pipeline::new(&pipeline).map_err(failed)?;
+        let job = new.begin(State::Receiving);
+        let file = JobFile::begin(options.name.clone(), options.length);
+        // Before the store has it: whoever finds it there finds it on the board.
+        let mut shown = job.clone();
+        shown.put_file(file.clone());
+        let presence = self.enter_new(shown);
+        match self.store.insert_with_file(&job, new.idempotency_key.as_deref(), &file).await? {
+            Some(writer) => {
+                let running = Running::new(&presence, permit);
+                Ok(Begun::Upload(Box::new(FileUpload::begin(presence, writer, options, pipeline, running))))
+            }
+            None => self.after_lost_race(new).await.map(Begun::Before),
+        }
+    }
+
+    pub(super) async fn begin_form_job(self: &Arc<Self>, new: &NewJob) -> Result<FormBegun, JobError> {
+        if let Some(job) = self.begun_before(new).await? {
+            return Ok(FormBegun::Before(job));
+        }
+        let permit = self.permit_upload()?;
+        let job = new.begin(State::Receiving);
+        let presence = self.enter_new(job.clone());
+        match self.store.insert(&job, new.idempotency_key.as_deref()).await? {
+            Inserted::Done => Ok(FormBegun::Upload(Box::new(FormUpload::new(presence, permit)))),
+            Inserted::KeyTaken => self.after_lost_race(new).await.map(FormBegun::Before),
+        }
+    }
+
+    /// The ended job that an earlier request with the same key has begun.
+    async fn begun_before(&self, new: &NewJob) -> Result<Option<Box<Job>>, JobError> {
+        if self.draining.is_cancelled() {
+            return Err(JobError::Draining);
+        }
+        let Some(key) = &new.idempotency_key else {
+            return Ok(None);
+        };
+        match self.store.job_by_key(key).await? {
+            None => Ok(None),
+            Some(job) if job.has_expired() => {
+                // It frees the key with it.
+                expire(self).await?;
+                Ok(None)
+            }
+            Some(job) => Self::answer_again(job, new).map(Some),
+        }
+    }
+
+    /// The same, when another request has just taken the key.
+    async fn after_lost_race(&self, new: &NewJob) -> Result<Box<Job>, JobError> {
+        let key = new.idempotency_key.as_deref().unwrap_or_default();
+        match self.store.job_by_key(key).await? {
+            Some(job) => Self::answer_again(job, new),
+            None => Err(JobError::IdempotencyKeyInUse(new.id)),
+        }
+    }
+
+    fn answer_again(job: Job, new: &NewJob) -> Result<Box<Job>, JobError> {
+        if !job.closes_itself || is_other(&job, new) {
+            return Err(JobError::IdempotencyKeyReused(job.id));
+        }
+        if job.state.is_final() { Ok(Box::new(job)) } else { Err(JobError::IdempotencyKeyInUse(job.id)) }
+    }
+
+    /// Makes a job that takes files until it is completed. With a key that was used before, gives the job that it made.
+    ///
+    /// # Errors
+    /// When too many jobs are open, the key was used otherwise, or the store refuses.
+    pub(super) async fn open_job(&self, new: NewJob) -> Result<OpenedJob, JobError> {
+        if self.draining.is_cancelled() {
+            return Err(JobError::Draining);
+        }
+        if let Some(job) = self.made_before(&new).await? {
+            return Ok(OpenedJob::Before(Box::new(job)));
+        }
+        let max_open_jobs = self.config.max_open_jobs;
+        if self.store.count_open_jobs().await? >= max_open_jobs {
+            return Err(JobError::TooManyOpenJobs { max_open_jobs });
+        }
+        let mut job = new.begin(State::Open);
+        job.settle(self.config.keep_open);
+        match self.store.insert(&job, new.idempotency_key.as_deref()).await? {
+            Inserted::Done => Ok(OpenedJob::New(Box::new(job))),
+            Inserted::KeyTaken => match self.made_before(&new).await? {
+                Some(job) => Ok(OpenedJob::Before(Box::new(job))),
+                None => Err(JobError::IdempotencyKeyInUse(new.id)),
+            },
+        }
+    }
+
+    /// The open job that the same request has made before.
+    async fn made_before(&self, new: &NewJob) -> Result<Option<Job>, JobError> {
+        let Some(key) = &new.idempotency_key else {
+            return Ok(None);
+        };
+        let Some(job) = self.store.job_by_key(key).await? else {
+            return Ok(None);
+        };
+        if job.has_expired() {
+            expire(self).await?;
+            return Ok(None);
+        }
+        if job.closes_itself || is_other(&job, new) {
+            return Err(JobError::IdempotencyKeyReused(job.id));
+        }
+        Ok(Some(job))
+    }
+
+    pub(super) async fn begin_file(self: &Arc<Self>, id: JobId, options: FileOptions) -> Result<FileOpened, JobError> {
+        if self.draining.is_cancelled() {
+            return Err(JobError::Draining);
+        }
+        let Some(presence) = self.enter(id).await? else {
+            return Err(self.why_closed(id, JobClosed::Gone).await);
+        };
+        let permit = self.permit_upload()?;
+        let FileOptions { name, options: job_options, coding, length, with_digest } = &options;
+        let pipeline = self.pipeline_options(job_options, *coding, *with_digest);
+        let pipeline = Pipeline::new(&pipeline).map_err(|error| JobError::FileFailed { id, failure: error.into() })?;
+        let JobsConfig { max_files, keep_open, .. } = &self.config;
+        let file = JobFile::begin(name.clone(), *length);
+        match self.store.open_file(id, &file, ChangedBy::Others, *max_files, *keep_open).await? {
+            OpenedFile::Writer(writer) => {
+                if presence.live().begin_loading() {
+                    self.tracker.spawn(load_counted(presence.clone()));
+                }
+                let running = Running::new(&presence, permit);
+                let upload = FileUpload::begin(presence, writer, options, pipeline, running);
+                Ok(FileOpened::Upload(Box::new(upload)))
+            }
+            OpenedFile::Complete(file) => Ok(FileOpened::Complete(Box::new(file))),
+            OpenedFile::BeingReceived => Err(JobError::FileBeingReceived { id, name: name.clone() }),
+            OpenedFile::TooManyFiles => Err(JobError::TooManyFiles { id, max_files: *max_files }),
+            OpenedFile::Closed(closed) => Err(self.why_closed(id, closed).await),
+        }
+    }
+}
+
+/// True when a request with a key is not the one that made the job.
+fn is_other(job: &Job, new: &NewJob) -> bool {
+    let has_other_name = match &new.name {
+        Some(name) => *name != job.name,
+        None => job.name != job.id.to_string(),
+    };
+    let has_other_contents = match (&new.sha256, &job.details.sha256) {
+        (Some(new), Some(known)) => new != known,
+        _ => false,
+    };
+    has_other_name || has_other_contents || new.options != job.details.options
+}

@@ -1,0 +1,162 @@
+//! A job that a form makes: its files come one after the other in one body.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use tokio::runtime::Handle;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::board::{Stopped, cancelled};
+use super::context::Presence;
+use super::error::JobError;
+use super::failure::{Failure, FailureKind};
+use super::finish::{end_without_results, finish_files};
+use super::model::{Job, JobFile};
+use super::receive::{FileOptions, FileUpload, Running, vanished};
+use super::store::{ChangedBy, FinishingBegun, OpenedFile};
+use crate::ingest::Pipeline;
+
+/// A job that a form makes. It is [finished](Self::finish) or [fails](Self::fail); when it is dropped before, its sender has vanished.
+pub struct FormUpload {
+    presence: Presence,
+    running: Arc<Running>,
+    names: HashSet<String>,
+    /// The latest file, read to its end. It is recorded as complete when another one follows: the totals of a form's only file need
+    /// not be stored.
+    latest: Option<FileUpload>,
+    has_ended: bool,
+}
+
+impl FormUpload {
+    pub(super) fn new(presence: Presence, permit: OwnedSemaphorePermit) -> Self {
+        let running = Running::new(&presence, permit);
+        Self { presence, running, names: HashSet::new(), latest: None, has_ended: false }
+    }
+
+    /// Resolves on cancel or shutdown. The byte source must poll it.
+    #[must_use]
+    pub fn stopped(&self) -> Stopped {
+        self.presence.live().stopped(None)
+    }
+
+    /// Reads the next file to its end. One whose name another file has is told from it by a number.
+    ///
+    /// # Errors
+    /// When the source fails, or the file cannot be used. The caller must [fail](Self::fail) the job with that.
+    pub async fn read_file(
+        &mut self,
+        mut file: FileOptions,
+        source: &mut (impl Stream<Item = Result<Bytes, Failure>> + Unpin),
+    ) -> Result<(), Failure> {
+        file.name = self.unique_name(&file.name);
+        if let Some(latest) = self.latest.take() {
+            latest.complete().await.map_err(JobError::into_failure)?;
+        }
+        let mut upload = self.open_file(file).await?;
+        match upload.read(source).await {
+            Ok(_) => {
+                self.latest = Some(upload);
+                Ok(())
+            }
+            Err(failure) => {
+                // It ends the job.
+                upload.fail(failure.clone()).await;
+                Err(failure)
+            }
+        }
+    }
+
+    fn unique_name(&mut self, name: &str) -> String {
+        let mut unique = name.to_owned();
+        let mut number = 1;
+        while !self.names.insert(unique.clone()) {
+            number += 1;
+            unique = format!("{name} ({number})");
+        }
+        unique
+    }
+
+    async fn open_file(&self, options: FileOptions) -> Result<FileUpload, Failure> {
+        let context = self.presence.context();
+        let pipeline = context.pipeline_options(&options.options, options.coding, options.with_digest);
+        let pipeline = Pipeline::new(&pipeline)?;
+        let file = JobFile::begin(options.name.clone(), options.length);
+        let (max_files, keep_open) = (context.config.max_files, context.config.keep_open);
+        let opened = context.store.open_file(self.presence.id(), &file, ChangedBy::ItsUpload, max_files, keep_open);
+        match opened.await.map_err(|error| Failure::from(&error))? {
+            OpenedFile::Writer(writer) => {
+                Ok(FileUpload::begin(self.presence.clone(), writer, options, pipeline, Arc::clone(&self.running)))
+            }
+            OpenedFile::TooManyFiles => {
+                let detail = format!("the form has more than {max_files} files; the limit is max_files");
+                Err(FailureKind::FormTooLarge.because(detail).with_limit("max_files", max_files as u64))
+            }
+            OpenedFile::Complete(_) | OpenedFile::BeingReceived | OpenedFile::Closed(_) => Err(cancelled()),
+        }
+    }
+
+    /// Ends the job with everything its files have counted. When this returns a job, it and its results are in the store for good. Goes on
+    /// to the end also when the caller is dropped.
+    ///
+    /// # Errors
+    /// When the job fails after all.
+    pub async fn finish(self) -> Result<Arc<Job>, JobError> {
+        let id = self.presence.id();
+        let tracker = self.presence.context().tracker.clone();
+        match tracker.spawn(self.conclude()).await {
+            Ok(result) => result,
+            Err(_) => Err(JobError::Failed { id, failure: FailureKind::Internal.because("internal error") }),
+        }
+    }
+
+    async fn conclude(mut self) -> Result<Arc<Job>, JobError> {
+        let Some(latest) = self.latest.take() else {
+            return Err(self.fail(FailureKind::FormWithoutFile.because("there was no file")).await);
+        };
+        self.has_ended = true;
+        if self.names.len() == 1 {
+            return latest.finish().await;
+        }
+        latest.complete().await?;
+        let id = self.presence.id();
+        let files = match self.presence.context().store.begin_finishing(id, ChangedBy::ItsUpload).await {
+            Ok(FinishingBegun::Files(files)) => files,
+            // It was cancelled or deleted first.
+            Ok(_) => return Err(self.fail(cancelled()).await),
+            Err(error) => return Err(self.fail(Failure::from(&error)).await),
+        };
+        finish_files(&self.presence, files).await.map_err(|failure| JobError::Failed { id, failure })
+    }
+
+    /// Ends the job without results, and gives the answer for its sender.
+    pub async fn fail(mut self, failure: Failure) -> JobError {
+        self.has_ended = true;
+        if let Some(latest) = self.latest.take() {
+            // It ends the job.
+            return latest.fail(failure).await;
+        }
+        let (id, told) = (self.presence.id(), failure.clone());
+        // A panic there has been reported.
+        drop(self.presence.context().tracker.spawn(end(self.presence.clone(), failure)).await);
+        JobError::Failed { id, failure: told }
+    }
+}
+
+async fn end(presence: Presence, failure: Failure) {
+    // What cannot be recorded is tried again later.
+    drop(end_without_results(presence.context(), presence.live(), failure).await);
+}
+
+impl Drop for FormUpload {
+    fn drop(&mut self) {
+        if self.has_ended || self.latest.is_some() {
+            return;
+        }
+        // Without a runtime the process is ending, and the next start will say so of the job.
+        if let Ok(runtime) = Handle::try_current() {
+            self.presence.context().tracker.spawn_on(end(self.presence.clone(), vanished()), &runtime);
+        }
+    }
+}
