@@ -3,19 +3,24 @@
 //! Pieces are collected as they come, by reference, while a worker reads those before them; when enough have been
 //! collected and the worker is still busy, nothing more is taken from the socket until it is done. So at most two batches
 //! are in memory, and a slow parser slows the sender. Workers are not threads of the runtime, and their number is
-//! limited: batches of different uploads wait in line for them.
+//! limited: uploads wait in line for them.
+//!
+//! Waking a thread costs more than reading a hundred kilobytes. So a worker that has read a batch goes on with the next one when that is
+//! full, and wakes the upload's task only when that waits for it.
 
-use std::future::pending;
 use std::num::NonZeroUsize;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::panicking;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use thiserror::Error;
 use tokio::runtime::{Builder, Runtime};
-use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::sync::Notify;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep};
 
 use super::block::BLOCK_BYTES;
@@ -33,8 +38,12 @@ const MAX_BATCH_AGE: Duration = Duration::from_millis(100);
 #[derive(Clone)]
 pub struct Workers(Arc<Pool>);
 
-/// A runtime of which only the threads for blocking work are used: it keeps their number, and the line.
-struct Pool(Option<Runtime>);
+struct Pool {
+    /// Only its threads for blocking work are used: it keeps their number, and the line.
+    runtime: Option<Runtime>,
+    /// How much work waits in line.
+    waiting: Arc<AtomicUsize>,
+}
 
 impl Workers {
     /// At most this many threads.
@@ -44,11 +53,18 @@ impl Workers {
         let runtime = Builder::new_current_thread().max_blocking_threads(threads.get()).thread_name("parser").build();
         #[expect(clippy::expect_used, reason = "without drivers there is nothing that the system could refuse")]
         let runtime = runtime.expect("a runtime without drivers can be made");
-        Self(Arc::new(Pool(Some(runtime))))
+        Self(Arc::new(Pool { runtime: Some(runtime), waiting: Arc::default() }))
     }
 
     fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        match &self.0.0 {
+        let Pool { runtime, waiting } = &*self.0;
+        waiting.fetch_add(1, Ordering::Relaxed);
+        let waiting = Arc::clone(waiting);
+        let work = move || {
+            waiting.fetch_sub(1, Ordering::Relaxed);
+            work()
+        };
+        match runtime {
             Some(runtime) => runtime.spawn_blocking(work),
             // It is taken only when the pool is dropped.
             None => spawn_blocking(work),
@@ -60,33 +76,17 @@ impl Workers {
     /// # Errors
     /// When it panics.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerPanicked> {
-        Ok(self.spawn(work).await?)
+        self.spawn(work).await.map_err(|_| WorkerPanicked)
     }
 
-    fn read(&self, pipeline: &SharedPipeline, mut batch: Batch, observer: &Arc<impl LaneObserver>) -> Reading {
-        let (pipeline, observer) = (Arc::clone(pipeline), Arc::clone(observer));
-        self.spawn(move || {
-            let progress = {
-                let mut pipeline = pipeline.lock().unwrap_or_else(PoisonError::into_inner);
-                let Some(pipeline) = &mut *pipeline else {
-                    // The upload is over.
-                    return Ok(Batch::default());
-                };
-                for piece in batch.pieces.drain(..) {
-                    pipeline.push(&piece)?;
-                }
-                FileProgress::of(pipeline)
-            };
-            observer.advanced(progress);
-            batch.bytes = 0;
-            Ok(batch)
-        })
+    fn are_wanted(&self) -> bool {
+        self.0.waiting.load(Ordering::Relaxed) > 0
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+        if let Some(runtime) = self.runtime.take() {
             // Waiting for abandoned work would block a thread of the other runtime.
             runtime.shutdown_background();
         }
@@ -96,7 +96,7 @@ impl Drop for Pool {
 /// A worker panicked: a defect in this program. The panic itself has been reported where it happened.
 #[derive(Debug, Error)]
 #[error("internal error while reading the data")]
-pub struct WorkerPanicked(#[from] JoinError);
+pub struct WorkerPanicked;
 
 /// A pipeline that others may look at between two batches. Its owner takes it out at the end.
 pub type SharedPipeline = Arc<Mutex<Option<Pipeline>>>;
@@ -148,9 +148,6 @@ pub enum LaneError<E> {
     Worker(#[from] WorkerPanicked),
 }
 
-/// Gives the batch back, empty, for the next pieces.
-type Reading = JoinHandle<Result<Batch, ContentError>>;
-
 /// Reads everything that comes into the pipeline. When this future is dropped, a batch that is being read is read to its end.
 ///
 /// # Errors
@@ -161,49 +158,226 @@ pub async fn receive<E>(
     workers: &Workers,
     observer: &Arc<impl LaneObserver>,
 ) -> Result<(), LaneError<E>> {
-    let mut reading: Option<Reading> = None;
-    let mut batch = Batch::default();
-    let mut spare = Batch::default();
+    let lane = Arc::new(Lane::new(pipeline, workers, observer));
+    let _abandon = AbandonOnDrop(&lane);
     let mut overdue = pin!(sleep(MAX_BATCH_AGE));
-    let mut is_overdue = false;
     let mut end: Option<Result<(), E>> = None;
     loop {
-        if reading.is_none() && (batch.is_full() || is_overdue || end.is_some()) {
-            if batch.pieces.is_empty()
-                && let Some(end) = end
-            {
-                return end.map_err(LaneError::Source);
-            }
-            is_overdue = false;
-            let next = std::mem::replace(&mut batch, std::mem::take(&mut spare));
-            reading = Some(workers.read(pipeline, next, observer));
-            continue;
+        let collected = Lane::read_if_due(&lane, end.is_some())?;
+        if collected == Collected::AllRead
+            && let Some(end) = end
+        {
+            return end.map_err(LaneError::Source);
         }
+        let has_room = collected != Collected::Full && end.is_none();
         tokio::select! {
             biased;
-            read = finish(&mut reading), if reading.is_some() => {
-                reading = None;
-                spare = read.map_err(WorkerPanicked)??;
-            }
-            piece = source.next(), if !batch.is_full() && end.is_none() => match piece {
+            () = lane.changed.notified() => {}
+            piece = source.next(), if has_room => match piece {
                 Some(Ok(piece)) => {
-                    if batch.pieces.is_empty() {
+                    if lane.add(piece) {
                         overdue.as_mut().reset(Instant::now() + MAX_BATCH_AGE);
                     }
-                    batch.add(piece);
                 }
                 Some(Err(error)) => end = Some(Err(error)),
                 None => end = Some(Ok(())),
             },
-            () = &mut overdue, if reading.is_none() && !batch.pieces.is_empty() => is_overdue = true,
+            () = &mut overdue, if collected == Collected::Some => lane.state().due = Due::Now,
         }
     }
 }
 
-async fn finish(reading: &mut Option<Reading>) -> Result<Result<Batch, ContentError>, JoinError> {
-    match reading {
-        Some(reading) => reading.await,
-        None => pending().await,
+/// What an upload's task and its worker share.
+struct Lane<O> {
+    state: Mutex<State>,
+    /// The upload's task waits for something that has happened.
+    changed: Notify,
+    pipeline: SharedPipeline,
+    workers: Workers,
+    observer: Arc<O>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Pieces that wait to be read.
+    batch: Batch,
+    /// An empty batch that has its memory.
+    spare: Batch,
+    /// A worker is reading, or about to.
+    is_reading: bool,
+    due: Due,
+    is_abandoned: bool,
+    failure: Option<ReadError>,
+}
+
+/// When what waits is to be read.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Due {
+    #[default]
+    WhenFull,
+    /// However little it is: it has waited for long enough.
+    Now,
+    /// However little it is: nothing will follow, and the upload's task waits until all has been read.
+    ToTheEnd,
+}
+
+/// Why a worker could not read.
+enum ReadError {
+    Content(ContentError),
+    Worker(WorkerPanicked),
+}
+
+/// How much waits to be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Collected {
+    /// Nothing, and nothing is being read.
+    AllRead,
+    /// Nothing, while a worker reads; or something that is due already.
+    Nothing,
+    /// Less than a batch.
+    Some,
+    /// A batch.
+    Full,
+}
+
+impl State {
+    fn has_next(&self) -> bool {
+        !self.batch.pieces.is_empty() && (self.batch.is_full() || self.due != Due::WhenFull)
+    }
+
+    fn take_next(&mut self) -> Batch {
+        if self.due == Due::Now {
+            self.due = Due::WhenFull;
+        }
+        let spare = std::mem::take(&mut self.spare);
+        std::mem::replace(&mut self.batch, spare)
+    }
+}
+
+impl<O: LaneObserver> Lane<O> {
+    fn new(pipeline: &SharedPipeline, workers: &Workers, observer: &Arc<O>) -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: Notify::new(),
+            pipeline: Arc::clone(pipeline),
+            workers: workers.clone(),
+            observer: Arc::clone(observer),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a piece to those that wait. Gives whether it is the first of them.
+    fn add(&self, piece: Bytes) -> bool {
+        let mut state = self.state();
+        let is_first = state.batch.pieces.is_empty();
+        state.batch.add(piece);
+        is_first
+    }
+
+    /// Sees to it that a worker reads what is due.
+    fn read_if_due<E>(lane: &Arc<Self>, is_last: bool) -> Result<Collected, LaneError<E>> {
+        let mut state = lane.state();
+        match state.failure.take() {
+            Some(ReadError::Content(error)) => return Err(error.into()),
+            Some(ReadError::Worker(error)) => return Err(error.into()),
+            None => {}
+        }
+        if is_last {
+            state.due = Due::ToTheEnd;
+        }
+        if !state.is_reading && state.has_next() {
+            state.is_reading = true;
+            let reader = Arc::clone(lane);
+            drop(lane.workers.spawn(move || Self::read(&reader)));
+        }
+        Ok(if state.batch.is_full() {
+            Collected::Full
+        } else if state.batch.pieces.is_empty() && !state.is_reading {
+            Collected::AllRead
+        } else if state.batch.pieces.is_empty() || state.due != Due::WhenFull {
+            Collected::Nothing
+        } else {
+            Collected::Some
+        })
+    }
+
+    /// Reads what waits, and what is due then, until nothing is or others want the worker.
+    fn read(lane: &Arc<Self>) {
+        let _report = ReportPanic(lane);
+        loop {
+            let mut batch = {
+                let mut state = lane.state();
+                if state.batch.is_full() {
+                    lane.changed.notify_one();
+                }
+                state.take_next()
+            };
+            let read = lane.read_batch(&mut batch);
+            batch.bytes = 0;
+            let mut state = lane.state();
+            state.spare = batch;
+            let goes_on = match read {
+                Ok(()) => state.has_next() && !state.is_abandoned,
+                Err(error) => {
+                    state.failure = Some(ReadError::Content(error));
+                    false
+                }
+            };
+            if !goes_on {
+                state.is_reading = false;
+                if state.due == Due::ToTheEnd || state.failure.is_some() {
+                    lane.changed.notify_one();
+                }
+                return;
+            }
+            drop(state);
+            if lane.workers.are_wanted() {
+                let reader = Arc::clone(lane);
+                drop(lane.workers.spawn(move || Self::read(&reader)));
+                return;
+            }
+        }
+    }
+
+    fn read_batch(&self, batch: &mut Batch) -> Result<(), ContentError> {
+        let progress = {
+            let mut pipeline = self.pipeline.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(pipeline) = &mut *pipeline else {
+                // The upload is over.
+                batch.pieces.clear();
+                return Ok(());
+            };
+            for piece in batch.pieces.drain(..) {
+                pipeline.push(&piece)?;
+            }
+            FileProgress::of(pipeline)
+        };
+        self.observer.advanced(progress);
+        Ok(())
+    }
+}
+
+/// Tells the upload's task of a worker that panics.
+struct ReportPanic<'a, O: LaneObserver>(&'a Lane<O>);
+
+impl<O: LaneObserver> Drop for ReportPanic<'_, O> {
+    fn drop(&mut self) {
+        if panicking() {
+            self.0.state().failure = Some(ReadError::Worker(WorkerPanicked));
+            self.0.changed.notify_one();
+        }
+    }
+}
+
+/// Ends the reading when the upload's task is gone.
+struct AbandonOnDrop<'a, O: LaneObserver>(&'a Lane<O>);
+
+impl<O: LaneObserver> Drop for AbandonOnDrop<'_, O> {
+    fn drop(&mut self) {
+        self.0.state().is_abandoned = true;
     }
 }
 
