@@ -11,8 +11,8 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt as _};
 
 use crate::http::app::App;
-use crate::http::options::Query;
 use crate::http::problem::{JobTag, Problem};
+use crate::http::query::Query;
 use crate::http::view::JobView;
 use crate::jobs::{Job, Subscription};
 

@@ -13,8 +13,9 @@ use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
 use crate::http::app::App;
-use crate::http::options::{Query, invalid_option, preferred_wait_seconds};
+use crate::http::fields::preferred_wait_seconds;
 use crate::http::problem::{JobTag, Kind, Problem, json_line};
+use crate::http::query::{Query, invalid_option};
 use crate::http::routes::set_field;
 use crate::http::view::{JobList, JobView, path};
 use crate::jobs::{Job, JobFilter, fingerprint};

@@ -14,8 +14,9 @@ use axum::response::{IntoResponse, Response};
 use headers::{HeaderMapExt as _, IfNoneMatch, IfRange};
 
 use crate::http::app::App;
-use crate::http::options::{Query, prefers_json};
+use crate::http::media::prefers_json;
 use crate::http::problem::{JobTag, Kind, Problem};
+use crate::http::query::Query;
 use crate::http::routes::set_field;
 use crate::http::table;
 use crate::http::view::path;
