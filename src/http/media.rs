@@ -1,8 +1,12 @@
 //! The form of bodies: the media type and the coding of a request's body, and what a client accepts of an answer's.
 
 use axum::body::Body;
-use axum::http::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
+use axum::http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Request};
+use headers::HeaderMapExt as _;
+use headers_accept::Accept;
+use mediatype::names::{APPLICATION, CSV, JSON, Q, TEXT};
+use mediatype::{MediaType, MediaTypeBuf, ReadParams as _, WriteParams as _};
 use mime::Mime;
 
 use super::fields::invalid_header;
@@ -98,49 +102,79 @@ pub(super) fn allow_identity(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// True when JSON is liked better than CSV; none when neither is.
+/// The forms in which a table is to be had. The first one is given where a client has no preference.
+const TABLE_TYPES: [MediaType<'_>; 2] = [MediaType::new(TEXT, CSV), JSON_TYPE];
+
+const JSON_TYPE: MediaType<'_> = MediaType::new(APPLICATION, JSON);
+
+/// True when JSON is preferred to CSV; none when neither is accepted.
 pub(super) fn prefers_json(headers: &HeaderMap) -> Option<bool> {
-    let mut values = headers.get_all(ACCEPT).iter().peekable();
-    if values.peek().is_none() {
+    // A field that cannot be understood is as good as none.
+    let Ok(Some(accept)) = headers.typed_try_get::<Accept>() else {
         return Some(false);
-    }
-    let ranges: Vec<Mime> = values
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .filter_map(|range| range.trim().parse().ok())
-        .collect();
-    // The most specific range that fits decides (RFC 9110, 12.5.1).
-    let quality = |kind: &str, essence: &str| {
-        let of = |wanted: &str| ranges.iter().find(|range| range.essence_str() == wanted);
-        let range = of(essence).or_else(|| of(kind)).or_else(|| of("*/*"))?;
-        Some(range.get_param("q").map_or(1.0, |q| q.as_str().parse::<f32>().unwrap_or(0.0)))
     };
-    let csv = quality("text/*", "text/csv").unwrap_or(0.0);
-    let json = quality("application/*", "application/json").unwrap_or(0.0);
-    if csv <= 0.0 && json <= 0.0 { None } else { Some(json > csv) }
+    // Parameters such as the charset do not make another form of a table. The order of precedence stays.
+    let ranges: Accept = accept.media_types().map(without_parameters).collect();
+    ranges.negotiate(&TABLE_TYPES).map(|chosen| *chosen == JSON_TYPE)
+}
+
+/// A media range with its weight alone.
+fn without_parameters(range: &MediaTypeBuf) -> MediaType<'_> {
+    let mut bare = range.essence();
+    if let Some(weight) = range.get_param(Q) {
+        bare.set_param(Q, weight);
+    }
+    bare
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header::ACCEPT;
+
     use super::*;
 
+    fn accepting(fields: &[&str]) -> Option<bool> {
+        prefers_json(&fields.iter().map(|value| (ACCEPT, value.parse().unwrap())).collect())
+    }
+
     #[test]
-    fn the_better_liked_of_csv_and_json_is_given() {
-        let accept = |value: &str| prefers_json(&[(ACCEPT, value.parse().unwrap())].into_iter().collect());
-        assert_eq!(prefers_json(&HeaderMap::new()), Some(false));
-        for (value, json) in [
-            ("*/*", Some(false)),
-            ("text/csv", Some(false)),
-            ("application/json", Some(true)),
-            ("application/*", Some(true)),
-            ("text/csv;q=0.5, application/json", Some(true)),
-            ("application/json;q=0.5, text/*", Some(false)),
-            ("application/json;q=0, */*", Some(false)),
-            ("text/csv;q=0, */*;q=0.1", Some(true)),
-            ("image/png", None),
-            ("text/html, application/xhtml+xml, */*;q=0.8", Some(false)),
+    fn the_form_that_is_preferred_of_csv_and_json_is_given() {
+        for (fields, json) in [
+            (&[][..], Some(false)),
+            (&["*/*"], Some(false)),
+            (&["text/csv"], Some(false)),
+            (&["application/json"], Some(true)),
+            (&["application/*"], Some(true)),
+            (&["text/csv;q=0.5, application/json"], Some(true)),
+            (&["application/json;q=0.5, text/*"], Some(false)),
+            (&["application/json;q=0, */*"], Some(false)),
+            (&["text/csv;q=0, */*;q=0.1"], Some(true)),
+            (&["text/csv;q=0.001, application/json;q=0"], Some(false)),
+            (&["image/png"], None),
+            (&["text/csv;q=0.000"], None),
+            (&["text/html, application/xhtml+xml, */*;q=0.8"], Some(false)),
+            // Several fields are one list.
+            (&["image/png", "application/json"], Some(true)),
+            (&["text/csv;q=0.5", "application/json;q=0.9"], Some(true)),
+            // Of equal weights the range that is more specific decides, then the one that comes first.
+            (&["application/json, text/csv"], Some(true)),
+            (&["text/csv, application/json"], Some(false)),
+            (&["*/*, application/json"], Some(true)),
+            (&["application/json, text/plain, */*"], Some(true)),
+            (&["text/*, application/json"], Some(true)),
+            // Parameters and the case of letters make no difference.
+            (&["text/csv; charset=utf-8"], Some(false)),
+            (&["text/csv; header=present; q=0.2, application/json; q=0.1"], Some(false)),
+            (&["Application/JSON; Q=0.5, text/csv; q=0.1"], Some(true)),
         ] {
-            assert_eq!(accept(value), json, "{value}");
+            assert_eq!(accepting(fields), json, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn a_field_that_cannot_be_understood_is_as_good_as_none() {
+        for value in ["json", "application/json, *; q=.2", "text/csv;q=\"", "image/png, \u{fc}"] {
+            assert_eq!(accepting(&[value]), Some(false), "{value}");
         }
     }
 }
