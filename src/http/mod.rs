@@ -1,6 +1,7 @@
 //! The interface: requests in, problems and documents out. What a job does is not decided here.
 
 mod activity;
+mod address;
 mod app;
 mod body;
 mod deadline;

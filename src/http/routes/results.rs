@@ -3,20 +3,19 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE,
     ETAG, RANGE, VARY,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use headers::{HeaderMapExt as _, IfNoneMatch, IfRange};
 
+use crate::http::address::Address;
 use crate::http::app::App;
 use crate::http::media::prefers_json;
 use crate::http::problem::{JobTag, Kind, Problem};
-use crate::http::query::Query;
 use crate::http::routes::set_field;
 use crate::http::table;
 use crate::http::view::path;
@@ -25,13 +24,10 @@ use crate::jobs::{Job, ResultFile};
 /// `GET /v1/jobs/{job}/results/{file}`
 pub(in crate::http) async fn get(
     State(app): State<App>,
-    address: Result<Path<(String, String)>, PathRejection>,
+    Address((job, file)): Address<(String, String)>,
     method: Method,
-    uri: Uri,
     mut headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Path((job, file)) = address?;
-    Query::read(&uri, &[])?;
     if method == Method::HEAD {
         // Ranges are for GET alone (RFC 9110, 14.2).
         headers.remove(RANGE);
