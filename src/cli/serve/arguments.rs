@@ -137,7 +137,7 @@ pub(in crate::cli) struct Arguments {
         value_parser = value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS), help_heading = "Times")]
     idle_timeout_seconds: u64,
 
-    /// How long the sender of a refused upload is listened to, so that it gets to read why
+    /// How long the rest of a refused upload is read, so that its sender receives the answer
     #[arg(long, env = "ADTALLY_LINGER_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 30,
         value_parser = value_parser!(u64).range(0..=MAX_TIMEOUT_SECONDS), help_heading = "Times")]
     linger_timeout_seconds: u64,
@@ -168,7 +168,7 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// A bare word that is no level would be taken for a part of the program.
+/// Without this check an unknown bare word would be taken for the name of a part of the program.
 fn parse_log_level(text: &str) -> Result<Targets, String> {
     let levels = text.split(',').map(|directive| directive.rsplit('=').next().unwrap_or_default());
     if let Some(other) = levels.into_iter().find(|level| level.parse::<LevelFilter>().is_err()) {

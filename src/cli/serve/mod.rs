@@ -35,7 +35,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
     let metrics = start_metrics()?;
     let runtime = start_runtime()?;
     let result = runtime.block_on(run_service(arguments, metrics));
-    // Work without a receiver must not hold the process back.
+    // Blocking work whose result is no longer needed must not delay the exit.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
@@ -69,7 +69,7 @@ async fn run_service(arguments: &Arguments, metrics: PrometheusHandle) -> Result
     let drain_end = Instant::now() + drain_timeout;
     tracing::info!(signal = name, seconds = drain_timeout.as_secs(), "stopping; running requests may finish");
     jobs.drain();
-    // A second signal means: at once.
+    // A second signal stops the service at once.
     tokio::select! {
         () = jobs.drained(drain_timeout) => {}
         _ = signals.first() => shutdown.abort.cancel(),
