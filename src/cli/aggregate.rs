@@ -78,7 +78,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=256), help_heading = "Limits")]
     threads: Option<u16>,
 
-    /// Print a line to standard error whenever so many more rows have been read, instead of a progress bar
+    /// Print a line to standard error every ROWS rows, instead of a progress bar
     #[arg(long, value_name = "ROWS", value_parser = value_parser!(u64).range(1..))]
     progress_every: Option<u64>,
 }
@@ -123,10 +123,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
         threads: threads(arguments),
     };
     let (inputs, observer) = (arguments.input.clone(), Arc::clone(&progress));
-    // On a signal the main thread leaves, and this one ends with the process: it holds nothing but memory.
+    // On a signal the main thread returns, and this one ends with the process: it holds nothing that has to be
+    // released.
     let read = move || {
         let read = catch_unwind(AssertUnwindSafe(|| aggregate_local(&inputs, &options, &*observer)));
-        // The main thread waits.
+        // Fails only when the main thread has returned because of a signal.
         let _ = events_sender.send(read.map_or(Event::Panicked, |read| Event::Read(Box::new(read))));
     };
     thread::Builder::new().spawn(read).map_err(cannot_start)?;

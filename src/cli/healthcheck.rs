@@ -11,7 +11,7 @@ use super::stop::Stop;
 /// Time for each step: connecting, asking, being answered.
 const STEP_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Far more than the answer has.
+/// Far more than the answer needs.
 const MAX_ANSWER_BYTES: u64 = 16 * 1024;
 
 /// Asks the service at an address whether it is ready.
@@ -19,7 +19,7 @@ const MAX_ANSWER_BYTES: u64 = 16 * 1024;
 /// Exit codes: 0 it is, 1 it is not, or does not answer, 2 wrong usage.
 #[derive(Args)]
 pub(super) struct Arguments {
-    /// Address the service listens on; one that means every address is asked on this machine
+    /// Address the service listens on; 0.0.0.0 and [::] mean this machine
     #[arg(long, env = "ADTALLY_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
 }

@@ -18,7 +18,7 @@ pub(super) struct OutputDirectory {
 /// A result of an earlier run that this one does not have.
 pub(super) struct Obsolete {
     pub(super) name: &'static str,
-    /// What the file starts with. Another file of that name is not ours to remove.
+    /// What the file starts with. A file of that name that starts otherwise is not removed.
     pub(super) first_line: String,
 }
 
@@ -76,7 +76,7 @@ impl OutputDirectory {
 
     /// Gives every file its name, and removes what is obsolete.
     pub(super) fn publish(mut self, obsolete: &[Obsolete]) -> Result<(), OutputError> {
-        // Found before the first file has its name, so that old and new results do not mix.
+        // Checked before the first file gets its name, so that old and new results do not mix.
         let is_directory = |(_, target): &&(TempPath, PathBuf)| target.is_dir();
         if let Some((_, target)) = self.staged.iter().find(is_directory) {
             return Err(describe(target, &io::ErrorKind::IsADirectory.into()));
@@ -90,7 +90,8 @@ impl OutputDirectory {
                 fs::remove_file(&path).map_err(|error| describe(&path, &error))?;
             }
         }
-        // The names, too, are to survive a power failure; a directory that cannot be synced is no reason to fail.
+        // The names, too, have to survive a power failure. Where a directory cannot be synced, that is no reason to
+        // fail.
         let _ = fs::File::open(&self.path).and_then(|directory| directory.sync_all());
         self.is_new = false;
         Ok(())
@@ -104,7 +105,7 @@ fn starts_with(path: &Path, start: &[u8]) -> bool {
 }
 
 impl Drop for OutputDirectory {
-    /// Without results a new directory goes as it came. It stays when there is something in it.
+    /// Removes the directory if this run made it and published nothing. It stays when there is something else in it.
     fn drop(&mut self) {
         self.staged.clear();
         if self.is_new {
@@ -114,7 +115,7 @@ impl Drop for OutputDirectory {
 }
 
 fn describe(path: &Path, error: &io::Error) -> OutputError {
-    // Errors about temporary files name these, which nobody knows: their kind says enough.
+    // Errors about temporary files contain their names, which mean nothing to the user: the kind is enough.
     if error.raw_os_error().is_some() {
         format!("{}: cannot be written: {error}", path.display())
     } else {

@@ -1,4 +1,4 @@
-//! How far a run has come: a bar on a terminal, lines on request, silence otherwise.
+//! The progress of a run: a bar on a terminal, lines on request, otherwise nothing.
 
 use std::io::IsTerminal as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::stop::say;
 use crate::ingest::Observer;
 
-/// Redraws no more often than eyes can follow.
+/// Enough for a bar that moves smoothly.
 const REDRAWS_PER_SECOND: u8 = 10;
 
 /// Shows progress on standard error.
@@ -69,6 +69,6 @@ fn style(expected_bytes: Option<u64>) -> ProgressStyle {
         Some(_) => "{bar:40} {percent:>3}%  {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  ETA {eta}",
         None => "{spinner} {decimal_bytes}  {decimal_bytes_per_sec}  {elapsed}",
     };
-    // Both templates are valid; the plain style would do as well.
+    // Both templates are valid. If one were not, the default style would be good enough.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar())
 }

@@ -1,4 +1,4 @@
-//! How commands end before their time, and lines on standard error.
+//! Why commands end early, and lines on standard error.
 
 use std::io::Write as _;
 
@@ -8,11 +8,11 @@ pub(super) enum Stop {
     Refused(String),
     /// The arguments do not fit together.
     Usage(String),
-    /// A signal asked for it.
+    /// A signal with this number stopped it.
     Signal(i32),
 }
 
-/// Writes a line to standard error. A closed one is no error.
+/// Writes a line to standard error. That it is closed is no error.
 pub(super) fn say(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -13,7 +13,8 @@ pub const MAX_REJECTS: usize = 100;
 /// Bytes of a skipped record that are kept for the report.
 pub const SHOWN_RECORD_BYTES: usize = 200;
 
-/// More text than any storage holds (1 PiB). A saved state that says more is forged; below, counts cannot overflow.
+/// More text than any storage holds (1 PiB). A saved state with more is refused as forged; up to here, counts cannot
+/// overflow.
 pub(crate) const MAX_TEXT_BYTES: u64 = 1 << 50;
 
 /// Counts of rows and bytes.
@@ -33,7 +34,7 @@ impl Counters {
         self.skipped.iter().sum()
     }
 
-    /// Skipped rows less those skipped for their campaign id.
+    /// Rows that were skipped for any other reason than their campaign id.
     #[must_use]
     pub fn parse_errors(&self) -> u64 {
         self.rows_skipped() - self.skipped[SkipReason::CampaignId as usize]
@@ -111,7 +112,7 @@ pub struct Aggregate {
 }
 
 impl Aggregate {
-    /// Nothing counted yet, for at most so many campaigns.
+    /// An empty aggregate that takes at most `max_campaigns` campaigns.
     #[must_use]
     pub fn new(max_campaigns: usize) -> Self {
         Self { totals: Totals::new(max_campaigns), counters: Counters::default(), rejects: Vec::new() }

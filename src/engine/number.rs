@@ -1,7 +1,7 @@
 //! The number grammar of a field, and the exact values it yields.
 //!
 //! A number is `[+-]? (digits [. digits?] | . digits) ([eE] [+-]? digits)?`. It is read digit by digit into integers,
-//! never through binary floating point, so that `0.1` ten times is `1` and not almost.
+//! never through binary floating point, so that ten times `0.1` is exactly `1`.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ impl Money {
     pub const UNITS_PER_CENT: u128 = 10_000_000_000;
     const UNITS_PER_WHOLE: u128 = 1_000_000_000_000;
 
-    /// The amount of so many cents.
+    /// An amount given in cents.
     #[must_use]
     pub fn from_cents(cents: u64) -> Self {
         Self(u128::from(cents) * Self::UNITS_PER_CENT)
@@ -136,7 +136,7 @@ fn parse_short(field: &[u8]) -> Option<(u64, u32)> {
             _ => return None,
         }
     }
-    // Nineteen digits may be more than a count can hold: that is for the careful reader.
+    // Nineteen digits may be more than a count can hold: the caller reads such a field as a `Decimal`.
     (1..=18).contains(&digits).then(|| (value, point.map_or(0, |point| digits - point)))
 }
 
@@ -192,7 +192,7 @@ fn split_digits(text: &[u8]) -> (&[u8], &[u8]) {
     text.split_at(end)
 }
 
-/// Exponents beyond a trillion are all the same: no field has enough digits to bring such a number back.
+/// Larger exponents are cut to a trillion: no field has enough digits to bring such a number back into range.
 fn parse_exponent(text: &[u8]) -> Option<i64> {
     const FAR: i64 = 1_000_000_000_000;
     let (negative, digits) = split_sign(text);
@@ -203,7 +203,7 @@ fn parse_exponent(text: &[u8]) -> Option<i64> {
     Some(if negative { -size } else { size })
 }
 
-/// The integer that the next `count` digits make, zeros standing in behind the last. `count` is at most 28.
+/// The integer of the next `count` digits, filled up with zeros behind the last. `count` is at most 28.
 fn take_digits(digits: &mut impl Iterator<Item = u8>, count: i64) -> u128 {
     (0..count).fold(0, |value, _| value * 10 + u128::from(digits.next().unwrap_or(0)))
 }

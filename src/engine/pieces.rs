@@ -12,7 +12,7 @@ use super::envelope::{CHECKSUM_BYTES, Envelope, RestoreError, append, read};
 
 const ENVELOPE: Envelope = Envelope { magic: *b"adtaggr\0", version: 1 };
 
-/// Where a piece belongs.
+/// The position of a piece in its sequence.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Place {
     number: u64,

@@ -57,13 +57,13 @@ impl fmt::Display for Cpa {
 }
 
 impl CampaignTotals<'_> {
-    /// The click-through rate, to be shown.
+    /// The click-through rate, ready to print.
     #[must_use]
     pub fn ctr(&self) -> Ctr {
         Ctr { clicks: self.clicks, impressions: self.impressions }
     }
 
-    /// The cost per acquisition, to be shown.
+    /// The cost per acquisition, ready to print.
     #[must_use]
     pub fn cpa(&self) -> Cpa {
         Cpa { spend: self.spend, conversions: self.conversions }
@@ -101,7 +101,7 @@ fn push_field(out: &mut String, field: &str) {
     }
 }
 
-/// The file name of a list of so many campaigns.
+/// The file name of the list of the first `top` campaigns.
 #[must_use]
 pub fn list_name(metric: Metric, top: u16) -> String {
     match metric {
@@ -186,7 +186,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// The statistics of what was counted in so many seconds.
+    /// The statistics of a run that took `elapsed_seconds`.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a rate is an approximation")]
     pub fn new(counters: &Counters, unique_campaigns: usize, elapsed_seconds: f64) -> Self {
@@ -198,7 +198,7 @@ impl Stats {
             unique_campaigns: unique_campaigns as u64,
             skipped: counters.skipped().collect(),
             bytes_read: counters.bytes_read,
-            // Microseconds and tenths are as much as a clock can honestly tell.
+            // Further digits would be below the precision of the clock.
             elapsed_seconds: (elapsed_seconds * 1e6).round() / 1e6,
             rows_per_second: (rate * 10.0).round() / 10.0,
         }

@@ -98,7 +98,7 @@ pub(crate) fn read_row<'a>(
     })
 }
 
-/// True for a record that is no record: one field, empty after trimming.
+/// True for a blank line, which is no record: one field, empty after trimming.
 pub(crate) fn is_blank(count: usize, first_field: &[u8]) -> bool {
     count == 1 && trim(first_field).is_empty()
 }

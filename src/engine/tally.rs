@@ -9,7 +9,7 @@ use super::record::{Fields, Found, LastRecord, RecordFinder, is_line_end};
 use super::row::{SkipReason, is_blank};
 use super::scan::{Kernel, Scanned, Scanner};
 
-/// What a single input may make grow.
+/// Limits on what a single input can make grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// The longest record, from its first byte up to its line end.
@@ -31,7 +31,7 @@ pub struct TallyOptions {
     pub delimiter: Delimiter,
     /// The first record names the columns; without, they are [`super::DEFAULT_COLUMNS`].
     pub has_header: bool,
-    /// What the input may make grow.
+    /// Limits on what the input can make grow.
     pub limits: Limits,
     /// How the scanner works. Results do not depend on it.
     pub kernel: Kernel,
@@ -137,7 +137,7 @@ impl Tally {
     /// Reads the next piece of text.
     ///
     /// # Errors
-    /// When the input as a whole is unusable. The tally is of no more use then.
+    /// When the input as a whole is unusable. The tally must not be used after that.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), Fatal> {
         self.aggregate.counters.bytes_read += piece.len() as u64;
         let mut rest = piece;

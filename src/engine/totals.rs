@@ -11,19 +11,20 @@ use super::key::{Key, MAX_SHORT_ID_BYTES, Seed, word_to_index};
 use super::number::{Money, Spend};
 use super::row::{MAX_CAMPAIGN_ID_BYTES, Row};
 
-/// Addends below 2^32 go to the lanes. After so many of them the lanes are emptied, long before they could overflow.
+/// Addends below 2^32 go to the lanes. After this number of them the lanes are emptied, long before they could
+/// overflow.
 const MAX_LANE_ADDENDS: u64 = 1 << 31;
 
 /// Totals beyond these are refused. They leave room for the arithmetic of reports and are out of reach of real data:
-/// rows of the greatest spend would have to fill terabytes.
+/// reaching them takes terabytes of rows with the greatest spend.
 const MAX_COUNT_TOTAL: u128 = 1 << 120;
 const MAX_SPEND_TOTAL: u128 = 1 << 127;
 
 /// The smallest table.
 const MIN_SLOTS: usize = 1024;
 
-/// Up to this size a table stays so empty that the first look nearly always decides: a wrong guess of the processor costs
-/// more than a few cache lines. Larger tables are bound by memory and kept dense.
+/// Up to this size a table is kept so sparse that nearly every search ends at its first slot: a mispredicted branch
+/// costs more than a few cache lines. Larger tables are limited by the speed of memory and kept dense.
 const MAX_SPARSE_SLOTS: usize = 1 << 15;
 
 /// Sums that small addends go to: impressions, clicks, cents, conversions. Each stays below 2^63.
@@ -31,7 +32,7 @@ const MAX_SPARSE_SLOTS: usize = 1 << 15;
 pub(crate) struct Lanes(pub(crate) [u64; 4]);
 
 impl Lanes {
-    /// True when lanes can have come from so many addends.
+    /// True when this number of addends can have given these sums.
     fn are_possible(self, addends: u64) -> bool {
         self.0.iter().all(|lane| *lane <= addends << 32)
     }
@@ -45,7 +46,7 @@ impl Lanes {
     }
 }
 
-/// One campaign: side by side, so that looking it up and adding to it meets one place in memory.
+/// One campaign. Its key and its lanes are side by side, so that finding it and adding to it touch one place in memory.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
 struct Entry {
@@ -54,7 +55,8 @@ struct Entry {
 }
 
 impl Entry {
-    const NOBODY: Self = Self { key: Key::NONE, lanes: Lanes([0; 4]) };
+    /// Entry 0 of every table. No id has its key.
+    const VACANT: Self = Self { key: Key::NONE, lanes: Lanes([0; 4]) };
 }
 
 /// Sums of what did not fit the lanes: impressions, clicks, spend in units of 10^-12, conversions.
@@ -92,7 +94,7 @@ impl Lookup<'_> {
         self.find(hash, |found| found == key)
     }
 
-    /// Never true. Asked once, it spares the question at every look into the table.
+    /// Never true. Checked once, it spares the bounds check at every access to the slots.
     #[inline(always)]
     pub(crate) fn has_no_slots(&self) -> bool {
         self.slots.is_empty()
@@ -105,19 +107,19 @@ impl Lookup<'_> {
         let mask = self.slots.len() - 1;
         let index = self.slots[word_to_index(hash) & mask] as usize & mask;
         let entry = &mut self.entries[index];
-        // Nearly always the first look decides. Number 0 is nobody's key.
+        // The first slot nearly always decides. Entry 0 is vacant: no key is equal to its key.
         if entry.key.is(key) {
             entry.lanes.add(addends);
             return true;
         }
-        // No function of its own: everything would have to leave its register for a call, even when it is not made.
+        // Not a function of its own: a call, even one that is not made, would force everything out of its register.
         let Some(index) = self.find(hash, |found| found.is(key)) else { return false };
         self.add(index, addends);
         true
     }
 
-    /// The campaigns of short ids, given with their hashes; 0 for those that are not in the table, and for a few that are.
-    /// Their lanes are fetched on the way.
+    /// Finds the campaigns of short ids, given with their hashes, and loads their lanes into the cache. Gives 0 for ids
+    /// that are not in the table and for a few that are: [`Self::find_short`] tells which.
     ///
     /// Within each of the passes nothing depends on what is loaded before it: the processor waits for many places of the
     /// table at once.
@@ -139,7 +141,7 @@ impl Lookup<'_> {
         let mut fetched = 0;
         for (index, (key, _)) in found.iter_mut().zip(wanted) {
             let entry = &self.entries[*index];
-            // It may reach into another cache line.
+            // The last lane may lie in another cache line.
             fetched |= entry.lanes.0[3];
             // Another campaign may have the same tag.
             *index = if entry.key == *key { *index } else { 0 };
@@ -225,10 +227,11 @@ pub(crate) struct TableFull;
 /// All campaigns with their totals.
 #[derive(Clone, Debug)]
 pub(crate) struct Totals {
-    /// A power of two of slots: 0, or an index into `entries` in the low bits, which `slots.len() - 1` masks, and the
-    /// same campaign's upper hash bits above. At most three quarters are taken, of a small table an eighth.
+    /// A power of two of slots. Each is 0, or has an index into `entries` in the low bits, which `slots.len() - 1`
+    /// masks, and the same campaign's upper hash bits above. At most three quarters are taken, in a small table an
+    /// eighth.
     slots: Vec<u32>,
-    /// Number 0 is nobody's.
+    /// Entry 0 is vacant.
     entries: Vec<Entry>,
     long_ids: Vec<u8>,
     /// Empty, or as long as `entries`.
@@ -244,7 +247,7 @@ impl Totals {
     pub(crate) fn new(max_campaigns: usize) -> Self {
         Self {
             slots: vec![0; MIN_SLOTS],
-            entries: vec![Entry::NOBODY],
+            entries: vec![Entry::VACANT],
             long_ids: Vec::new(),
             wide: Vec::new(),
             seed: Seed::random(),
@@ -270,7 +273,7 @@ impl Totals {
         self.overflowed
     }
 
-    /// What it takes to find campaigns and to add to them, in a form that stays in registers.
+    /// The parts that are needed to find campaigns and to add to them, in a form that stays in registers.
     #[inline]
     pub(crate) fn lookup(&mut self) -> Lookup<'_> {
         Lookup { slots: &self.slots, entries: &mut self.entries, long_ids: &self.long_ids, seed: self.seed }
@@ -307,7 +310,7 @@ impl Totals {
             self.long_ids.extend_from_slice(id);
         }
         let index = self.entries.len();
-        self.entries.push(Entry { key, ..Entry::NOBODY });
+        self.entries.push(Entry { key, ..Entry::VACANT });
         if !self.wide.is_empty() {
             self.wide.push([0; 4]);
         }
@@ -343,8 +346,9 @@ impl Totals {
         }
     }
 
-    /// Makes sure that `count` additions to lanes can follow, of addends below 2^32, and beside them `further` that are
-    /// announced by themselves: the lanes must not be emptied between an announcement and its additions.
+    /// Announces `count` additions to lanes, of addends below 2^32. Empties the lanes first if these and `further` more
+    /// could overflow them: the further ones are announced later by their own calls, which then do not empty the lanes.
+    /// The lanes must not be emptied between an announcement and its additions.
     pub(crate) fn reserve_lane_addends(&mut self, count: u64, further: u64) {
         if self.lane_addends + count + further > MAX_LANE_ADDENDS {
             self.empty_lanes();
@@ -419,7 +423,7 @@ impl Totals {
     /// Prepares an empty table for [`Self::restore_raw`].
     ///
     /// # Errors
-    /// When the lanes of no table hold so many additions.
+    /// When no table has this number of additions in its lanes.
     pub(crate) fn prepare_restore(&mut self, lane_addends: u64, overflowed: bool) -> Result<(), &'static str> {
         if lane_addends > MAX_LANE_ADDENDS {
             return Err("there are too many addends");
@@ -432,7 +436,8 @@ impl Totals {
     /// Puts a campaign back as [`Self::raw`] gave it.
     ///
     /// # Errors
-    /// When no lanes of so many additions can have given this, the id is none, the campaign is there already, or the table is full.
+    /// When the number of additions cannot have given these lanes, the id is not valid, the campaign is there already,
+    /// or the table is full.
     pub(crate) fn restore_raw(&mut self, id: &[u8], lanes: [u64; 4], wide: Wide) -> Result<(), &'static str> {
         if !Lanes(lanes).are_possible(self.lane_addends) {
             return Err("a campaign has totals beyond its rows");

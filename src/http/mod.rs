@@ -1,12 +1,17 @@
 //! The interface: requests in, problems and documents out. What a job does is not decided here.
 
 mod activity;
+mod address;
 mod app;
 mod body;
 mod deadline;
+mod digests;
+mod fields;
 mod log;
-mod options;
+mod media;
+mod name;
 mod problem;
+mod query;
 mod routes;
 mod server;
 mod table;
@@ -36,7 +41,7 @@ use app::App;
 pub use app::HttpConfig;
 use body::{LingerLimits, linger};
 use log::{X_REQUEST_ID, log_request, sanitize_request_id, tag_route};
-use options::allow_identity;
+use media::allow_identity;
 use problem::{Kind, Problem};
 use routes::{events, files, jobs, results, service, uploads};
 

@@ -1,10 +1,10 @@
 //! Local files and standard input, on all cores.
 //!
-//! A large plain file is cut into as many segments as there are threads, each segment but the first starting behind the
-//! first LF of its part. Whether that LF ends a record, nobody knows before the segments ahead have been read: it may
-//! stand within quotes. So every segment is read on the assumption that it does, and joined in order; where the assumption
-//! proves wrong the segment is read once more, by the tally that knows better. The result is the same as that of one
-//! thread, always.
+//! A large plain file is cut into as many segments as there are threads. Each segment but the first starts behind the
+//! first LF of its part. Whether that LF ends a record is not known until the segments before it have been read: it may
+//! stand within quotes. So every segment is read on the assumption that it does, and joined in order. Where the
+//! assumption was wrong, the tally of the segments before reads the segment again. The result is always the same as
+//! with one thread.
 //!
 //! Everything else is read, and decompressed, by one thread while another parses.
 
@@ -27,8 +27,7 @@ use crate::engine::{Aggregate, Fatal, Tally, TallyOptions};
 /// Segments smaller than this are not worth a thread.
 const MIN_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
-/// Bytes of a file that a thread reads and parses at once: there is nobody to hand them to, and fewer stay
-/// nearer to the processor.
+/// Bytes of a file that a thread reads and then parses itself: few enough to stay in the nearer caches.
 const SEGMENT_READ_BYTES: usize = 64 * 1024;
 
 /// Blocks between the thread that reads and the one that parses.
@@ -74,7 +73,7 @@ pub struct LocalOptions {
 
 /// Learns of progress, from any thread.
 pub trait Observer: Sync {
-    /// So many more bytes of the inputs, as they are stored, and rows have been read.
+    /// `bytes` further bytes of the inputs, as they are stored, and `rows` further rows have been read.
     fn advanced(&self, bytes: u64, rows: u64);
 }
 
@@ -92,7 +91,7 @@ pub struct LocalError {
 /// What is wrong with an input.
 #[derive(Debug, Error)]
 pub enum LocalProblem {
-    /// The system refuses.
+    /// The system refused.
     #[error("cannot be read: {0}")]
     Io(#[from] io::Error),
     /// The compressed data is cut off or damaged.
@@ -171,7 +170,7 @@ fn read_full(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
 /// A block on its way from the reader to the parser.
 struct Block {
     text: Vec<u8>,
-    /// Bytes of the input that it stands for.
+    /// Bytes of the input that were read for it.
     input_bytes: u64,
 }
 
@@ -185,7 +184,7 @@ fn read_stream(
     let (full_sender, full_blocks) = mpsc::sync_channel::<Block>(QUEUED_BLOCKS);
     let (used_sender, used_blocks) = mpsc::channel::<Vec<u8>>();
     for _ in 0..=QUEUED_BLOCKS {
-        // The receiver is held right here.
+        // Cannot fail: the receiver is alive.
         let _ = used_sender.send(Vec::new());
     }
     let encoding = options.encoding;
@@ -198,7 +197,7 @@ fn read_stream(
                 let rows_before = tally.so_far().counters().rows_read;
                 decoder.push(&block.text, |text| tally.push(text))?;
                 observer.advanced(block.input_bytes, tally.so_far().counters().rows_read - rows_before);
-                // The reader may be done and gone.
+                // Fails when the reader has ended and needs no more buffers.
                 let _ = used_sender.send(block.text);
             }
             Ok((decoder, tally))
@@ -207,7 +206,8 @@ fn read_stream(
         let read = read_blocks(input, start, &used_blocks, &full_sender);
         drop(full_sender);
         let parsed = parser.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        // What is wrong with the contents comes first; an end is only one when the reader came to it.
+        // An error in the contents is reported before one of the reader. The input has ended only when the reader has
+        // come to its end.
         let (decoder, mut tally) = parsed?;
         read?;
         decoder.finish(|text| tally.push(text))?;
@@ -303,10 +303,11 @@ impl SegmentedFile<'_> {
                 let is_joined = match other {
                     Ok(other) => {
                         let read = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                        // A segment that started within a record may also have failed for nothing.
+                        // A segment that started within a record is read again even if it failed: its error may be a
+                        // wrong one.
                         tally.is_between_records() && tally.join(read?)?.is_none()
                     }
-                    // No further thread is to be had: this one reads the segment.
+                    // The thread could not be started: this one reads the segment.
                     Err(_) => false,
                 };
                 if !is_joined {
@@ -317,7 +318,7 @@ impl SegmentedFile<'_> {
         })
     }
 
-    /// Where the second and the further segments start: behind LFs, as evenly as these stand.
+    /// Where the second and the further segments start: each behind an LF, in parts as equal as the LFs allow.
     fn segment_starts(&self, at: u64, segments: u64, buffer: &mut [u8]) -> Result<Vec<u64>, LocalProblem> {
         let mut starts = Vec::new();
         for segment in 1..segments {

@@ -208,6 +208,33 @@ fn a_damaged_record_hides_no_other_job() {
 }
 
 #[test]
+fn a_result_that_is_damaged_at_its_start_is_a_problem_and_later_on_a_broken_body() {
+    let mut service = Service::start();
+    let rows = lines(40_000, |number| format!("a-campaign-with-a-long-name-{number},d,{number},1,1,1"));
+    let job = service.put("/v1/jobs/damaged", (HEADER.to_owned() + &rows).as_bytes()).expect(201);
+    let path = job["links"]["results"]["campaigns.csv"].as_str().unwrap();
+    let whole = service.get(path).body;
+    assert!(whole.len() > 3 << 19, "there are several pieces");
+    restart_after(
+        &mut service,
+        "UPDATE result_pieces SET body = x'00' WHERE name = 'campaigns.csv' AND start BETWEEN 1 AND 1500000",
+    );
+    let mut connection = service.connect();
+    connection.send(format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"));
+    let cut = connection.read_rest();
+    assert!(cut.starts_with("HTTP/1.1 200 "), "{:?}", cut.lines().next());
+    assert!((1 << 20..whole.len()).contains(&cut.len()), "{} bytes", cut.len());
+    assert_eq!(service.send("GET", path, &[("range", "bytes=0-99")], b"").status, 206);
+    let reply = service.send("GET", path, &[("range", "bytes=1100000-1100099")], b"");
+    reply.expect_problem(500, "damaged_record", &[]);
+    restart_after(&mut service, "UPDATE result_pieces SET body = x'00' WHERE name = 'campaigns.csv' AND start = 0");
+    for headers in [&[][..], &[("accept", "application/json")], &[("range", "bytes=0-99")]] {
+        let reply = service.send("GET", path, headers, b"");
+        reply.expect_problem(500, "damaged_record", &[]);
+    }
+}
+
+#[test]
 fn a_damaged_record_of_a_job_that_was_received_does_not_stop_the_start() {
     let mut service = Service::start();
     let uploads = [OpenUpload::begin(&service, "damaged"), OpenUpload::begin(&service, "fine")];

@@ -17,8 +17,8 @@ use super::rows::{self, Batch, Loops, Window};
 use crate::engine::error::Fatal;
 use crate::engine::totals::{Lanes, Lookup};
 
-/// How far ahead the text is asked for. It often lies in memory or in another core's cache, and by themselves processors look
-/// ahead only to the end of a page of 4 KiB.
+/// How far ahead the text is prefetched, in bytes. It often lies in memory or in another core's cache, and processors
+/// by themselves prefetch only to the end of a page of 4 KiB.
 const PREFETCH_BYTES: usize = 1024;
 
 /// Proof that this processor has the instructions: it is made by asking the processor, and nowhere else.
@@ -165,7 +165,7 @@ impl Instructions for Avx2 {
 
     #[inline(always)]
     fn numbers(text: &[u8], start: usize, ends: [usize; 4], len: usize) -> Option<Lanes> {
-        // Rows behind the first need no further look.
+        // Only rows that start within the first eight bytes need the second comparison.
         if start < 8 && ends.iter().any(|end| start + end < 8) {
             return None;
         }
@@ -216,7 +216,7 @@ fn load_8_before(text: &[u8], start: usize, end: usize) -> i64 {
     unsafe { before_start.wrapping_add(end).cast::<i64>().read_unaligned() }
 }
 
-/// How the digits of a spend, the third lane, become those of its cents; the other lanes are only turned around.
+/// How the digits of a spend, the third lane, become those of its cents; the other lanes are only reversed.
 #[repr(align(64))]
 struct SpendForm {
     moves: [u8; 32],
@@ -241,12 +241,13 @@ static SPEND_FORMS: [SpendForm; 4] = {
         SpendForm { moves, needed: 0x0100_0101 | needed_of_spend << 16, further: further.cast_unsigned() }
     }
     [
-        // Two places up, and a digit before them. More than six would lose some, and their number then tells.
+        // The digits move up by two places; one is needed. More than six digits would lose some, which the count of
+        // kept bytes shows.
         form([ZERO, ZERO, 7, 6, 5, 4, 3, 2], 0b100, -2),
-        // The point comes last: it is no digit. That the decimals are there makes it one of this field.
+        // The point comes last: it is not a digit. Both decimals are needed: they show that the point is in this field.
         form([7, 6, 4, 3, 2, 1, 0, 5], 0b11, -5),
         form([ZERO, 7, 5, 4, 3, 2, 1, 0], 0b10, -4),
-        // No number: the point comes first, and is not kept.
+        // Two points are no number: one of them comes first, so that nothing needed is kept.
         form([5, 7, 6, 4, 3, 2, 1, 0], 0b1, -4),
     ]
 };

@@ -8,8 +8,8 @@ pub(super) const WINDOW_BYTES: usize = 8192;
 /// Bytes looked at in one step, and the bits of a mask.
 pub(super) const BLOCK_BYTES: usize = 64;
 
-/// As the length of all line ends, which is one or two: they differ. With one of these lengths as their parameter, functions
-/// read short rows with the usual columns; with this, all other rows.
+/// In place of the length of all line ends, one or two, where they differ. Functions with a length as their parameter
+/// read short rows with the usual columns; with `ANY` they read all other rows.
 pub(super) const ANY: usize = 0;
 
 /// Readable bytes behind every marked block, so that an id can be loaded as two words.

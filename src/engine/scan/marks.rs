@@ -25,10 +25,10 @@ impl Default for Positions {
 }
 
 impl Positions {
-    /// At least so many bits are what [`Self::behind`] gives.
+    /// [`Self::behind`] gives at least this number of bits.
     const SURE_BITS: usize = BLOCK_BYTES - 7;
 
-    /// The next positions, less `start`, as bits: those below 57, and perhaps further ones.
+    /// The positions from `start` on, relative to it, as bits: all those below 57, and perhaps further ones.
     #[inline(always)]
     pub(super) fn behind(&self, start: usize) -> u64 {
         let mask = self.0[start / 8..].first_chunk::<MASK_BYTES>();
@@ -82,7 +82,7 @@ pub(super) struct Marked {
     pub(super) line_end: usize,
     /// Up to here it is regular.
     pub(super) regular_to: usize,
-    /// The block there is not.
+    /// The block that starts there is irregular.
     pub(super) is_irregular: bool,
 }
 
@@ -126,7 +126,7 @@ pub(super) fn mark<I: Instructions>(window: &[u8], blocks: usize, delimiter: u8,
     if quoted {
         mark_quoted::<I>(text, delimiter, delimiter_masks, newline_masks, &mut before);
     }
-    // Those of the window before may be there.
+    // Masks of the previous window may be left there.
     delimiter_masks[before.regular_blocks] = [0; MASK_BYTES];
     newline_masks[before.regular_blocks] = [0; MASK_BYTES];
     let line_end = match (before.any_returns, before.bare_newlines) {
@@ -153,7 +153,7 @@ fn mark_unquoted<I: Instructions>(
             return true;
         }
         let Masks { delimiters, newlines, returns } = I::masks(block, delimiter);
-        // Written before all is known: what is behind the regular blocks is never looked at.
+        // Written before the block is known to be regular: masks behind the regular blocks are never read.
         *delimiter_mask = delimiters.to_le_bytes();
         *newline_mask = newlines.to_le_bytes();
         if before.lone_returns(newlines, returns) != 0 {
@@ -164,7 +164,7 @@ fn mark_unquoted<I: Instructions>(
     true
 }
 
-/// Marks the further blocks up to the first that is irregular. Before them there are no quotes.
+/// Marks the remaining blocks up to the first that is irregular. There are no quotes before them.
 #[inline(always)]
 fn mark_quoted<I: Instructions>(
     text: &[[u8; BLOCK_BYTES]],
@@ -175,7 +175,7 @@ fn mark_quoted<I: Instructions>(
 ) {
     // All ones while inside quotes, else zero.
     let mut inside_before = 0_u64;
-    // One when the byte before this block is such a one: a delimiter or line end; a closing quote.
+    // One when the byte before this block is a delimiter or line end; below, when it is a closing quote.
     let mut after_separator = before.regular_blocks.checked_sub(1).map_or(1, |last| {
         let separators = u64::from_le_bytes(delimiter_masks[last]) | u64::from_le_bytes(newline_masks[last]);
         separators >> 63

@@ -4,14 +4,16 @@
 //! for every delimiter and one for every row end, those inside quotes left out (the inside of quotes is a prefix xor over
 //! the quotes, as in simdjson: Langdale and Lemire, "Parsing gigabytes of JSON per second", 2019). Then rows are read off
 //! the marks: a row is plain when it has as many fields as the header, its id is known, and its four numbers are at most
-//! eight bytes, the spend with up to two decimals. Any other row goes, fields already found, to the general judgement.
+//! eight bytes, the spend with up to two decimals. Any other row goes, with its fields already found, to the code that
+//! judges every kind of row.
 //!
-//! Nearly all rows are short: all their marks lie in one word, counted and read without a loop. Where line ends are the same
-//! throughout and columns the usual ones, everything about such rows but their bytes is known when this is compiled.
+//! Nearly all rows are short: all their marks lie in one word, which is counted and read without a loop. Where all line
+//! ends are the same and the columns are the usual ones, everything about such rows except their bytes is known at
+//! compile time.
 //!
 //! Marks are right only where the text is regular: quotes open and close whole fields, nothing is doubled or broken
 //! inside them, CR stands only before LF. At the first block of 64 bytes where it is not, the scanner stops and says how
-//! far the general reader has to go. So a text without any regular block costs one look at each block and no more.
+//! far the general reader has to go. So even in a text without any regular block each block is scanned only once.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -60,9 +62,10 @@ enum Selected {
 }
 
 impl Scanner {
-    /// A scanner for such texts, unless it is switched off.
+    /// A scanner for texts with this delimiter and limit; `None` when it is switched off or cannot read them.
     pub(crate) fn new(kernel: Kernel, delimiter: u8, max_record_bytes: usize) -> Option<Self> {
-        // Rows longer than a window are the general reader's. Numbers are taken to start behind a byte that no number has.
+        // The scanner cannot read rows longer than a window, and needs a byte before each number that no number
+        // contains.
         if max_record_bytes < WINDOW_BYTES || delimiter.is_ascii_digit() || delimiter == b'.' {
             return None;
         }

@@ -9,7 +9,7 @@ use crate::engine::key::{Key, MAX_SHORT_ID_BYTES};
 use crate::engine::record::Fields;
 use crate::engine::totals::{Lanes, Lookup};
 
-/// Tables with so many campaigns no longer fit the nearer caches.
+/// From this number of campaigns on, a table does not fit the nearer caches.
 const BATCH_FROM_CAMPAIGNS: usize = 4096;
 
 /// Rows looked up at once.
@@ -98,7 +98,8 @@ impl Window<'_> {
         self.find_far_separators(start, room)
     }
 
-    /// The same for those from an offset on; nothing when the end of the row is not seen from there at once.
+    /// Does the same for the separators from an offset on. `None` when the end of the row is too far behind the offset
+    /// to be in the same word of marks.
     #[inline(always)]
     fn find_near_separators(&self, start: usize, offset: usize, room: &mut [usize]) -> Option<bool> {
         let newlines = self.marks.newlines.behind(start + offset);
@@ -129,7 +130,7 @@ impl Window<'_> {
         delimiters.next().is_none()
     }
 
-    /// True when a row is not for the functions that read short rows with short ids in standard windows.
+    /// True when a row or its id is too long for the functions that read short rows in standard windows.
     #[inline(always)]
     fn is_long(&self, start: usize) -> bool {
         let is_long_id = self.marks.delimiters.behind(start).trailing_zeros() as usize > MAX_SHORT_ID_BYTES;
@@ -137,14 +138,15 @@ impl Window<'_> {
     }
 }
 
-/// Where rows go, and what is known of them.
+/// What rows are counted in, and what it takes to read them.
 pub(super) struct Rows<'a> {
     pub(super) columns: &'a Columns,
     pub(super) delimiter: u8,
     pub(super) fields: &'a mut Fields,
-    /// As many places as there are columns, or more than a window has bytes: for the separators of a row that may be plain.
+    /// Buffer for the separators of a row that may be plain: one place for each column, at most one more than a window
+    /// has bytes.
     pub(super) room: &'a mut [usize],
-    /// For those of any other.
+    /// Buffer for the separators of any other row.
     pub(super) separators: &'a mut Vec<usize>,
     pub(super) aggregate: &'a mut Aggregate,
     /// The next row.
@@ -161,7 +163,7 @@ impl Rows<'_> {
             columns: self.columns,
             is_standard: *self.columns == Columns::DEFAULT && marked.line_end != ANY,
         };
-        // No more rows than bytes follow. Those that are counted announce themselves, none of which empties the lanes now.
+        // No more rows than bytes follow. After this, announcing a row that was counted does not empty the lanes.
         self.aggregate.totals.reserve_lane_addends(0, marked.regular_to as u64);
         let length = match (if window.is_standard { marked.line_end } else { ANY }, marked.quoted) {
             (1, false) => self.take_all::<I, 1, false>(&window)?,
@@ -184,7 +186,7 @@ impl Rows<'_> {
             self.take_plain::<I, LINE_END, QUOTED>(window, &mut start)?;
             let Some(end) = window.row_end(start) else { return Ok(start) };
             if LINE_END != ANY && window.is_long(start) {
-                // Those behind it that are long too are read on the way.
+                // This reads the long rows behind it, too.
                 let before = start;
                 self.take_plain::<I, ANY, QUOTED>(window, &mut start)?;
                 if start > before {
@@ -211,8 +213,8 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// For tables larger than the caches: looks up many rows at once, so that the processor waits for their keys side by
-    /// side and not one after another. Stops at a row for which that does not go.
+    /// For tables larger than the caches: looks up many rows at once, so that the processor loads their keys at the
+    /// same time and not one after another. Stops at a row that is not plain or has a long id.
     fn take_batches<I: Loops, const LINE_END: usize, const QUOTED: bool>(
         &mut self,
         window: &Window<'_>,
@@ -236,7 +238,7 @@ impl Rows<'_> {
         for (index, campaign) in found.into_iter().take(std::mem::take(&mut batch.len)).enumerate() {
             let (key, hash) = batch.ids[index];
             let mut lookup = self.aggregate.totals.lookup();
-            // An id that was new to the batch may have come in with it.
+            // A row before it in the batch may have added the id.
             let campaign = if campaign > 0 { Some(campaign) } else { lookup.find_short(key, hash) };
             if let Some(campaign) = campaign {
                 lookup.add(campaign, batch.lanes[index]);
@@ -249,14 +251,14 @@ impl Rows<'_> {
         Ok(())
     }
 
-    /// Notes rows that have been added to lanes. That there would be room for them is known.
+    /// Counts rows that have been added to lanes. Room for them was reserved before.
     fn pass_plain_rows(&mut self, count: u64) {
         self.aggregate.totals.reserve_lane_addends(count, 0);
         self.aggregate.counters.rows_read += count;
         self.start.line += count;
     }
 
-    /// Judges the row from `start` to its line end, which is not plain, or new.
+    /// Judges the row from `start` to its line end: it is not plain, or its campaign is new.
     #[cold]
     #[inline(never)]
     fn take_unusual<const QUOTED: bool>(&mut self, window: &Window<'_>, start: usize, end: usize) -> Result<(), Fatal> {
@@ -302,7 +304,8 @@ impl Batch {
     }
 }
 
-/// Adds plain rows of known campaigns up to the first that is not one. Gives their number; `start` moves on with them.
+/// Adds plain rows of known campaigns up to the first row that is another. Gives their number; `start` moves on with
+/// them.
 #[inline(always)]
 pub(super) fn add_plain_rows<I: Instructions, const LINE_END: usize, const QUOTED: bool>(
     window: &Window<'_>,
@@ -372,7 +375,7 @@ fn plain_row<I: Instructions, const LINE_END: usize, const QUOTED: bool>(
     start: usize,
     room: &mut [usize],
 ) -> Option<PlainRow> {
-    // Columns the compiler knows cost it no checks, and arrays of them no loops: hence the literals.
+    // The four fields are written out: for columns known at compile time this needs neither bounds checks nor loops.
     let six;
     let (columns, row) = if LINE_END == ANY {
         if window.is_standard && !window.is_long(start) || !window.find_separators(start, room) {

@@ -3,15 +3,13 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
-use axum::http::Uri;
+use axum::extract::State;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, Stream, StreamExt as _};
 
+use crate::http::address::Address;
 use crate::http::app::App;
-use crate::http::options::Query;
 use crate::http::problem::{JobTag, Problem};
 use crate::http::view::JobView;
 use crate::jobs::{Job, Subscription};
@@ -20,13 +18,7 @@ use crate::jobs::{Job, Subscription};
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// `GET /v1/jobs/{job}/events`
-pub(in crate::http) async fn get(
-    State(app): State<App>,
-    job: Result<Path<String>, PathRejection>,
-    uri: Uri,
-) -> Result<Response, Problem> {
-    let Path(job) = job?;
-    Query::read(&uri, &[])?;
+pub(in crate::http) async fn get(State(app): State<App>, Address(job): Address<String>) -> Result<Response, Problem> {
     let id = app.jobs.get(&job).await?.id;
     let subscription = app.jobs.subscribe(id).await?;
     let job = match &subscription {

@@ -13,11 +13,12 @@ use tokio::time::timeout;
 
 use crate::http::app::App;
 use crate::http::body::{BodyLimits, UploadBody, too_large};
-use crate::http::options::{
-    Digests, FILE_OPTIONS, Media, Query, check_name, content_coding, content_length, file_options, media,
-    refuse_part_of_file,
-};
+use crate::http::digests::Digests;
+use crate::http::fields::{content_length, refuse_part_of_file};
+use crate::http::media::{Media, content_coding, media};
+use crate::http::name::check_name;
 use crate::http::problem::{JobTag, Kind, Problem, json_line};
+use crate::http::query::{FILE_OPTIONS, Query, file_options};
 use crate::http::routes::set_field;
 use crate::http::routes::uploads::digest_failure;
 use crate::http::view::{FileView, file_path};

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_LOCATION, CONTENT_TYPE, ETAG, LINK, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -12,9 +11,11 @@ use headers::{HeaderMapExt as _, IfNoneMatch};
 use sha2::{Digest as _, Sha256};
 use tokio::time::timeout;
 
+use crate::http::address::Address;
 use crate::http::app::App;
-use crate::http::options::{Query, invalid_option, preferred_wait_seconds};
+use crate::http::fields::preferred_wait_seconds;
 use crate::http::problem::{JobTag, Kind, Problem, json_line};
+use crate::http::query::{Query, invalid_option};
 use crate::http::routes::set_field;
 use crate::http::view::{JobList, JobView, path};
 use crate::jobs::{Job, JobFilter, fingerprint};
@@ -31,12 +32,9 @@ const MAX_LIST_LIMIT: u32 = 100;
 /// `GET /v1/jobs/{job}`
 pub(in crate::http) async fn get(
     State(app): State<App>,
-    job: Result<Path<String>, PathRejection>,
-    uri: Uri,
+    Address(job): Address<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Path(job) = job?;
-    Query::read(&uri, &[])?;
     let job = app.jobs.get(&job).await?;
     let if_none_match = headers.typed_get::<IfNoneMatch>();
     let Some(seconds) = preferred_wait_seconds(&headers) else {
@@ -157,11 +155,8 @@ pub(in crate::http) async fn list(State(app): State<App>, uri: Uri) -> Result<Re
 /// `POST /v1/jobs/{job}/cancel`
 pub(in crate::http) async fn cancel(
     State(app): State<App>,
-    job: Result<Path<String>, PathRejection>,
-    uri: Uri,
+    Address(job): Address<String>,
 ) -> Result<Response, Problem> {
-    let Path(job) = job?;
-    Query::read(&uri, &[])?;
     let job = app.jobs.cancel(&job).await?;
     respond(&job, None)
 }
@@ -169,11 +164,8 @@ pub(in crate::http) async fn cancel(
 /// `POST /v1/jobs/{job}/complete`
 pub(in crate::http) async fn complete(
     State(app): State<App>,
-    job: Result<Path<String>, PathRejection>,
-    uri: Uri,
+    Address(job): Address<String>,
 ) -> Result<Response, Problem> {
-    let Path(job) = job?;
-    Query::read(&uri, &[])?;
     let job = app.jobs.complete(&job).await?;
     respond(&job, None)
 }
@@ -181,11 +173,8 @@ pub(in crate::http) async fn complete(
 /// `DELETE /v1/jobs/{job}`
 pub(in crate::http) async fn delete(
     State(app): State<App>,
-    job: Result<Path<String>, PathRejection>,
-    uri: Uri,
+    Address(job): Address<String>,
 ) -> Result<StatusCode, Problem> {
-    let Path(job) = job?;
-    Query::read(&uri, &[])?;
     app.jobs.delete(&job).await?;
     Ok(StatusCode::NO_CONTENT)
 }

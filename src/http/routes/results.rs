@@ -3,34 +3,33 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE,
     ETAG, RANGE, VARY,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use headers::{HeaderMapExt as _, IfNoneMatch, IfRange};
 
+use crate::http::address::Address;
 use crate::http::app::App;
-use crate::http::options::{Query, prefers_json};
+use crate::http::media::prefers_json;
 use crate::http::problem::{JobTag, Kind, Problem};
 use crate::http::routes::set_field;
 use crate::http::table;
 use crate::http::view::path;
-use crate::jobs::{Job, ResultFile};
+use crate::jobs::{Job, ResultFile, StoreError};
 
 /// `GET /v1/jobs/{job}/results/{file}`
 pub(in crate::http) async fn get(
     State(app): State<App>,
-    address: Result<Path<(String, String)>, PathRejection>,
+    Address((job, file)): Address<(String, String)>,
     method: Method,
-    uri: Uri,
     mut headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let Path((job, file)) = address?;
-    Query::read(&uri, &[])?;
     if method == Method::HEAD {
         // Ranges are for GET alone (RFC 9110, 14.2).
         headers.remove(RANGE);
@@ -49,10 +48,10 @@ pub(in crate::http) async fn get(
         Ok(tag) if headers.typed_get::<IfNoneMatch>().is_some_and(|known| !known.precondition_passes(&tag)) => {
             StatusCode::NOT_MODIFIED.into_response()
         }
-        Ok(tag) if !as_json => contents(&app, &job, &result, &headers, &tag)?,
+        Ok(tag) if !as_json => contents(&app, &job, &result, &headers, &tag).await?,
         _ => {
             let text = app.jobs.read_result(job.id, &result.name, 0, result.length);
-            let body = Body::from_stream(table::to_json(text));
+            let body = begun(&app, &job, &result, table::to_json(text)).await?;
             ([(CONTENT_TYPE, "application/json")], body).into_response()
         }
     };
@@ -66,7 +65,7 @@ pub(in crate::http) async fn get(
 }
 
 /// The result as it is stored, or the part of it that is asked for.
-fn contents(
+async fn contents(
     app: &App,
     job: &Arc<Job>,
     result: &ResultFile,
@@ -85,7 +84,7 @@ fn contents(
         Wanted::Part { start, end } => (StatusCode::PARTIAL_CONTENT, start, end),
         Wanted::Nothing => return Err(Problem::range_not_satisfiable(length)),
     };
-    let body = Body::from_stream(app.jobs.read_result(job.id, &result.name, start, end));
+    let body = begun(app, job, result, app.jobs.read_result(job.id, &result.name, start, end)).await?;
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
     let content_type = if result.is_table() { "text/csv; charset=utf-8; header=present" } else { "application/json" };
@@ -97,6 +96,25 @@ fn contents(
         set_field(headers, CONTENT_RANGE, &format!("bytes {start}-{}/{length}", end - 1));
     }
     Ok(response)
+}
+
+/// The pieces of a result as a body. The first one is read before the head of the answer is sent: damage found there is
+/// answered with a problem, damage found later can only break the body off.
+async fn begun(
+    app: &App,
+    job: &Job,
+    result: &ResultFile,
+    pieces: impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
+) -> Result<Body, Problem> {
+    let mut pieces = Box::pin(pieces);
+    match pieces.try_next().await {
+        Ok(first) => Ok(Body::from_stream(stream::iter(first.map(Ok)).chain(pieces))),
+        Err(error) => {
+            // A result that was removed in the meantime is not damaged.
+            app.jobs.result(&job.id.to_string(), &result.name).await?;
+            Err(error.into())
+        }
+    }
 }
 
 /// What a range asks for.

@@ -19,11 +19,12 @@ use serde::Deserialize;
 
 use crate::http::app::App;
 use crate::http::body::{FormBody, UnparsedBytes, UploadBody, form_source, too_large};
-use crate::http::options::{
-    DigestFault, Digests, JOB_OPTIONS, Media, Query, check_name, content_coding, content_length, idempotency_key,
-    invalid_option, job_options, media, refuse_part_of_file,
-};
+use crate::http::digests::{DigestFault, Digests};
+use crate::http::fields::{content_length, idempotency_key, refuse_part_of_file};
+use crate::http::media::{Media, content_coding, media};
+use crate::http::name::check_name;
 use crate::http::problem::{JobTag, Kind, Problem, json_line};
+use crate::http::query::{JOB_OPTIONS, Query, invalid_option, job_options};
 use crate::http::routes::set_field;
 use crate::http::view::{JobView, path};
 use crate::ingest::encoding_for_label;

@@ -1,0 +1,227 @@
+//! The flags and environment variables of `adtally serve`, and the settings they are for the parts of the service.
+#![expect(clippy::doc_markdown, reason = "the comments on arguments are their help on the terminal")]
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum, value_parser};
+use jiff::SignedDuration;
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
+
+use crate::cli::values;
+use crate::engine::Limits;
+use crate::http::{ConnectionLimits, HttpConfig};
+use crate::ingest::PipelineOptions;
+use crate::jobs::{JobsConfig, Store};
+
+/// The database's file in the data directory.
+const DATABASE_FILE: &str = "adtally.db";
+
+/// The most header fields of a request.
+const MAX_HEADER_FIELDS: usize = 100;
+
+/// Requests at once on a connection of HTTP/2.
+const MAX_STREAMS: u32 = 100;
+
+/// A year: longer time-outs are a mistake.
+const MAX_TIMEOUT_SECONDS: u64 = 365 * 24 * 3600;
+
+/// A hundred years.
+const MAX_SECONDS: i64 = 100 * 365 * 24 * 3600;
+
+/// A pebibyte: the engine counts no further.
+const MAX_BYTES: u64 = 1 << 50;
+
+/// Serves HTTP: takes uploads, aggregates them while they arrive, and keeps the results.
+///
+/// Prints the address it listens on to standard output; logs go to standard error. SIGTERM and Ctrl-C stop it: new uploads
+/// are refused; running uploads and downloads have --drain-timeout-seconds to finish.
+///
+/// Exit codes: 0 stopped as asked, 1 the system refused, 2 wrong usage.
+#[derive(Args)]
+pub(in crate::cli) struct Arguments {
+    /// Address to listen on; port 0 takes any that is free
+    #[arg(long, env = "ADTALLY_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    pub(super) listen: SocketAddr,
+
+    /// Directory of the database; made if it is not there
+    #[arg(long, env = "ADTALLY_DATA_DIR", value_name = "DIR", default_value = "data", help_heading = "Storage")]
+    pub(super) data_dir: PathBuf,
+
+    /// Directory in which results also appear as files, JOB_ID/top10_ctr.csv and so on
+    #[arg(long, env = "ADTALLY_RESULTS_DIR", value_name = "DIR", help_heading = "Storage")]
+    pub(super) results_dir: Option<PathBuf>,
+
+    /// Database: sqlite://PATH; a file in the data directory if not given
+    #[arg(long, env = "ADTALLY_DATABASE_URL", value_name = "URL", help_heading = "Storage")]
+    database_url: Option<String>,
+
+    /// How long a job is kept after it has ended
+    #[arg(long, env = "ADTALLY_KEEP_FINISHED_SECONDS", value_name = "SECONDS", default_value_t = 7 * 24 * 3600,
+        value_parser = value_parser!(i64).range(1..=MAX_SECONDS), help_heading = "Storage")]
+    keep_finished_seconds: i64,
+
+    /// How long an open job is kept while no file of it is received
+    #[arg(long, env = "ADTALLY_KEEP_OPEN_SECONDS", value_name = "SECONDS", default_value_t = 24 * 3600,
+        value_parser = value_parser!(i64).range(1..=MAX_SECONDS), help_heading = "Storage")]
+    keep_open_seconds: i64,
+
+    /// Most bytes of an upload, as they are sent
+    #[arg(long, env = "ADTALLY_MAX_UPLOAD_BYTES", value_name = "BYTES", default_value_t = 64 << 30,
+        value_parser = value_parser!(u64).range(1..=MAX_BYTES), help_heading = "Limits")]
+    max_upload_bytes: u64,
+
+    /// Most bytes that may come out of decompression
+    #[arg(long, env = "ADTALLY_MAX_TEXT_BYTES", value_name = "BYTES",
+        default_value_t = PipelineOptions::default().max_text_bytes,
+        value_parser = value_parser!(u64).range(1..=MAX_BYTES), help_heading = "Limits")]
+    max_text_bytes: u64,
+
+    /// How many times more bytes may come out of decompression than went in; the first 64 MiB are free
+    #[arg(long, env = "ADTALLY_MAX_DECOMPRESSION_RATIO", value_name = "N",
+        default_value_t = PipelineOptions::default().max_decompression_ratio,
+        value_parser = value_parser!(u64).range(1..), help_heading = "Limits")]
+    max_decompression_ratio: u64,
+
+    /// Longest record in bytes; longer ones are skipped
+    #[arg(long, env = "ADTALLY_MAX_RECORD_BYTES", value_name = "BYTES",
+        default_value_t = Limits::default().max_record_bytes, value_parser = values::parse_max_record_bytes,
+        help_heading = "Limits")]
+    max_record_bytes: usize,
+
+    /// Most different campaign ids of a job; more are refused. Each takes about 60 bytes of memory
+    #[arg(long, env = "ADTALLY_MAX_CAMPAIGNS", value_name = "N", default_value_t = 2_000_000,
+        value_parser = values::parse_max_campaigns, help_heading = "Limits")]
+    max_campaigns: usize,
+
+    /// Most parts of a form
+    #[arg(long, env = "ADTALLY_MAX_FORM_PARTS", value_name = "N", default_value_t = 64,
+        value_parser = values::parse_count, help_heading = "Limits")]
+    max_form_parts: usize,
+
+    /// Most files of an open job
+    #[arg(long, env = "ADTALLY_MAX_FILES", value_name = "N", default_value_t = 1000,
+        value_parser = values::parse_count, help_heading = "Limits")]
+    max_files: usize,
+
+    /// Most open jobs at once; more are refused with 503
+    #[arg(long, env = "ADTALLY_MAX_OPEN_JOBS", value_name = "N", default_value_t = 1000,
+        value_parser = value_parser!(u64).range(1..), help_heading = "Limits")]
+    max_open_jobs: u64,
+
+    /// Most uploads at once; more are refused with 503
+    #[arg(long, env = "ADTALLY_MAX_CONCURRENT_UPLOADS", value_name = "N", default_value_t = 256,
+        value_parser = values::parse_count, help_heading = "Limits")]
+    max_concurrent_uploads: usize,
+
+    /// Most connections at once; more wait
+    #[arg(long, env = "ADTALLY_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000,
+        value_parser = values::parse_count, help_heading = "Limits")]
+    max_connections: usize,
+
+    /// Threads that parse, 1 to 256; as many as there are cores if not given
+    #[arg(long, env = "ADTALLY_PARSER_THREADS", value_name = "N", value_parser = value_parser!(u16).range(1..=256),
+        help_heading = "Limits")]
+    parser_threads: Option<u16>,
+
+    /// Longest time from one request to the end of the next one's head
+    #[arg(long, env = "ADTALLY_HEADER_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 15,
+        value_parser = value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS), help_heading = "Times")]
+    header_timeout_seconds: u64,
+
+    /// Longest silence of the sender of an upload
+    #[arg(long, env = "ADTALLY_IDLE_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 60,
+        value_parser = value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS), help_heading = "Times")]
+    idle_timeout_seconds: u64,
+
+    /// How long the rest of a refused upload is read, so that its sender receives the answer
+    #[arg(long, env = "ADTALLY_LINGER_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 30,
+        value_parser = value_parser!(u64).range(0..=MAX_TIMEOUT_SECONDS), help_heading = "Times")]
+    linger_timeout_seconds: u64,
+
+    /// How long running uploads and downloads may go on when the service is told to stop
+    #[arg(long, env = "ADTALLY_DRAIN_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 30,
+        value_parser = value_parser!(u64).range(0..=MAX_TIMEOUT_SECONDS), help_heading = "Times")]
+    drain_timeout_seconds: u64,
+
+    /// Form of the log on standard error
+    #[arg(long, env = "ADTALLY_LOG_FORMAT", value_name = "text|json", default_value = "text", help_heading = "Log")]
+    pub(super) log_format: LogFormat,
+
+    /// What is logged: error, warn, info, debug or trace, also for parts of the program (info,sqlx=debug)
+    #[arg(
+        long,
+        env = "ADTALLY_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "info,sqlx=warn", value_parser = parse_log_level,
+        help_heading = "Log"
+    )]
+    pub(super) log_level: Targets,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Without this check an unknown bare word would be taken for the name of a part of the program.
+fn parse_log_level(text: &str) -> Result<Targets, String> {
+    let levels = text.split(',').map(|directive| directive.rsplit('=').next().unwrap_or_default());
+    if let Some(other) = levels.into_iter().find(|level| level.parse::<LevelFilter>().is_err()) {
+        return Err(format!("{other:?}: expected error, warn, info, debug, trace or off"));
+    }
+    text.parse().map_err(|error: ParseError| error.to_string())
+}
+
+impl Arguments {
+    /// Settings of the jobs and their store.
+    pub(super) fn jobs_config(&self) -> JobsConfig {
+        let database_url =
+            self.database_url.clone().unwrap_or_else(|| Store::file_url(&self.data_dir.join(DATABASE_FILE)));
+        let parser_threads = self.parser_threads.and_then(|threads| NonZeroUsize::new(threads.into()));
+        JobsConfig {
+            database_url,
+            results_dir: self.results_dir.clone(),
+            parser_threads: parser_threads
+                .or_else(|| thread::available_parallelism().ok())
+                .unwrap_or(NonZeroUsize::MIN),
+            max_concurrent_uploads: self.max_concurrent_uploads,
+            limits: Limits { max_record_bytes: self.max_record_bytes, max_campaigns: self.max_campaigns },
+            max_text_bytes: self.max_text_bytes,
+            max_decompression_ratio: self.max_decompression_ratio,
+            keep_finished: SignedDuration::from_secs(self.keep_finished_seconds),
+            keep_open: SignedDuration::from_secs(self.keep_open_seconds),
+            max_open_jobs: self.max_open_jobs,
+            max_files: self.max_files,
+        }
+    }
+
+    /// Limits on what requests may do.
+    pub(super) fn http_config(&self) -> HttpConfig {
+        HttpConfig {
+            max_upload_bytes: self.max_upload_bytes,
+            max_form_parts: self.max_form_parts,
+            idle_timeout: Duration::from_secs(self.idle_timeout_seconds),
+            linger_timeout: Duration::from_secs(self.linger_timeout_seconds),
+        }
+    }
+
+    /// Limits on connections.
+    pub(super) fn connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits {
+            max_connections: self.max_connections,
+            header_timeout: Duration::from_secs(self.header_timeout_seconds),
+            max_header_fields: MAX_HEADER_FIELDS,
+            max_streams: MAX_STREAMS,
+        }
+    }
+
+    /// How long running uploads and downloads may go on once the service is told to stop.
+    pub(super) fn drain_timeout(&self) -> Duration {
+        Duration::from_secs(self.drain_timeout_seconds)
+    }
+}

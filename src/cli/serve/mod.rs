@@ -1,0 +1,149 @@
+//! `adtally serve`: the service, from its start to its end.
+
+mod arguments;
+mod directories;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::{Instant, sleep_until};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use super::stop::Stop;
+use crate::http::{Shutdown, router, serve};
+use crate::jobs::{Jobs, StoreError};
+pub(super) use arguments::Arguments;
+use arguments::LogFormat;
+use directories::prepare_directory;
+
+/// Upper bounds of the duration histogram, in seconds: from answers out of memory to uploads of minutes.
+const DURATION_BUCKETS: [f64; 11] = [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
+
+pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
+    start_log(arguments);
+    prepare_directory(&arguments.data_dir, "--data-dir")?;
+    if let Some(directory) = &arguments.results_dir {
+        prepare_directory(directory, "--results-dir")?;
+    }
+    let metrics = start_metrics()?;
+    let runtime = start_runtime()?;
+    let result = runtime.block_on(run_service(arguments, metrics));
+    // Blocking work whose result is no longer needed must not delay the exit.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn run_service(arguments: &Arguments, metrics: PrometheusHandle) -> Result<(), Stop> {
+    let mut signals = Signals::listen().map_err(|error| Stop::Refused(format!("signals: {error}")))?;
+    let listener =
+        TcpListener::bind(arguments.listen).await.map_err(|error| cannot_listen(arguments.listen, &error))?;
+    let address = listener.local_addr().map_err(|error| Stop::Refused(format!("the listening socket: {error}")))?;
+    let config = arguments.jobs_config();
+    let database = config.database_url.clone();
+    let jobs = Jobs::open(config).await.map_err(|error| match error {
+        StoreError::UnknownDatabase { .. } => Stop::Refused(format!("--database-url: {error}")),
+        error => Stop::Refused(format!("{database}: {error}")),
+    })?;
+    let shutdown = Shutdown::default();
+    let router = router(Arc::clone(&jobs), arguments.http_config(), metrics.clone());
+    let mut server = tokio::spawn(serve(listener, router, arguments.connection_limits(), shutdown.clone()));
+    let upkeep = tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            metrics.run_upkeep();
+        }
+    });
+    // A closed standard output is no error.
+    let _ = writeln!(io::stdout(), "listening on http://{address}");
+    tracing::info!(%address, %database, "ready");
+
+    let name = signals.first().await;
+    let drain_timeout = arguments.drain_timeout();
+    let drain_end = Instant::now() + drain_timeout;
+    tracing::info!(signal = name, seconds = drain_timeout.as_secs(), "stopping; running requests may finish");
+    jobs.drain();
+    // A second signal stops the service at once.
+    tokio::select! {
+        () = jobs.drained(drain_timeout) => {}
+        _ = signals.first() => shutdown.abort.cancel(),
+    }
+    jobs.stop_uploads().await;
+    shutdown.stop.cancel();
+    // Uploads have ended; downloads may go on.
+    tokio::select! {
+        _ = &mut server => {}
+        () = sleep_until(drain_end) => {}
+        _ = signals.first() => {}
+        () = shutdown.abort.cancelled() => {}
+    }
+    shutdown.abort.cancel();
+    if !server.is_finished() {
+        // A panic there has been logged already.
+        drop(server.await);
+    }
+    jobs.close().await;
+    upkeep.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn start_log(arguments: &Arguments) {
+    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let registry = tracing_subscriber::registry().with(arguments.log_level.clone());
+    match arguments.log_format {
+        LogFormat::Text => registry.with(lines.with_ansi(io::stderr().is_terminal()).with_target(false)).init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+    }
+}
+
+fn start_metrics() -> Result<PrometheusHandle, Stop> {
+    let failed = |error: &dyn std::fmt::Display| Stop::Refused(format!("metrics: {error}"));
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &DURATION_BUCKETS)
+        .map_err(|error| failed(&error))?
+        .install_recorder()
+        .map_err(|error| failed(&error))
+}
+
+fn start_runtime() -> Result<Runtime, Stop> {
+    let runtime = Builder::new_multi_thread().enable_all().build();
+    runtime.map_err(|error| Stop::Refused(format!("the threads cannot be started: {error}")))
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> Stop {
+    let reason = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there: stop it, or choose another port with --listen".into()
+        }
+        io::ErrorKind::PermissionDenied => "permission denied: ports below 1024 are reserved; choose another".into(),
+        io::ErrorKind::AddrNotAvailable => "this machine does not have that address".into(),
+        _ => error.to_string(),
+    };
+    Stop::Refused(format!("--listen {address}: {reason}"))
+}
+
+/// The signals that stop the service.
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn first(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
