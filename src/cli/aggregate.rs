@@ -20,7 +20,7 @@ use signal_hook::iterator::Signals;
 use super::output::{Obsolete, OutputDirectory};
 use super::progress::Progress;
 use super::stop::Stop;
-use crate::engine::report::{Stats, campaign_header, campaign_table, list_name, rejects_table};
+use crate::engine::report::{Stats, campaign_header, campaign_lines, campaign_table, list_name, rejects_table};
 use crate::engine::{Aggregate, Delimiter, Kernel, Limits, Metric, TallyOptions};
 use crate::ingest::{Input, LocalError, LocalOptions, aggregate_local, encoding_for_label};
 
@@ -83,8 +83,8 @@ pub(super) struct Arguments {
     progress_every: Option<u64>,
 }
 
-/// Lines of `campaigns.csv` that are written before a signal is looked for again.
-const CAMPAIGNS_BETWEEN_SIGNALS: usize = 10_000;
+/// Text of a table between two looks for a signal.
+const TABLE_PIECE_BYTES: usize = 256 * 1024;
 
 /// What the main thread waits for.
 enum Event {
@@ -218,19 +218,16 @@ fn stage_results(
     let stopped_by = Cell::new(signal());
     if arguments.all_campaigns && stopped_by.get().is_none() {
         stage("campaigns.csv", &|file| {
-            let mut line = campaign_header();
-            for (index, campaign) in aggregate.campaigns().enumerate() {
-                if index % CAMPAIGNS_BETWEEN_SIGNALS == 0 {
-                    stopped_by.set(signal());
-                    if stopped_by.get().is_some() {
-                        return Ok(());
-                    }
+            let mut campaigns = aggregate.campaigns();
+            file.write_all(campaign_header().as_bytes())?;
+            loop {
+                stopped_by.set(signal());
+                let lines = campaign_lines(&mut campaigns, TABLE_PIECE_BYTES);
+                if lines.is_empty() || stopped_by.get().is_some() {
+                    return Ok(());
                 }
-                file.write_all(line.as_bytes())?;
-                line.clear();
-                campaign.write_line(&mut line);
+                file.write_all(&lines)?;
             }
-            file.write_all(line.as_bytes())
         })?;
     }
     match stopped_by.get().or_else(signal) {

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use csv_async::{AsyncWriter, ByteRecord};
+use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::{Counters, Reject, SHOWN_RECORD_BYTES};
@@ -76,14 +78,16 @@ impl CampaignTotals<'_> {
         std::str::from_utf8(self.campaign_id).unwrap_or_default()
     }
 
-    /// Appends the campaign's line of a table in [`CAMPAIGN_COLUMNS`].
-    pub fn write_line(&self, out: &mut String) {
-        push_field(out, self.id_text());
-        let Self { impressions, clicks, spend, conversions, .. } = self;
-        push_display(
-            out,
-            format_args!(",{impressions},{clicks},{spend},{conversions},{},{}\n", self.ctr(), self.cpa()),
-        );
+    /// Fills a record with the fields of [`CAMPAIGN_COLUMNS`].
+    fn fill(&self, record: &mut ByteRecord) {
+        let Self { campaign_id, impressions, clicks, spend, conversions } = self;
+        record.clear();
+        record.push_field(campaign_id);
+        for field in [impressions.to_string(), clicks.to_string(), spend.to_string(), conversions.to_string()] {
+            record.push_field(field.as_bytes());
+        }
+        record.push_field(self.ctr().to_string().as_bytes());
+        record.push_field(self.cpa().to_string().as_bytes());
     }
 }
 
@@ -116,14 +120,35 @@ pub fn campaign_header() -> String {
     CAMPAIGN_COLUMNS.join(",") + "\n"
 }
 
+/// The next lines of a table of campaigns, which end soon behind `piece_bytes`; nothing when there are none. So a table of any size
+/// never is in memory as a whole.
+#[must_use]
+#[expect(clippy::missing_panics_doc, reason = "it does not")]
+pub fn campaign_lines<'a>(campaigns: &mut impl Iterator<Item = CampaignTotals<'a>>, piece_bytes: usize) -> Vec<u8> {
+    let lines = async {
+        let mut writer = AsyncWriter::from_writer(Vec::new());
+        let mut record = ByteRecord::new();
+        let mut bytes = 0;
+        while bytes < piece_bytes
+            && let Some(campaign) = campaigns.next()
+        {
+            campaign.fill(&mut record);
+            // With the commas and the line end.
+            bytes += record.as_slice().len() + record.len();
+            writer.write_byte_record(&record).await?;
+        }
+        Ok::<_, csv_async::Error>(writer.into_inner().await)
+    };
+    #[expect(clippy::expect_used, reason = "memory takes everything at once, without an error")]
+    let lines = lines.now_or_never().and_then(Result::ok).and_then(Result::ok).expect("lines in memory");
+    lines
+}
+
 /// A table of campaigns, header included.
 #[must_use]
 pub fn campaign_table(campaigns: &[CampaignTotals<'_>]) -> String {
-    let mut table = campaign_header();
-    for campaign in campaigns {
-        campaign.write_line(&mut table);
-    }
-    table
+    // Only UTF-8 ids are ever counted.
+    campaign_header() + &String::from_utf8_lossy(&campaign_lines(&mut campaigns.iter().copied(), usize::MAX))
 }
 
 /// The table of skipped rows: `line,byte_offset,reason,record`, and `file` when the rows of several files are in it.

@@ -1,6 +1,5 @@
 //! From what a job has counted to its results, piece by piece.
 
-use csv_async::{AsyncWriter, ByteRecord};
 use sha2::{Digest as _, Sha256};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -8,8 +7,8 @@ use tokio::task::spawn_blocking;
 
 use super::model::JobOptions;
 use super::store::{Output, ResultFile, ResultPiece, STATS_NAME};
-use crate::engine::report::{CAMPAIGN_COLUMNS, Stats, campaign_table, list_name, rejects_table};
-use crate::engine::{Aggregate, CampaignTotals, Metric};
+use crate::engine::report::{Stats, campaign_header, campaign_lines, campaign_table, list_name, rejects_table};
+use crate::engine::{Aggregate, Metric};
 use crate::ingest::Sha256Digest;
 
 /// Contents are cut behind the first line that ends beyond this.
@@ -76,40 +75,22 @@ impl Reports {
     }
 }
 
-/// Writes every campaign, each piece with a writer of its own: only a part of the table is ever in memory as text.
+/// Writes every campaign: only a piece of the table is ever in memory as text.
 async fn write_campaigns(aggregate: &Aggregate, result: &mut ResultWriter<'_>) -> Result<(), String> {
-    let failed = |error: &dyn std::fmt::Display| error.to_string();
-    let mut campaigns = aggregate.campaigns().peekable();
-    let mut record = ByteRecord::from(CAMPAIGN_COLUMNS.as_slice());
+    let mut campaigns = aggregate.campaigns();
+    let mut text = campaign_header().into_bytes();
     loop {
-        let mut writer = AsyncWriter::from_writer(Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 8));
-        let mut bytes = 0;
-        while bytes < PIECE_BYTES && !record.is_empty() {
-            bytes += record.as_slice().len() + record.len();
-            writer.write_byte_record(&record).await.map_err(|error| failed(&error))?;
-            record.clear();
-            if let Some(campaign) = campaigns.next() {
-                fill(&mut record, &campaign);
-            }
+        let lines = campaign_lines(&mut campaigns, PIECE_BYTES);
+        let is_end = lines.is_empty();
+        text.extend(lines);
+        if !text.is_empty() {
+            result.write_piece(&text).await?;
         }
-        let text = writer.into_inner().await.map_err(|error| failed(&error))?;
-        result.write_piece(&text).await?;
-        if record.is_empty() {
+        if is_end {
             return Ok(());
         }
+        text.clear();
     }
-}
-
-fn fill(record: &mut ByteRecord, campaign: &CampaignTotals<'_>) {
-    let CampaignTotals { campaign_id, impressions, clicks, spend, conversions } = campaign;
-    record.push_field(campaign_id);
-    for number in [impressions, clicks] {
-        record.push_field(number.to_string().as_bytes());
-    }
-    record.push_field(spend.to_string().as_bytes());
-    record.push_field(conversions.to_string().as_bytes());
-    record.push_field(campaign.ctr().to_string().as_bytes());
-    record.push_field(campaign.cpa().to_string().as_bytes());
 }
 
 /// Compresses and hands on one result.

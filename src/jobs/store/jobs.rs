@@ -81,10 +81,7 @@ impl Store {
     /// When the database refuses.
     pub async fn end(&self, job: &Job, frees_key: bool) -> Result<bool, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        let is_recorded = update(&mut transaction, job, frees_key).await?;
-        if is_recorded {
-            sqlx::query(sql::DELETE_FILES).bind(job.id.to_string()).execute(&mut *transaction).await?;
-        }
+        let is_recorded = end_job(&mut transaction, job, frees_key, None).await?;
         turn.commit(transaction).await?;
         Ok(is_recorded)
     }
@@ -236,8 +233,7 @@ impl Store {
             match job_of_row(row).or_else(|error| undamaged_part(row).ok_or(error)) {
                 Ok(mut job) => {
                     job.end(State::Failed, Some(failure.clone()), keep);
-                    update(&mut transaction, &job, true).await?;
-                    sqlx::query(sql::DELETE_FILES).bind(job.id.to_string()).execute(&mut *transaction).await?;
+                    end_job(&mut transaction, &job, true, None).await?;
                 }
                 Err(error) => warn_of_damage(&error),
             }
@@ -275,22 +271,24 @@ pub(super) async fn insert(
     Ok(if inserted.rows_affected() == 0 { Inserted::KeyTaken } else { Inserted::Done })
 }
 
-/// Writes a job's new state, unless it has ended or is gone. Gives whether it was written.
-pub(super) async fn update(
+/// Writes a job's end, unless it has ended or is gone, or the file that ends it has another writer. Gives whether it was written.
+pub(super) async fn end_job(
     transaction: &mut Transaction<'static, sqlx::Any>,
     job: &Job,
     frees_key: bool,
+    writer: Option<Writer>,
 ) -> Result<bool, StoreError> {
-    let updated = sqlx::query(sql::UPDATE_JOB)
+    let mut query = sqlx::query(if writer.is_some() { sql::END_JOB_OF_WRITER } else { sql::END_JOB })
         .bind(job.id.to_string())
         .bind(job.state.name())
         .bind(job.finished_at.map(Timestamp::as_microsecond))
         .bind(job.expires_at.map(Timestamp::as_microsecond))
         .bind(details_text(job)?)
-        .bind(i64::from(frees_key))
-        .execute(&mut **transaction)
-        .await?;
-    Ok(updated.rows_affected() > 0)
+        .bind(i64::from(frees_key));
+    if let Some(Writer { file, epoch }) = writer {
+        query = query.bind(file.to_string()).bind(epoch);
+    }
+    Ok(query.execute(&mut **transaction).await?.rows_affected() > 0)
 }
 
 /// The rows of a query that can be read, and what is wrong with one of the others.

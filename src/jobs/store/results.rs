@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 use super::database::Store;
 use super::error::StoreError;
 use super::files::Writer;
-use super::jobs::update;
+use super::jobs::end_job;
 use super::sql;
 use crate::jobs::model::{Job, JobId};
 
@@ -113,20 +113,11 @@ impl Store {
             }
         }
         let (turn, mut transaction) = self.begin().await?;
-        if !update(&mut transaction, job, false).await? {
+        if !end_job(&mut transaction, job, false, last_file).await? {
             return Ok(false);
         }
         pieces.insert(&mut transaction, &job_id).await?;
         insert_results(&mut transaction, &job_id, results).await?;
-        if let Some(writer) = last_file {
-            let deleted = sqlx::query(sql::DELETE_WRITTEN_FILE).bind(writer.file.to_string()).bind(writer.epoch);
-            if deleted.execute(&mut *transaction).await?.rows_affected() == 0 {
-                return Ok(false);
-            }
-        }
-        if last_file.is_none() || job.details.files.len() > 1 {
-            sqlx::query(sql::DELETE_FILES).bind(job_id).execute(&mut *transaction).await?;
-        }
         turn.commit(transaction).await?;
         Ok(true)
     }

@@ -6,10 +6,16 @@ pub(super) const INSERT_JOB: &str = "INSERT INTO jobs \
     (id, name, state, created_at, finished_at, expires_at, idempotency_key, closes_itself, details) \
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (idempotency_key) DO NOTHING";
 
-/// Only a job that has not ended can change.
-pub(super) const UPDATE_JOB: &str = "UPDATE jobs SET state = $2, finished_at = $3, expires_at = $4, details = $5, \
+/// Only a job that has not ended can change. Its files go with its end.
+pub(super) const END_JOB: &str = "UPDATE jobs SET state = $2, finished_at = $3, expires_at = $4, details = $5, \
     idempotency_key = CASE WHEN $6 = 1 THEN NULL ELSE idempotency_key END \
     WHERE id = $1 AND state IN ('open', 'receiving', 'interrupted')";
+
+/// The same, as long as a file has this writer.
+pub(super) const END_JOB_OF_WRITER: &str = "UPDATE jobs SET state = $2, finished_at = $3, expires_at = $4, details = $5, \
+    idempotency_key = CASE WHEN $6 = 1 THEN NULL ELSE idempotency_key END \
+    WHERE id = $1 AND state IN ('open', 'receiving', 'interrupted') \
+    AND EXISTS (SELECT 1 FROM files WHERE id = $7 AND epoch = $8 AND state = 'receiving')";
 
 /// The queries for jobs are completed with a limit.
 pub(super) const JOB_BY_ID: &str =
@@ -116,11 +122,6 @@ pub(super) const RELEASE_FILE: &str =
     "UPDATE files SET state = $3, details = $4 WHERE id = $1 AND epoch = $2 AND state = 'receiving'";
 
 pub(super) const DELETE_FILE: &str = "DELETE FROM files WHERE job_id = $1 AND name = $2";
-
-/// Only while it has this writer.
-pub(super) const DELETE_WRITTEN_FILE: &str = "DELETE FROM files WHERE id = $1 AND epoch = $2 AND state = 'receiving'";
-
-pub(super) const DELETE_FILES: &str = "DELETE FROM files WHERE job_id = $1";
 
 /// The files that an earlier process was receiving wait for another writer.
 pub(super) const RELEASE_ALL_FILES: &str = "UPDATE files SET state = 'waiting' WHERE state = 'receiving'";
