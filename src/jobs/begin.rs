@@ -208,8 +208,8 @@ impl Context {
         let file = JobFile::begin(name.clone(), *length);
         match self.store.open_file(id, &file, ChangedBy::Others, *max_files, *keep_open).await? {
             OpenedFile::Writer(writer) => {
-                if presence.live().begin_loading() {
-                    self.tracker.spawn(load_counted(presence.clone()));
+                if let Some(loading) = presence.live().begin_loading() {
+                    self.tracker.spawn(load_counted(presence.clone(), loading));
                 }
                 let running = Running::new(&presence, permit);
                 let upload = FileUpload::begin(presence, writer, options, pipeline, running);

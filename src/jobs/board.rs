@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -25,6 +25,9 @@ const LEADERS_INTERVAL: Duration = Duration::from_secs(1);
 /// Looking for the leaders takes at most this fraction of an upload's time: one part in 50.
 const LEADERS_SHARE: u32 = 50;
 
+/// A look that is worth no thought, when a file has just been completed.
+const SHORT_LOOK: Duration = Duration::from_millis(5);
+
 /// A job that is being received by this process.
 pub(super) struct Live {
     latest: watch::Sender<Arc<Job>>,
@@ -36,26 +39,53 @@ pub(super) struct Live {
     /// Files that are being received.
     files: Mutex<Vec<Arc<LiveFile>>>,
     counted: Mutex<Counted>,
+    sum: Mutex<Sum>,
     /// Milliseconds after the start at which progress is told again.
     next_notice_millis: AtomicU64,
-    /// When the leaders are looked for again. Locked while that is done.
-    next_look: Mutex<Instant>,
+    /// Locked while the leaders are looked for.
+    last_look: Mutex<LastLook>,
+    /// They will be looked for as soon as they may be.
+    is_look_planned: AtomicBool,
     /// How the job has ended, while that is not recorded.
     unrecorded: Mutex<Option<Arc<Job>>>,
     /// Cancelled when the upload is over and nothing more is written for it.
     over: CancellationToken,
 }
 
-/// What complete files have counted together.
+/// Which complete files are part of the sum.
 #[derive(Default)]
 struct Counted {
-    aggregate: Option<Aggregate>,
-    /// The files that are part of it.
     files: HashSet<FileId>,
     /// Some complete files may not be part of it yet: it has no leaders.
     is_partial: bool,
     /// They are being loaded.
     is_loading: bool,
+    /// One more whenever the sum begins anew.
+    generation: u64,
+}
+
+/// What complete files have counted together. Locked for as long as merging and ranking take: only by workers.
+#[derive(Default)]
+struct Sum {
+    aggregate: Option<Aggregate>,
+    /// That of [`Counted`], or the sum is out of date.
+    generation: u64,
+}
+
+/// The loading of files that were completed earlier into one sum.
+#[derive(Clone, Copy)]
+pub(super) struct Loading(u64);
+
+struct LastLook {
+    begun: Instant,
+    took: Duration,
+}
+
+impl LastLook {
+    /// When the leaders may be looked for again without taking more than their share of an upload's time.
+    fn next(&self) -> Instant {
+        if self.took < SHORT_LOOK { self.begun } else { self.begun + self.took * LEADERS_SHARE }
+    }
 }
 
 /// A file that is being received.
@@ -100,7 +130,9 @@ impl Live {
             files: Mutex::default(),
             counted: Mutex::new(Counted { is_partial, ..Counted::default() }),
             next_notice_millis: AtomicU64::new(0),
-            next_look: Mutex::new(started),
+            sum: Mutex::default(),
+            last_look: Mutex::new(LastLook { begun: started, took: Duration::ZERO }),
+            is_look_planned: AtomicBool::new(false),
             unrecorded: Mutex::new(None),
             over: CancellationToken::new(),
         }
@@ -123,11 +155,25 @@ impl Live {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets go of what complete files have counted.
-    pub(super) fn drop_counted(&self) {
+    /// Locks what complete files have counted, without what is out of date. For workers.
+    fn sum(&self) -> MutexGuard<'_, Sum> {
+        let mut sum = self.sum.lock().unwrap_or_else(PoisonError::into_inner);
+        let generation = self.counted().generation;
+        if sum.generation != generation {
+            *sum = Sum { aggregate: None, generation };
+        }
+        sum
+    }
+
+    /// Begins the sum of complete files anew.
+    pub(super) fn reset_counted(&self) {
         let mut counted = self.counted();
-        counted.is_partial = true;
-        counted.aggregate = None;
+        *counted = Counted { is_partial: true, generation: counted.generation + 1, ..Counted::default() };
+    }
+
+    /// Frees the memory of what is out of date. For workers.
+    pub(super) fn free_counted(&self) {
+        drop(self.sum());
     }
 
     /// Adds what a complete file has counted, once. Computes: for workers.
@@ -135,14 +181,28 @@ impl Live {
     /// # Errors
     /// When files cannot be merged.
     pub(super) fn count(&self, file: FileId, aggregate: Aggregate) -> Result<(), Fatal> {
+        self.count_for(None, file, aggregate)
+    }
+
+    /// The same for a file that was completed earlier, unless the sum has begun anew since.
+    ///
+    /// # Errors
+    /// When files cannot be merged.
+    pub(super) fn count_loaded(&self, loading: Loading, file: FileId, aggregate: Aggregate) -> Result<(), Fatal> {
+        self.count_for(Some(loading), file, aggregate)
+    }
+
+    fn count_for(&self, loading: Option<Loading>, file: FileId, aggregate: Aggregate) -> Result<(), Fatal> {
+        let mut sum = self.sum();
         let mut counted = self.counted();
-        if !counted.files.insert(file) {
+        if loading.is_some_and(|loading| loading.0 != counted.generation) || !counted.files.insert(file) {
             return Ok(());
         }
-        if let Some(all) = &mut counted.aggregate {
+        drop(counted);
+        if let Some(all) = &mut sum.aggregate {
             return all.merge(aggregate);
         }
-        counted.aggregate = Some(aggregate);
+        sum.aggregate = Some(aggregate);
         Ok(())
     }
 
@@ -151,23 +211,39 @@ impl Live {
         self.counted().files.contains(&file)
     }
 
-    /// True for the one caller that has to load the files that were completed earlier.
-    pub(super) fn begin_loading(&self) -> bool {
+    /// Given to the one caller that has to load the files that were completed earlier.
+    pub(super) fn begin_loading(&self) -> Option<Loading> {
         let mut counted = self.counted();
-        counted.is_partial && !std::mem::replace(&mut counted.is_loading, true)
+        let is_begun = counted.is_partial && !std::mem::replace(&mut counted.is_loading, true);
+        is_begun.then_some(Loading(counted.generation))
     }
 
-    /// All complete files are part of what is shown.
-    pub(super) fn set_all_counted(&self) {
-        self.counted().is_partial = false;
+    /// All complete files are part of what is shown, unless the sum has begun anew since.
+    pub(super) fn end_loading(&self, loading: Loading) {
+        let mut counted = self.counted();
+        if loading.0 == counted.generation {
+            counted.is_partial = false;
+        }
     }
 
-    /// Looks for the leaders now and shows them. Computes: for workers.
-    pub(super) fn show_leaders(&self) {
-        *self.next_look.lock().unwrap_or_else(PoisonError::into_inner) = self.started;
-        if let Some(look) = self.look_for_leaders() {
+    /// True for the one caller that has to look for the leaders as soon as they may be looked for.
+    pub(super) fn plan_look(&self) -> bool {
+        !self.is_look_planned.swap(true, Ordering::Relaxed)
+    }
+
+    /// Looks for the leaders, if they may be looked for already, and shows them; else gives when they may be. Computes: for workers.
+    pub(super) fn show_leaders(&self) -> Result<(), Instant> {
+        let mut last_look = self.last_look.lock().unwrap_or_else(PoisonError::into_inner);
+        let next_look = last_look.next();
+        if Instant::now() < next_look {
+            return Err(next_look);
+        }
+        // What is completed from here on needs another look.
+        self.is_look_planned.store(false, Ordering::Relaxed);
+        if let Some(look) = self.look_for_leaders(&mut last_look) {
             self.update(|job| look.show(job));
         }
+        Ok(())
     }
 
     /// Shows a file as being received.
@@ -200,7 +276,7 @@ impl Live {
     pub(super) fn forget_file(&self, name: &str, keep: jiff::SignedDuration) {
         self.files().retain(|file| file.name != name);
         // What one of them has counted cannot be taken out of the sum.
-        *self.counted() = Counted { is_partial: true, ..Counted::default() };
+        self.reset_counted();
         self.update(|job| {
             job.details.files.retain(|file| file.name != name);
             job.details.progress.unique_campaigns = 0;
@@ -310,7 +386,7 @@ impl Live {
                 .compare_exchange(due_millis, next_millis, Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok();
         if is_due {
-            let look = self.look_for_leaders();
+            let look = self.look_if_due();
             self.update(|job| {
                 if let Some(look) = look {
                     look.show(job);
@@ -321,30 +397,36 @@ impl Live {
         }
     }
 
-    /// Looks for the leaders over everything received so far, if it is time to.
-    fn look_for_leaders(&self) -> Option<Look> {
-        let mut next_look = self.next_look.try_lock().ok()?;
-        let begun = Instant::now();
-        if begun < *next_look {
+    fn look_if_due(&self) -> Option<Look> {
+        let mut last_look = self.last_look.try_lock().ok()?;
+        let next_look = last_look.next().max(last_look.begun + LEADERS_INTERVAL);
+        // The first one at once.
+        if Instant::now() < next_look && last_look.begun != self.started {
             return None;
         }
+        self.look_for_leaders(&mut last_look)
+    }
+
+    /// Looks for the leaders over everything received so far.
+    fn look_for_leaders(&self, last_look: &mut LastLook) -> Option<Look> {
+        let begun = Instant::now();
         let top = self.latest.borrow().details.options.top;
         let files = self.files().clone();
         let pipelines: Vec<_> =
             files.iter().map(|file| file.pipeline.lock().unwrap_or_else(PoisonError::into_inner)).collect();
-        let counted = self.counted();
-        if counted.is_partial {
+        let sum = self.sum();
+        if self.counted().is_partial {
             return None;
         }
         let running = pipelines.iter().filter_map(|pipeline| pipeline.as_ref()).map(Pipeline::so_far);
-        let parts: Vec<&Aggregate> = counted.aggregate.iter().chain(running).collect();
+        let parts: Vec<&Aggregate> = sum.aggregate.iter().chain(running).collect();
         let all = combined_leaders(&parts, top.into());
         let look = Look {
             top_ctr: all.by_ctr.iter().map(Leader::from).collect(),
             top_cpa: all.by_cpa.iter().map(Leader::from).collect(),
             unique_campaigns: all.unique_campaigns as u64,
         };
-        *next_look = begun + LEADERS_INTERVAL.max(begun.elapsed() * LEADERS_SHARE);
+        *last_look = LastLook { begun, took: begun.elapsed() };
         Some(look)
     }
 }

@@ -1,8 +1,11 @@
 //! How a job ends: recorded in the store first, then shown.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use super::board::{Live, cancelled, leaders_of};
+use tokio::time::sleep_until;
+
+use super::board::{Live, Loading, cancelled, leaders_of};
 use super::context::{Context, Presence};
 use super::failure::{Failure, FailureKind};
 use super::model::{FileState, Job, JobFile, State, now};
@@ -147,7 +150,10 @@ fn summarize(
 pub(super) async fn finish_files(presence: &Presence, files: Vec<StoredFile>) -> Result<Arc<Job>, Failure> {
     let (context, live) = (presence.context(), presence.live());
     // Only for show, and as large as what is being loaded.
-    live.drop_counted();
+    live.reset_counted();
+    let freed = Arc::clone(live);
+    // A panic there has been reported.
+    drop(context.workers.run(move || freed.free_counted()).await);
     // What is shown is behind, when the last file has only just been stored, and not certain to be in the same order.
     live.update(|job| {
         job.details.files = files.iter().map(|stored| stored.file.clone()).collect();
@@ -208,7 +214,7 @@ async fn load_file(context: &Context, StoredFile { writer, file }: &StoredFile) 
 }
 
 /// Loads what files have counted that were completed before the job came to the board: leaders are those of all files.
-pub(super) async fn load_counted(presence: Presence) {
+pub(super) async fn load_counted(presence: Presence, loading: Loading) {
     let (context, live) = (presence.context(), presence.live());
     let loaded = async {
         let files = context.store.files(presence.id()).await.map_err(|error| Failure::from(&error))?;
@@ -217,7 +223,7 @@ pub(super) async fn load_counted(presence: Presence) {
             if !live.has_counted(id) {
                 let aggregate = load_file(context, &stored).await?;
                 let live = Arc::clone(live);
-                let counted = context.workers.run(move || live.count(id, aggregate)).await?;
+                let counted = context.workers.run(move || live.count_loaded(loading, id, aggregate)).await?;
                 counted.map_err(|fatal| Failure::from(ContentError::from(fatal)))?;
             }
         }
@@ -225,7 +231,7 @@ pub(super) async fn load_counted(presence: Presence) {
     };
     match loaded.await {
         Ok(()) => {
-            live.set_all_counted();
+            live.end_loading(loading);
             show_leaders(&presence).await;
         }
         // Without them there are no leaders to be shown; the end of the job will find the same.
@@ -233,14 +239,38 @@ pub(super) async fn load_counted(presence: Presence) {
     }
 }
 
-/// Looks for the leaders once a file is complete, and keeps them with the job for when it is not on the board. Only for show: what
-/// fails is not told.
+/// Looks for the leaders once a file is complete, and keeps them with the job for when it is not on the board: now, or when that may be
+/// done without taking more than its share of the time. Only for show: what fails is not told.
 pub(super) async fn show_leaders(presence: &Presence) {
+    if presence.live().plan_look()
+        && let Err(next_look) = look_now(presence).await
+    {
+        presence.context().tracker.spawn(look_later(presence.clone(), next_look));
+    }
+}
+
+async fn look_now(presence: &Presence) -> Result<(), Instant> {
     let (context, live) = (presence.context(), presence.live());
     let looking = Arc::clone(live);
-    if context.workers.run(move || looking.show_leaders()).await.is_ok()
-        && let Err(error) = context.store.save_leaders(&live.latest()).await
-    {
+    let Ok(looked) = context.workers.run(move || looking.show_leaders()).await else {
+        return Ok(());
+    };
+    looked?;
+    if let Err(error) = context.store.save_leaders(&live.latest()).await {
         tracing::warn!(job = %presence.id(), %error, "the leaders of an open job could not be kept");
+    }
+    Ok(())
+}
+
+async fn look_later(presence: Presence, mut next_look: Instant) {
+    loop {
+        tokio::select! {
+            () = presence.context().stopping.cancelled() => return,
+            () = sleep_until(next_look.into()) => {}
+        }
+        match look_now(&presence).await {
+            Ok(()) => return,
+            Err(later) => next_look = later,
+        }
     }
 }

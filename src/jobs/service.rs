@@ -137,8 +137,8 @@ impl Jobs {
         }
         presence.live().fence_file(name);
         presence.live().forget_file(name, keep);
-        if presence.live().begin_loading() {
-            self.0.tracker.spawn(load_counted(presence.clone()));
+        if let Some(loading) = presence.live().begin_loading() {
+            self.0.tracker.spawn(load_counted(presence.clone(), loading));
         }
         Ok(())
     }
