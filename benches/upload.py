@@ -506,10 +506,10 @@ def overview(results: dict[str, Result]) -> list[str]:
 
     if free := results.get("free"):
         one = f"{megabytes(free.text_bytes())} as fast as it goes"
-        at_most(f"{one}, time / sink", free.ratio("adtally", "sink"), 1.5)
+        at_most(f"{one}, time / sink", free.ratio("adtally", "sink"), 1.25)
         cell = free.cell("adtally")
-        at_most(f"{one}, CPU of the server per GB", cell and cell.cpu() / (free.text_bytes() / 1e9), 0.65, " s")
-        memory(free, one, 32)
+        at_most(f"{one}, CPU of the server per GB", cell and cell.cpu() / (free.text_bytes() / 1e9), 0.5, " s")
+        memory(free, one, 16)
         against = free.ratio("fastapi", "adtally")
         add(f"{one}, FastAPI and DuckDB / adtally", against, f"{against or 0:.1f}")
     if limited := results.get("limited"):
@@ -527,7 +527,7 @@ def overview(results: dict[str, Result]) -> list[str]:
                 f"at least {at_least}",
                 throughput is not None and round(throughput, 2) >= at_least,
             )
-            memory(many, several, 128)
+            memory(many, several, 48)
     return lines if len(lines) > 2 else []
 
 
