@@ -5,7 +5,7 @@
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::aggregate::{Counters, MAX_REJECTS, MAX_TEXT_BYTES, Position, Reject};
+use super::aggregate::{Aggregate, Counters, MAX_REJECTS, MAX_TEXT_BYTES, Position, Reject};
 use super::dialect::{Columns, Delimiter};
 use super::envelope::{Envelope, RestoreError, read_whole};
 use super::record::RecordFinder;
@@ -66,6 +66,16 @@ impl Tally {
     /// The whole state as bytes, which [`Self::restore`] takes back.
     #[must_use]
     pub fn save(&self) -> Vec<u8> {
+        self.save_with(&self.aggregate)
+    }
+
+    /// The state without what has been counted: [`Aggregate::save_pieces`] saves that, and [`Self::restore_position`] takes both back.
+    #[must_use]
+    pub fn save_position(&self) -> Vec<u8> {
+        self.save_with(&Aggregate::new(self.options.limits.max_campaigns))
+    }
+
+    fn save_with(&self, aggregate: &Aggregate) -> Vec<u8> {
         let outgoing = Outgoing {
             head: Head {
                 delimiter: self.options.delimiter,
@@ -74,15 +84,15 @@ impl Tally {
                 record_start: self.record_start,
                 offset: self.offset,
                 lines: self.lines,
-                lane_addends: self.aggregate.totals.lane_addends(),
-                overflowed: self.aggregate.totals.overflowed(),
+                lane_addends: aggregate.totals.lane_addends(),
+                overflowed: aggregate.totals.overflowed(),
             },
             columns: &self.columns,
             finder: &self.finder,
             unfinished: &self.unfinished,
-            counters: &self.aggregate.counters,
-            rejects: &self.aggregate.rejects,
-            totals: &self.aggregate.totals,
+            counters: &aggregate.counters,
+            rejects: &aggregate.rejects,
+            totals: &aggregate.totals,
         };
         ENVELOPE.seal(&outgoing)
     }
@@ -94,6 +104,23 @@ impl Tally {
     pub fn restore(bytes: &[u8], kernel: Kernel) -> Result<Self, RestoreError> {
         let incoming = read_whole(ENVELOPE.open(bytes)?.0)?;
         Self::from_incoming(incoming, kernel).map_err(RestoreError::Inconsistent)
+    }
+
+    /// Takes back a state that was saved apart from what had been counted.
+    ///
+    /// # Errors
+    /// When the bytes are not a whole, unchanged state of this version, or what was counted does not fit it.
+    pub fn restore_position(bytes: &[u8], counted: Aggregate, kernel: Kernel) -> Result<Self, RestoreError> {
+        let mut tally = Self::restore(bytes, kernel)?;
+        if counted.counters.bytes_read > tally.offset {
+            return Err(RestoreError::Inconsistent("more has been counted than was read"));
+        }
+        let Aggregate { totals, counters, rejects } = &tally.aggregate;
+        if totals.len() > 0 || *counters != Counters::default() || !rejects.is_empty() {
+            return Err(RestoreError::Inconsistent("something has been counted twice"));
+        }
+        tally.aggregate = counted;
+        Ok(tally)
     }
 
     fn from_incoming(incoming: Incoming, kernel: Kernel) -> Result<Self, &'static str> {

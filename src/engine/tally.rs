@@ -128,6 +128,12 @@ impl Tally {
         self.finder.is_between_records()
     }
 
+    /// The limits in force.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        self.options.limits
+    }
+
     /// What has been counted so far.
     #[must_use]
     pub fn so_far(&self) -> &Aggregate {

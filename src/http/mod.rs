@@ -15,6 +15,7 @@ mod query;
 mod routes;
 mod server;
 mod table;
+mod upload_fields;
 mod view;
 
 use std::any::Any;
@@ -43,7 +44,7 @@ use body::{LingerLimits, linger};
 use log::{X_REQUEST_ID, log_request, sanitize_request_id, tag_route};
 use media::allow_identity;
 use problem::{Kind, Problem};
-use routes::{events, files, jobs, results, service, uploads};
+use routes::{appends, events, files, jobs, results, service, uploads};
 
 /// The least of a refused body that is read, also when uploads have to be smaller: without it senders do not get to read the answer.
 const MIN_LINGER_BYTES: u64 = 1024 * 1024;
@@ -76,7 +77,10 @@ pub fn router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) ->
         .route("/v1/jobs/{job}/cancel", post(jobs::cancel))
         .route("/v1/jobs/{job}/complete", post(jobs::complete))
         .route("/v1/jobs/{job}/files", get(files::list))
-        .route("/v1/jobs/{job}/files/{file}", get(files::get).put(files::put).delete(files::delete))
+        .route(
+            "/v1/jobs/{job}/files/{file}",
+            get(files::get).put(files::put).patch(appends::patch).delete(files::delete),
+        )
         .route("/v1/jobs/{job}/events", get(events::get))
         .route("/v1/jobs/{job}/results/{file}", get(results::get))
         .fallback(not_found)

@@ -10,6 +10,7 @@ use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::http::upload_fields::UPLOAD_OFFSET;
 use crate::jobs::{Failure, FailureKind, JobError, JobId, Limit, StoreError};
 
 /// The job that an answer is about.
@@ -53,6 +54,9 @@ pub(super) enum Kind {
     FileNotFound,
     FileComplete,
     FileBeingReceived,
+    OtherOffset,
+    OtherLength,
+    OtherOptions,
     TooManyFiles,
     JobClosesItself,
     JobFinishing,
@@ -93,6 +97,9 @@ impl Kind {
             Self::FileNotFound => ("file_not_found", S::NOT_FOUND, "The job has no such file"),
             Self::FileComplete => ("file_complete", S::CONFLICT, "Another file has this name"),
             Self::FileBeingReceived => ("file_being_received", S::CONFLICT, "The file is being received already"),
+            Self::OtherOffset => ("other_offset", S::CONFLICT, "The file goes on elsewhere"),
+            Self::OtherLength => ("other_length", S::CONFLICT, "The file has another length"),
+            Self::OtherOptions => ("other_options", S::CONFLICT, "The file has other options"),
             Self::TooManyFiles => ("too_many_files", S::PAYLOAD_TOO_LARGE, "The job has too many files"),
             Self::JobClosesItself => ("job_closes_itself", S::CONFLICT, "The job takes no further files"),
             Self::JobFinishing => ("job_finishing", S::LOCKED, "The results are being made"),
@@ -154,6 +161,8 @@ fn describe_failure(kind: FailureKind) -> (StatusCode, &'static str) {
         F::UploadCancelled => (S::CONFLICT, "The job was cancelled"),
         F::FileDeleted => (S::CONFLICT, "The file was deleted"),
         F::ServerStopped => (S::SERVICE_UNAVAILABLE, "The server was stopped"),
+        F::CheckpointLost => (S::GONE, "What was stored of the file cannot be read"),
+        F::NotDivisible => (S::UNPROCESSABLE_ENTITY, "The file cannot be cut there"),
         F::StorageFull => (S::INSUFFICIENT_STORAGE, "There is no room for the results"),
         F::StoreUnavailable => (S::SERVICE_UNAVAILABLE, "The store does not answer"),
         F::Internal => (S::INTERNAL_SERVER_ERROR, "Something went wrong here"),
@@ -264,7 +273,18 @@ impl From<JobError> for Problem {
             JobError::ResultNotFound { job, .. } => Self::new(Kind::ResultNotFound, detail).with_job(job.id),
             JobError::NotSucceeded { job } => Self::new(Kind::JobNotFinished, detail).with_job(job.id),
             JobError::Ended { id, .. } => Self::new(Kind::JobEnded, detail).with_job(id),
-            JobError::Failed { id, failure } | JobError::FileFailed { id, failure } => Self::from(failure).with_job(id),
+            JobError::Failed { id, failure } | JobError::FileFailed { id, failure, offset: None } => {
+                Self::from(failure).with_job(id)
+            }
+            JobError::FileFailed { id, mut failure, offset: Some(offset) } => {
+                write_hint(&mut failure.detail, id, offset);
+                Self::from(failure).with_job(id).with_header(UPLOAD_OFFSET, HeaderValue::from(offset))
+            }
+            JobError::OtherOffset { id, offset, .. } => {
+                Self::new(Kind::OtherOffset, detail).with_job(id).with_header(UPLOAD_OFFSET, HeaderValue::from(offset))
+            }
+            JobError::OtherLength { id, .. } => Self::new(Kind::OtherLength, detail).with_job(id),
+            JobError::OtherFormat { id, .. } => Self::new(Kind::OtherOptions, detail).with_job(id),
             JobError::FileNotFound { id, .. } => Self::new(Kind::FileNotFound, detail).with_job(id),
             JobError::FileComplete { id, .. } => Self::new(Kind::FileComplete, detail).with_job(id),
             JobError::FileBeingReceived { id, .. } => {
@@ -292,6 +312,14 @@ impl From<JobError> for Problem {
             JobError::Store(error) => error.into(),
         }
     }
+}
+
+/// Tells a sender how to go on.
+fn write_hint(detail: &mut String, job: JobId, offset: u64) {
+    let hint = format!(
+        "; {offset} bytes are stored: go on there, with `curl -C {offset} -T FILE` and the address that links.resume of job {job} has"
+    );
+    detail.push_str(&hint);
 }
 
 impl From<StoreError> for Problem {

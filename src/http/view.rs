@@ -35,6 +35,8 @@ struct Links<'a> {
     #[serde(rename = "self")]
     job: String,
     events: String,
+    /// The file that waits for its sender.
+    resume: Option<String>,
     results: BTreeMap<&'a str, String>,
 }
 
@@ -58,7 +60,7 @@ impl<'a> JobView<'a> {
             top_ctr: Some(&details.top_ctr),
             top_cpa: Some(&details.top_cpa),
             error: details.error.as_ref().map(Document::from),
-            links: Links { events: format!("{path}/events"), results, job: path },
+            links: Links { events: format!("{path}/events"), resume: resume_path(job), results, job: path },
         }
     }
 
@@ -72,7 +74,7 @@ impl<'a> JobView<'a> {
 #[derive(Serialize)]
 pub(super) struct FileView<'a> {
     name: &'a str,
-    state: FileState,
+    state: &'static str,
     offset: u64,
     length: Option<u64>,
     rows_read: u64,
@@ -92,7 +94,7 @@ impl<'a> FileView<'a> {
     pub(super) fn new(file: &'a JobFile, job: JobId) -> Self {
         Self {
             name: &file.name,
-            state: file.state,
+            state: if file.is_interrupted() { "interrupted" } else { file.state.name() },
             offset: file.offset,
             length: file.length,
             rows_read: file.rows_read,
@@ -102,6 +104,15 @@ impl<'a> FileView<'a> {
             links: FileLinks { file: file_path(job, &file.name) },
         }
     }
+}
+
+/// The first file that waits for its sender.
+fn resume_path(job: &Job) -> Option<String> {
+    if job.state != State::Interrupted {
+        return None;
+    }
+    let waits = |file: &&JobFile| file.state == FileState::Waiting && (job.closes_itself || file.is_interrupted());
+    job.details.files.iter().find(waits).map(|file| file_path(job.id, &file.name))
 }
 
 /// What of a path segment has to be escaped (RFC 3986, 3.3).

@@ -130,6 +130,9 @@ impl FileProgress {
 
 /// Learns, on the worker's thread, of what has been read so far.
 pub trait LaneObserver: Send + Sync + 'static {
+    /// A batch has been read. The pipeline is locked.
+    fn batch_read(&self, pipeline: &mut Pipeline);
+
     /// A batch has been read. The pipeline is not locked.
     fn advanced(&self, progress: FileProgress);
 }
@@ -353,6 +356,7 @@ impl<O: LaneObserver> Lane<O> {
             for piece in batch.pieces.drain(..) {
                 pipeline.push(&piece)?;
             }
+            self.observer.batch_read(pipeline);
             FileProgress::of(pipeline)
         };
         self.observer.advanced(progress);

@@ -12,5 +12,5 @@ pub use charset::{TextDecoder, UnknownEncoding, encoding_for_label};
 pub use decompress::{Coding, DecompressError, Decompressor, Step};
 pub use lane::{FileProgress, LaneError, LaneObserver, SharedPipeline, WorkerPanicked, Workers, receive};
 pub use local::{Input, LocalError, LocalOptions, Observer, aggregate_local};
-pub use pipeline::{ContentError, Finished, Pipeline, PipelineOptions, RATIO_FREE_BYTES, Sha256Digest};
+pub use pipeline::{ContentError, Finished, Pipeline, PipelineOptions, PipelineReader, RATIO_FREE_BYTES, Sha256Digest};
 pub use saved::SavedPipeline;

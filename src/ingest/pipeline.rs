@@ -7,8 +7,8 @@ use thiserror::Error;
 
 use super::charset::TextDecoder;
 use super::decompress::{Coding, DecompressError, Decompressor};
-use super::saved::{SavedInput, SavedPipeline, State, restore_digest, save_digest};
-use crate::engine::{Aggregate, Fatal, RestoreError, Tally, TallyOptions};
+use super::saved::{Opened, SavedInput, SavedPipeline, State, decompress, restore_digest, save_digest};
+use crate::engine::{Aggregate, AggregateReader, Fatal, RestoreError, Tally, TallyOptions};
 
 /// Decompressed text is handed on in pieces of this size.
 const SCRATCH_BYTES: usize = 64 * 1024;
@@ -80,6 +80,8 @@ pub struct Finished {
     pub aggregate: Aggregate,
     /// The digest of the bytes as sent, when it was wanted.
     pub sha256: Option<Sha256Digest>,
+    /// CRC-64/NVME of the bytes as sent, when all of them are known.
+    pub crc64: Option<u64>,
 }
 
 /// Reads one upload, pushed in pieces of any size.
@@ -89,7 +91,7 @@ pub struct Pipeline {
     tally: Tally,
     /// Of the bytes that have been read; a little behind `bytes_received` while a piece is being read.
     sha256: Option<Sha256>,
-    /// Of all bytes received; none behind a restored state, which does not have it.
+    /// Of the same bytes; none behind a state that does not have it, because an earlier version saved it.
     crc64: Option<crc_fast::Digest>,
     bytes_received: u64,
     text_bytes: u64,
@@ -146,11 +148,7 @@ impl Pipeline {
 
     /// Goes on where another pipeline [stood](Self::save). How the text is read is part of the state; the kernel, and the
     /// limits of decompression, are those of `options`.
-    ///
-    /// # Errors
-    /// When the bytes are not a whole, unchanged state of this version.
-    pub fn restore(bytes: &[u8], options: &PipelineOptions) -> Result<Self, RestoreError> {
-        let state = State::open(bytes)?;
+    fn restore(state: State, tally: Tally, options: &PipelineOptions) -> Result<Self, RestoreError> {
         let input = match state.input {
             SavedInput::Start(start) => Input::Start(start),
             SavedInput::Plain => Input::Plain,
@@ -163,9 +161,9 @@ impl Pipeline {
         Ok(Self {
             input,
             decoder: TextDecoder::restore(state.decoder)?,
-            tally: Tally::restore(&state.tally, options.tally.kernel)?,
+            tally,
             sha256: state.sha256.as_deref().map(restore_digest).transpose()?,
-            crc64: None,
+            crc64: state.crc64.map(|crc| crc_fast::Digest::new_with_init_state(CrcAlgorithm::Crc64Nvme, crc)),
             bytes_received: state.bytes_received,
             text_bytes: state.text_bytes,
             max_text_bytes: options.max_text_bytes,
@@ -207,9 +205,11 @@ impl Pipeline {
             input,
             decoder: self.decoder.save()?,
             sha256: self.sha256.as_ref().map(save_digest),
-            tally: self.tally.save(),
+            tally: self.tally.save_position(),
+            crc64: self.crc64.as_ref().map(crc_fast::Digest::get_state),
         };
-        Some(SavedPipeline { offset, bytes: state.seal() })
+        let pieces = state.seal(self.tally.so_far());
+        Some(SavedPipeline { offset, crc64: self.crc64(), pieces })
     }
 
     /// Saves the state if that was asked for and this is a position to go on from. `unread` bytes have been received and
@@ -229,7 +229,8 @@ impl Pipeline {
         self.bytes_received
     }
 
-    /// CRC-64/NVME (NVM Express, NVM Command Set Specification) of the bytes received so far, when all of them are known.
+    /// CRC-64/NVME (NVM Express, NVM Command Set Specification) of the bytes that have been read, when all of them are known. These are
+    /// all that have been received, but for the first few while too few of them are there to be read.
     #[must_use]
     pub fn crc64(&self) -> Option<u64> {
         self.crc64.as_ref().map(crc_fast::Digest::finalize)
@@ -247,9 +248,6 @@ impl Pipeline {
     /// When the contents cannot be used. The pipeline is of no more use then.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), ContentError> {
         self.bytes_received += piece.len() as u64;
-        if let Some(crc64) = &mut self.crc64 {
-            crc64.update(piece);
-        }
         let Input::Start(start) = &mut self.input else {
             return self.read(piece);
         };
@@ -275,9 +273,10 @@ impl Pipeline {
         if let Input::Compressed { decompressor, .. } = &self.input {
             decompressor.finish()?;
         }
+        let crc64 = self.crc64();
         let Self { decoder, mut tally, sha256, .. } = self;
         decoder.finish(|text| tally.push(text))?;
-        Ok(Finished { aggregate: tally.finish()?, sha256: sha256.map(|sha256| sha256.finalize().into()) })
+        Ok(Finished { aggregate: tally.finish()?, sha256: sha256.map(|sha256| sha256.finalize().into()), crc64 })
     }
 
     /// Reads the bytes that were held back; `unread` bytes follow them.
@@ -327,8 +326,65 @@ impl Pipeline {
     }
 
     fn digest(&mut self, bytes: &[u8]) {
+        if let Some(crc64) = &mut self.crc64 {
+            crc64.update(bytes);
+        }
         if let Some(sha256) = &mut self.sha256 {
             sha256.update(bytes);
         }
+    }
+}
+
+/// Restores a pipeline from the pieces that [`Pipeline::save`] gives.
+pub struct PipelineReader {
+    options: PipelineOptions,
+    /// What the first piece says.
+    position: Option<(State, AggregateReader)>,
+    whole: Option<Pipeline>,
+}
+
+impl PipelineReader {
+    /// Nothing read yet. How the text is read is part of the state; the kernel, and the limits of decompression, are those of `options`.
+    #[must_use]
+    pub fn new(options: &PipelineOptions) -> Self {
+        Self { options: *options, position: None, whole: None }
+    }
+
+    /// Reads the next piece.
+    ///
+    /// # Errors
+    /// When it is not the next piece, whole and unchanged, of the same state and of a known version.
+    pub fn push(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
+        if self.whole.is_some() {
+            return Err(RestoreError::Inconsistent("there is a piece too many"));
+        }
+        if let Some((_, counted)) = &mut self.position {
+            return counted.push(&decompress(piece)?);
+        }
+        let kernel = self.options.tally.kernel;
+        match State::open(piece)? {
+            Opened::Position(state) => {
+                let max_campaigns = Tally::restore(&state.tally, kernel)?.limits().max_campaigns;
+                self.position = Some((state, AggregateReader::new(max_campaigns)));
+            }
+            Opened::Whole(state) => {
+                let tally = Tally::restore(&state.tally, kernel)?;
+                self.whole = Some(Pipeline::restore(state, tally, &self.options)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// The pipeline, after the last piece.
+    ///
+    /// # Errors
+    /// When a piece is missing or was refused.
+    pub fn finish(self) -> Result<Pipeline, RestoreError> {
+        if let Some(pipeline) = self.whole {
+            return Ok(pipeline);
+        }
+        let (state, counted) = self.position.ok_or(RestoreError::Inconsistent("there is no piece"))?;
+        let tally = Tally::restore_position(&state.tally, counted.finish()?, self.options.tally.kernel)?;
+        Pipeline::restore(state, tally, &self.options)
     }
 }

@@ -1,11 +1,15 @@
 //! The state of an upload as bytes, to go on with it later: after the sender has vanished, in another process, on another
 //! machine.
 //!
-//! The form is that of an engine's state, in an envelope of its own. The tally inside has its own envelope, too.
+//! The form is a sequence of pieces, each compressed for itself (Zstandard): first where the upload stands, in an envelope of its own; then
+//! what it has counted, as the engine saves it. So a large state is never in memory as a whole, neither saved nor restored. In version 1
+//! the first piece was the only one, and held what had been counted, too.
 //!
 //! Not every position can be gone on from. Decompressors do not give their state away, so compressed data can be continued
 //! where a member or frame ends; neither do the decoders of multi-byte charsets. Text in UTF-8, UTF-16 and single-byte
 //! charsets can be continued at any byte.
+
+use std::iter::once;
 
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -13,20 +17,33 @@ use sha2::digest::common::hazmat::{SerializableState as _, SerializedState};
 
 use super::charset::SavedDecoder;
 use super::decompress::Coding;
-use crate::engine::{Envelope, RestoreError, read_whole};
+use crate::engine::{Aggregate, Envelope, RestoreError, read_whole};
 
-const ENVELOPE: Envelope = Envelope { magic: *b"adtpipe\0", version: 1 };
+const MAGIC: [u8; 8] = *b"adtpipe\0";
+const ENVELOPE: Envelope = Envelope { magic: MAGIC, version: 2 };
+const ENVELOPE_1: Envelope = Envelope { magic: MAGIC, version: 1 };
+
+/// The most bytes of a piece before it is compressed, or a little more.
+const PIECE_BYTES: usize = 1024 * 1024;
+
+/// What a piece can have uncompressed: of the first one, an unfinished record and what waits to be decoded.
+const MAX_PIECE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Fast, and a third of the size.
+const ZSTD_LEVEL: i32 = 1;
 
 /// A position in an upload from which it can be gone on with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SavedPipeline {
     /// Bytes received up to there, as they were sent.
     pub offset: u64,
-    /// The state, which [`Pipeline::restore`](super::Pipeline::restore) takes back.
-    pub bytes: Vec<u8>,
+    /// CRC-64/NVME of these bytes, when all of them are known.
+    pub crc64: Option<u64>,
+    /// The state, of which a [`PipelineReader`](super::PipelineReader) takes one piece after the other.
+    pub pieces: Vec<Vec<u8>>,
 }
 
-/// The whole state.
+/// Where an upload stands.
 #[derive(Serialize, Deserialize)]
 pub(super) struct State {
     pub(super) bytes_received: u64,
@@ -35,6 +52,18 @@ pub(super) struct State {
     pub(super) decoder: SavedDecoder,
     pub(super) sha256: Option<Vec<u8>>,
     pub(super) tally: Vec<u8>,
+    pub(super) crc64: Option<u64>,
+}
+
+/// The same, in version 1.
+#[derive(Deserialize)]
+struct State1 {
+    bytes_received: u64,
+    text_bytes: u64,
+    input: SavedInput,
+    decoder: SavedDecoder,
+    sha256: Option<Vec<u8>>,
+    tally: Vec<u8>,
 }
 
 /// Where the bytes stand on their way to text.
@@ -47,26 +76,56 @@ pub(super) enum SavedInput {
     Between(Coding),
 }
 
+/// The first piece of a state.
+pub(super) enum Opened {
+    /// Pieces of what was counted follow.
+    Position(State),
+    /// All of it is there.
+    Whole(State),
+}
+
 impl State {
-    pub(super) fn seal(&self) -> Vec<u8> {
-        ENVELOPE.seal(self)
+    /// The pieces of the state, and of what has been counted.
+    pub(super) fn seal(&self, counted: &Aggregate) -> Vec<Vec<u8>> {
+        let pieces = once(ENVELOPE.seal(self)).chain(counted.save_pieces(PIECE_BYTES));
+        // Compressing into memory cannot fail; an empty piece would be refused when it is restored.
+        pieces.map(|piece| zstd::bulk::compress(&piece, ZSTD_LEVEL).unwrap_or_default()).collect()
     }
 
-    pub(super) fn open(bytes: &[u8]) -> Result<Self, RestoreError> {
+    pub(super) fn open(piece: &[u8]) -> Result<Opened, RestoreError> {
+        let bytes = decompress(piece)?;
+        match ENVELOPE.open(&bytes) {
+            Ok((content, _)) => read_whole::<Self>(content)?.checked().map(Opened::Position),
+            Err(RestoreError::OtherVersion { .. }) => {
+                let State1 { bytes_received, text_bytes, input, decoder, sha256, tally } =
+                    read_whole(ENVELOPE_1.open(&bytes)?.0)?;
+                let state = Self { bytes_received, text_bytes, input, decoder, sha256, tally, crc64: None };
+                state.checked().map(Opened::Whole)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn checked(self) -> Result<Self, RestoreError> {
         use RestoreError::Inconsistent;
 
-        let state: Self = read_whole(ENVELOPE.open(bytes)?.0)?;
-        match &state.input {
+        match &self.input {
             SavedInput::Start(start) if start.len() >= Coding::SNIFF_BYTES => {
                 Err(Inconsistent("it has more first bytes than it waits for"))
             }
-            SavedInput::Start(start) if start.len() as u64 != state.bytes_received => {
+            SavedInput::Start(start) if start.len() as u64 != self.bytes_received => {
                 Err(Inconsistent("it has other bytes than its first"))
             }
             SavedInput::Between(Coding::Identity) => Err(Inconsistent("what is not compressed has no members")),
-            _ => Ok(state),
+            _ => Ok(self),
         }
     }
+}
+
+/// The bytes of a piece.
+pub(super) fn decompress(piece: &[u8]) -> Result<Vec<u8>, RestoreError> {
+    let length = zstd::bulk::Decompressor::upper_bound(piece).unwrap_or(MAX_PIECE_BYTES).min(MAX_PIECE_BYTES);
+    zstd::bulk::decompress(piece, length).map_err(|_| RestoreError::Damaged)
 }
 
 /// A digest's state. Its form is that of the `sha2` crate, stable within a minor version of it.

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::context::{Context, JobsConfig};
 use super::error::JobError;
+use super::failure::{Failure, FailureKind};
 use super::finish::load_counted;
 use super::form::FormUpload;
-use super::model::{Job, JobFile, JobId, JobOptions, State};
+use super::model::{FileState, Job, JobFile, JobId, JobOptions, State};
 use super::receive::{FileOptions, FileUpload, Running};
-use super::store::{ChangedBy, Inserted, JobClosed, OpenedFile};
+use super::store::{ChangedBy, CheckpointId, Inserted, JobClosed, OpenedFile, ResumedFile, StoredFile, Writer};
 use super::upkeep::expire;
-use crate::ingest::{ContentError, Pipeline};
+use crate::ingest::{ContentError, Pipeline, PipelineOptions, PipelineReader};
 
 /// A job to be received.
 #[derive(Clone, Debug, Default)]
@@ -77,17 +78,32 @@ pub enum FileOpened {
     Complete(Box<JobFile>),
 }
 
+/// A job that was begun before with the same key.
+enum Earlier {
+    Ended(Box<Job>),
+    Interrupted(Box<Job>),
+}
+
+/// How the wish to go on with a file ended.
+pub enum FileResumed {
+    /// It awaits its next bytes.
+    Upload(Box<FileUpload>),
+    /// It is complete.
+    Complete(Box<JobFile>),
+}
+
 impl Context {
     pub(super) async fn begin_job(self: &Arc<Self>, new: &NewJob, options: FileOptions) -> Result<Begun, JobError> {
-        if let Some(job) = self.begun_before(new).await? {
-            return Ok(Begun::Before(job));
+        match self.begun_before(new).await? {
+            Some(Earlier::Ended(job)) => return Ok(Begun::Before(job)),
+            Some(Earlier::Interrupted(job)) => return self.start_over(&job, options).await,
+            None => {}
         }
         let permit = self.permit_upload()?;
-        let pipeline = self.pipeline_options(&options.options, options.coding, options.with_digest);
         let failed = |error: ContentError| JobError::Failed { id: new.id, failure: error.into() };
-        let pipeline = Pipeline::new(&pipeline).map_err(failed)?;
+        let pipeline = Pipeline::new(&self.pipeline_options(&options.format)).map_err(failed)?;
         let job = new.begin(State::Receiving);
-        let file = JobFile::begin(options.name.clone(), options.length);
+        let file = JobFile::begin(options.name, options.format, options.length);
         // Before the store has it: whoever finds it there finds it on the board.
         let mut shown = job.clone();
         shown.put_file(file.clone());
@@ -95,18 +111,32 @@ impl Context {
         match self.store.insert_with_file(&job, new.idempotency_key.as_deref(), &file).await? {
             Some(writer) => {
                 let running = Running::new(&presence, permit);
-                Ok(Begun::Upload(Box::new(FileUpload::begin(presence, writer, options, pipeline, running))))
+                Ok(Begun::Upload(Box::new(FileUpload::begin(presence, writer, file, pipeline, running))))
             }
             None => self.after_lost_race(new).await.map(Begun::Before),
         }
     }
 
+    /// Receives the file of an interrupted job from its first byte again.
+    async fn start_over(self: &Arc<Self>, job: &Job, options: FileOptions) -> Result<Begun, JobError> {
+        let Some(name) = job.details.files.first().map(|file| file.name.clone()) else {
+            return Err(JobError::IdempotencyKeyInUse(job.id));
+        };
+        match self.open_writer(job.id, FileOptions { name, ..options }, ChangedBy::ItsUpload).await? {
+            FileOpened::Upload(upload) => Ok(Begun::Upload(upload)),
+            FileOpened::Complete(_) => Err(JobError::IdempotencyKeyInUse(job.id)),
+        }
+    }
+
     pub(super) async fn begin_form_job(self: &Arc<Self>, new: &NewJob) -> Result<FormBegun, JobError> {
-        if let Some(job) = self.begun_before(new).await? {
-            return Ok(FormBegun::Before(job));
+        match self.begun_before(new).await? {
+            Some(Earlier::Ended(job)) => return Ok(FormBegun::Before(job)),
+            Some(Earlier::Interrupted(job)) => return Err(JobError::IdempotencyKeyInUse(job.id)),
+            None => {}
         }
         let permit = self.permit_upload()?;
-        let job = new.begin(State::Receiving);
+        let mut job = new.begin(State::Receiving);
+        job.details.is_form = true;
         let presence = self.enter_new(job.clone());
         match self.store.insert(&job, new.idempotency_key.as_deref()).await? {
             Inserted::Done => Ok(FormBegun::Upload(Box::new(FormUpload::new(presence, permit)))),
@@ -114,8 +144,8 @@ impl Context {
         }
     }
 
-    /// The ended job that an earlier request with the same key has begun.
-    async fn begun_before(&self, new: &NewJob) -> Result<Option<Box<Job>>, JobError> {
+    /// The job that an earlier request with the same key has begun, if that runs no more.
+    async fn begun_before(&self, new: &NewJob) -> Result<Option<Earlier>, JobError> {
         if self.draining.is_cancelled() {
             return Err(JobError::Draining);
         }
@@ -129,7 +159,10 @@ impl Context {
                 expire(self).await?;
                 Ok(None)
             }
-            Some(job) => Self::answer_again(job, new).map(Some),
+            Some(job) if job.state == State::Interrupted && job.closes_itself && !is_other(&job, new) => {
+                Ok(Some(Earlier::Interrupted(Box::new(job))))
+            }
+            Some(job) => Self::answer_again(job, new).map(|job| Some(Earlier::Ended(job))),
         }
     }
 
@@ -194,6 +227,15 @@ impl Context {
     }
 
     pub(super) async fn begin_file(self: &Arc<Self>, id: JobId, options: FileOptions) -> Result<FileOpened, JobError> {
+        self.open_writer(id, options, ChangedBy::Others).await
+    }
+
+    async fn open_writer(
+        self: &Arc<Self>,
+        id: JobId,
+        options: FileOptions,
+        by: ChangedBy,
+    ) -> Result<FileOpened, JobError> {
         if self.draining.is_cancelled() {
             return Err(JobError::Draining);
         }
@@ -201,24 +243,83 @@ impl Context {
             return Err(self.why_closed(id, JobClosed::Gone).await);
         };
         let permit = self.permit_upload()?;
-        let FileOptions { name, options: job_options, coding, length, with_digest } = &options;
-        let pipeline = self.pipeline_options(job_options, *coding, *with_digest);
-        let pipeline = Pipeline::new(&pipeline).map_err(|error| JobError::FileFailed { id, failure: error.into() })?;
+        let failed = |error: ContentError| JobError::FileFailed { id, failure: error.into(), offset: None };
+        let pipeline = Pipeline::new(&self.pipeline_options(&options.format)).map_err(failed)?;
         let JobsConfig { max_files, keep_open, .. } = &self.config;
-        let file = JobFile::begin(name.clone(), *length);
-        match self.store.open_file(id, &file, ChangedBy::Others, *max_files, *keep_open).await? {
+        let file = JobFile::begin(options.name, options.format, options.length);
+        match self.store.open_file(id, &file, by, *max_files, *keep_open).await? {
             OpenedFile::Writer(writer) => {
                 if let Some(loading) = presence.live().begin_loading() {
                     self.tracker.spawn(load_counted(presence.clone(), loading));
                 }
                 let running = Running::new(&presence, permit);
-                let upload = FileUpload::begin(presence, writer, options, pipeline, running);
+                let upload = FileUpload::begin(presence, writer, file, pipeline, running);
                 Ok(FileOpened::Upload(Box::new(upload)))
             }
             OpenedFile::Complete(file) => Ok(FileOpened::Complete(Box::new(file))),
-            OpenedFile::BeingReceived => Err(JobError::FileBeingReceived { id, name: name.clone() }),
+            OpenedFile::BeingReceived => Err(JobError::FileBeingReceived { id, name: file.name }),
             OpenedFile::TooManyFiles => Err(JobError::TooManyFiles { id, max_files: *max_files }),
             OpenedFile::Closed(closed) => Err(self.why_closed(id, closed).await),
+        }
+    }
+}
+
+impl Context {
+    /// Makes the caller the writer of a file that goes on at this offset, of this length if that is known.
+    pub(super) async fn resume_file(
+        self: &Arc<Self>,
+        id: JobId,
+        name: &str,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<FileResumed, JobError> {
+        if self.draining.is_cancelled() {
+            return Err(JobError::Draining);
+        }
+        let Some(presence) = self.enter(id).await? else {
+            return Err(self.why_closed(id, JobClosed::Gone).await);
+        };
+        let known_length = presence.live().latest().file(name).and_then(|file| file.length);
+        if let (Some(known), Some(length)) = (known_length, length)
+            && known != length
+        {
+            return Err(JobError::OtherLength { id, name: name.into(), known });
+        }
+        let permit = self.permit_upload()?;
+        let keep_open = self.config.keep_open;
+        let other_offset = |offset| Err(JobError::OtherOffset { id, name: name.into(), offset });
+        match self.store.resume_file(id, name, offset, keep_open).await? {
+            ResumedFile::Writer(stored, checkpoint) => {
+                let StoredFile { writer, mut file } = *stored;
+                file.length = file.length.or(length);
+                let options = self.pipeline_options(&file.format);
+                let pipeline = match checkpoint {
+                    Some(checkpoint) => load_pipeline(self, &file, writer, checkpoint, &options).await,
+                    None => Pipeline::new(&options).map_err(Failure::from),
+                };
+                let pipeline = match pipeline {
+                    Ok(pipeline) => pipeline,
+                    Err(failure) => {
+                        (file.state, file.error) = (FileState::Waiting, Some(failure.clone()));
+                        self.store.release_file(id, writer, &file, None, keep_open).await?;
+                        return Err(JobError::FileFailed { id, failure, offset: None });
+                    }
+                };
+                if let Some(loading) = presence.live().begin_loading() {
+                    self.tracker.spawn(load_counted(presence.clone(), loading));
+                }
+                let running = Running::new(&presence, permit);
+                Ok(FileResumed::Upload(Box::new(FileUpload::begin(presence, writer, file, pipeline, running))))
+            }
+            ResumedFile::Complete(file) if file.offset == offset && length.is_none_or(|length| length == offset) => {
+                Ok(FileResumed::Complete(Box::new(file)))
+            }
+            ResumedFile::Complete(file) => other_offset(file.offset),
+            ResumedFile::OtherOffset(offset) => other_offset(offset),
+            ResumedFile::Failed => other_offset(0),
+            ResumedFile::BeingReceived => Err(JobError::FileBeingReceived { id, name: name.into() }),
+            ResumedFile::NotFound => Err(JobError::FileNotFound { id, name: name.into() }),
+            ResumedFile::Closed(closed) => Err(self.why_closed(id, closed).await),
         }
     }
 }
@@ -234,4 +335,33 @@ fn is_other(job: &Job, new: &NewJob) -> bool {
         _ => false,
     };
     has_other_name || has_other_contents || new.options != job.details.options
+}
+
+/// Takes a file up where its checkpoint stands.
+///
+/// # Errors
+/// When the store refuses, or what it has is damaged.
+async fn load_pipeline(
+    context: &Context,
+    file: &JobFile,
+    writer: Writer,
+    checkpoint: CheckpointId,
+    options: &PipelineOptions,
+) -> Result<Pipeline, Failure> {
+    let lost = |error: &dyn std::fmt::Display| {
+        tracing::error!(file = %writer.file, %error, "a checkpoint cannot be read");
+        FailureKind::CheckpointLost
+            .because(format!("what was stored of {:?} cannot be read: send it from the start", file.name))
+    };
+    let mut reader = PipelineReader::new(options);
+    for sequence in 0.. {
+        let piece = context.store.checkpoint_piece(writer, checkpoint, sequence).await;
+        let Some(piece) = piece.map_err(|error| Failure::from(&error))? else {
+            break;
+        };
+        let read = move || reader.push(&piece).map(|()| reader);
+        reader = context.workers.run(read).await?.map_err(|error| lost(&error))?;
+    }
+    let pipeline = context.workers.run(move || reader.finish()).await?.map_err(|error| lost(&error))?;
+    if pipeline.bytes_received() == file.durable_offset { Ok(pipeline) } else { Err(lost(&"it has another offset")) }
 }

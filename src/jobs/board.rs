@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::checkpoint::DueStates;
 use super::failure::{Failure, FailureKind};
-use super::model::{FileId, FileState, Job, Leader};
+use super::model::{FileId, FileState, Job, Leader, State};
 use crate::engine::{Aggregate, Fatal, Metric, combined_leaders};
 use crate::ingest::{FileProgress, LaneObserver, Pipeline, SharedPipeline};
 
@@ -93,6 +94,7 @@ pub(super) struct LiveFile {
     name: String,
     pipeline: SharedPipeline,
     bytes_received: AtomicU64,
+    durable_offset: AtomicU64,
     rows_read: AtomicU64,
     rows_skipped: AtomicU64,
     unique_campaigns: AtomicU64,
@@ -104,6 +106,19 @@ impl LiveFile {
     /// Locked by a worker while it reads a batch.
     pub(super) fn pipeline(&self) -> &SharedPipeline {
         &self.pipeline
+    }
+
+    /// This many bytes are stored for good.
+    pub(super) fn set_durable_offset(&self, offset: u64) {
+        self.durable_offset.store(offset, Ordering::Relaxed);
+    }
+
+    fn show(&self, progress: FileProgress) {
+        let FileProgress { bytes_received, rows_read, rows_skipped, unique_campaigns } = progress;
+        self.bytes_received.store(bytes_received, Ordering::Relaxed);
+        self.rows_read.store(rows_read, Ordering::Relaxed);
+        self.rows_skipped.store(rows_skipped, Ordering::Relaxed);
+        self.unique_campaigns.store(unique_campaigns, Ordering::Relaxed);
     }
 
     /// How far it has been read.
@@ -247,16 +262,20 @@ impl Live {
     }
 
     /// Shows a file as being received.
-    pub(super) fn add_file(&self, name: &str, pipeline: SharedPipeline) -> Arc<LiveFile> {
+    pub(super) fn add_file(&self, name: &str, pipeline: Pipeline) -> Arc<LiveFile> {
+        let progress = FileProgress::of(&pipeline);
         let file = Arc::new(LiveFile {
             name: name.to_owned(),
-            pipeline,
+            pipeline: Arc::new(Mutex::new(Some(pipeline))),
             bytes_received: AtomicU64::new(0),
+            // What it goes on from is stored.
+            durable_offset: AtomicU64::new(progress.bytes_received),
             rows_read: AtomicU64::new(0),
             rows_skipped: AtomicU64::new(0),
             unique_campaigns: AtomicU64::new(0),
             fence: self.cancelled.child_token(),
         });
+        file.show(progress);
         self.files().push(Arc::clone(&file));
         file
     }
@@ -355,6 +374,7 @@ impl Live {
             let progress = file.progress();
             if let Some(shown) = job.details.files.iter_mut().rev().find(|shown| shown.name == file.name) {
                 shown.show(progress);
+                shown.durable_offset = file.durable_offset.load(Ordering::Relaxed);
             }
             let known = &mut job.details.progress.unique_campaigns;
             // Of several files the largest number is certain; a look at all of them may find more.
@@ -365,6 +385,10 @@ impl Live {
 
     /// Writes how fast the job is being received into it. Only when that is told: a job that does not change looks the same.
     fn show_rate(&self, job: &mut Job) {
+        if job.state != State::Receiving {
+            (job.details.progress.bytes_per_second, job.details.progress.eta_seconds) = (0, None);
+            return;
+        }
         let elapsed_seconds = self.started.elapsed().as_secs_f64();
         let progress = &mut job.details.progress;
         progress.bytes_per_second = per_second(progress.bytes_received, elapsed_seconds);
@@ -454,19 +478,20 @@ fn per_second(bytes: u64, elapsed_seconds: f64) -> u64 {
     if elapsed_seconds > 0.0 { (bytes as f64 / elapsed_seconds) as u64 } else { 0 }
 }
 
-/// Shows how a file of a job is being read.
+/// Shows how a file of a job is being read, and takes its state when that is due.
 pub(super) struct FileObserver {
     pub(super) live: Arc<Live>,
     pub(super) file: Arc<LiveFile>,
+    pub(super) states: DueStates,
 }
 
 impl LaneObserver for FileObserver {
+    fn batch_read(&self, pipeline: &mut Pipeline) {
+        self.states.take_when_due(pipeline);
+    }
+
     fn advanced(&self, progress: FileProgress) {
-        let FileProgress { bytes_received, rows_read, rows_skipped, unique_campaigns } = progress;
-        self.file.bytes_received.store(bytes_received, Ordering::Relaxed);
-        self.file.rows_read.store(rows_read, Ordering::Relaxed);
-        self.file.rows_skipped.store(rows_skipped, Ordering::Relaxed);
-        self.file.unique_campaigns.store(unique_campaigns, Ordering::Relaxed);
+        self.file.show(progress);
         self.live.advanced();
     }
 }
@@ -493,8 +518,7 @@ impl Future for Stopped {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Failure> {
         self.token.as_mut().poll(context).map(|()| {
             if self.live.stopping.is_cancelled() {
-                let reason =
-                    "the server was stopped before the upload was complete; nothing was counted: send it again";
+                let reason = "the server was stopped before the upload was complete";
                 FailureKind::ServerStopped.because(reason)
             } else if self.live.cancelled.is_cancelled() {
                 cancelled()

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore};
@@ -13,11 +14,11 @@ use tokio_util::task::TaskTracker;
 
 use super::board::{Live, cancelled};
 use super::error::JobError;
-use super::model::{Job, JobId, JobOptions, State};
+use super::model::{FileFormat, Job, JobId, State};
 use super::results_dir::ResultsDir;
 use super::store::{DatabaseLock, Store, StoreError};
 use crate::engine::{Kernel, Limits, TallyOptions};
-use crate::ingest::{Coding, PipelineOptions, Workers};
+use crate::ingest::{PipelineOptions, Workers};
 
 /// How the service runs.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub struct JobsConfig {
     pub max_open_jobs: u64,
     /// Files of an open job.
     pub max_files: usize,
+    /// The least time between two checkpoints of a file.
+    pub checkpoint_interval: Duration,
 }
 
 /// The store, the threads and the running jobs.
@@ -88,12 +91,8 @@ impl Context {
         }))
     }
 
-    pub(super) fn pipeline_options(
-        &self,
-        options: &JobOptions,
-        coding: Option<Coding>,
-        with_digest: bool,
-    ) -> PipelineOptions {
+    pub(super) fn pipeline_options(&self, format: &FileFormat) -> PipelineOptions {
+        let FileFormat { options, coding, with_digest } = *format;
         PipelineOptions {
             tally: TallyOptions {
                 delimiter: options.delimiter,

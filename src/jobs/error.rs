@@ -62,13 +62,43 @@ pub enum JobError {
         /// What was asked for.
         name: String,
     },
-    /// A file of an open job was not received to its end, or cannot be used.
+    /// A file was not received to its end, or cannot be used.
     #[error("{failure}")]
     FileFailed {
         /// The job, which goes on.
         id: JobId,
         /// Why.
         failure: Failure,
+        /// Bytes of it that are stored: its sender may go on there.
+        offset: Option<u64>,
+    },
+    /// The file goes on elsewhere.
+    #[error("file {name:?} of job {id} goes on at byte {offset}")]
+    OtherOffset {
+        /// The job.
+        id: JobId,
+        /// The file.
+        name: String,
+        /// Bytes of it that are stored.
+        offset: u64,
+    },
+    /// The file is read with other options.
+    #[error("file {name:?} of job {id} was begun with other options: they are fixed")]
+    OtherFormat {
+        /// The job.
+        id: JobId,
+        /// The file.
+        name: String,
+    },
+    /// The file has another length.
+    #[error("file {name:?} of job {id} has {known} bytes, as was said before")]
+    OtherLength {
+        /// The job.
+        id: JobId,
+        /// The file.
+        name: String,
+        /// Its length.
+        known: u64,
     },
     /// There is another file of this name, all of which has been received.
     #[error(

@@ -85,6 +85,10 @@ pub enum FailureKind {
     FileDeleted,
     /// The server was stopped, or fell, before the upload was complete.
     ServerStopped,
+    /// What was stored of the file cannot be read.
+    CheckpointLost,
+    /// The file cannot be cut there: what came cannot be stored as a whole.
+    NotDivisible,
     /// There is no room for the results.
     StorageFull,
     /// The store does not answer.
@@ -110,6 +114,12 @@ impl FailureKind {
                 | Self::StoreUnavailable
                 | Self::Internal
         )
+    }
+
+    /// True when a sender may go on where the file stands.
+    #[must_use]
+    pub fn is_interruption(self) -> bool {
+        matches!(self, Self::UploadIncomplete | Self::SenderStalled | Self::ServerStopped | Self::NotDivisible)
     }
 
     /// True when the contents of a file are the reason: the same file will fail again.
@@ -153,6 +163,8 @@ impl FailureKind {
             Self::UploadCancelled => "upload_cancelled",
             Self::FileDeleted => "file_deleted",
             Self::ServerStopped => "server_stopped",
+            Self::CheckpointLost => "checkpoint_lost",
+            Self::NotDivisible => "not_divisible",
             Self::StorageFull => "storage_full",
             Self::StoreUnavailable => "store_unavailable",
             Self::Internal => "internal",

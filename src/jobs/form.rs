@@ -54,13 +54,22 @@ impl FormUpload {
         if let Some(latest) = self.latest.take() {
             latest.complete().await.map_err(JobError::into_failure)?;
         }
+        let name = file.name.clone();
         let mut upload = self.open_file(file).await?;
-        match upload.read(source).await {
+        match upload.read_whole(source).await {
             Ok(_) => {
                 self.latest = Some(upload);
                 Ok(())
             }
-            Err(failure) => {
+            Err(mut failure) => {
+                if failure.kind.is_about_contents() {
+                    failure.detail = format!("file {name:?}: {}", failure.detail);
+                }
+                self.presence.live().update(|job| {
+                    if let Some(file) = job.details.files.iter_mut().find(|file| file.name == name) {
+                        file.error = Some(failure.clone());
+                    }
+                });
                 // It ends the job.
                 upload.fail(failure.clone()).await;
                 Err(failure)
@@ -80,14 +89,13 @@ impl FormUpload {
 
     async fn open_file(&self, options: FileOptions) -> Result<FileUpload, Failure> {
         let context = self.presence.context();
-        let pipeline = context.pipeline_options(&options.options, options.coding, options.with_digest);
-        let pipeline = Pipeline::new(&pipeline)?;
-        let file = JobFile::begin(options.name.clone(), options.length);
+        let pipeline = Pipeline::new(&context.pipeline_options(&options.format))?;
+        let file = JobFile::begin(options.name, options.format, options.length);
         let (max_files, keep_open) = (context.config.max_files, context.config.keep_open);
         let opened = context.store.open_file(self.presence.id(), &file, ChangedBy::ItsUpload, max_files, keep_open);
         match opened.await.map_err(|error| Failure::from(&error))? {
             OpenedFile::Writer(writer) => {
-                Ok(FileUpload::begin(self.presence.clone(), writer, options, pipeline, Arc::clone(&self.running)))
+                Ok(FileUpload::begin(self.presence.clone(), writer, file, pipeline, Arc::clone(&self.running)))
             }
             OpenedFile::TooManyFiles => {
                 let detail = format!("the form has more than {max_files} files; the limit is max_files");

@@ -4,6 +4,7 @@
 
 mod begin;
 mod board;
+mod checkpoint;
 mod context;
 mod error;
 mod failure;
@@ -20,14 +21,14 @@ mod service;
 pub mod store;
 mod upkeep;
 
-pub use begin::{Begun, FileOpened, FormBegun, NewJob, OpenedJob};
+pub use begin::{Begun, FileOpened, FileResumed, FormBegun, NewJob, OpenedJob};
 pub use board::Stopped;
 pub use context::JobsConfig;
 pub use error::JobError;
 pub use failure::{Failure, FailureKind, Limit};
 pub use form::FormUpload;
-pub use model::{Details, FileId, FileState, Job, JobFile, JobId, JobOptions, Leader, Progress, State};
-pub use receive::{FileOptions, FileUpload};
+pub use model::{Details, FileFormat, FileId, FileState, Job, JobFile, JobId, JobOptions, Leader, Progress, State};
+pub use receive::{BodyEnd, FileOptions, FileUpload};
 pub use reports::{fingerprint, hex};
 pub use service::{Jobs, Subscription};
 pub use store::{JobFilter, ResultFile, Store, StoreError};

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::failure::Failure;
 use crate::engine::report::Stats;
 use crate::engine::{CampaignTotals, Delimiter};
-use crate::ingest::{FileProgress, encoding_for_label};
+use crate::ingest::{Coding, FileProgress, encoding_for_label};
 
 /// An id: a `UUIDv7` (RFC 9562), so that later ones are greater.
 macro_rules! id {
@@ -251,6 +251,10 @@ pub struct JobFile {
     pub state: FileState,
     /// Bytes received, as they were sent.
     pub offset: u64,
+    /// Those of them that are stored for good: where the file goes on when its sender vanishes.
+    pub durable_offset: u64,
+    /// How it is read: fixed by its first writer.
+    pub format: FileFormat,
     /// Bytes in all, when known.
     pub length: Option<u64>,
     /// Data records so far.
@@ -263,11 +267,29 @@ pub struct JobFile {
     pub error: Option<Failure>,
 }
 
+/// How the bytes of a file are read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct FileFormat {
+    /// Its own header and encoding may be others than those of its job.
+    pub options: JobOptions,
+    /// How it is compressed; `None`: its beginning tells.
+    pub coding: Option<Coding>,
+    /// The digest of its bytes as they are sent is computed.
+    pub with_digest: bool,
+}
+
 impl JobFile {
     /// A file whose first byte is still to come.
     #[must_use]
-    pub fn begin(name: impl Into<String>, length: Option<u64>) -> Self {
-        Self { name: name.into(), length, ..Self::default() }
+    pub fn begin(name: impl Into<String>, format: FileFormat, length: Option<u64>) -> Self {
+        Self { name: name.into(), length, format, ..Self::default() }
+    }
+
+    /// True when something has been received, and its sender may go on.
+    #[must_use]
+    pub fn is_interrupted(&self) -> bool {
+        self.state == FileState::Waiting && self.durable_offset > 0
     }
 
     /// Shows how far it has been read.
@@ -353,6 +375,8 @@ pub struct Details {
     pub error: Option<Failure>,
     /// The names of its results, once it succeeded.
     pub results: Vec<String>,
+    /// A form makes it.
+    pub is_form: bool,
     /// SHA-256 of its one file as it is sent, in hexadecimal digits: as the sender told it, or as it was computed on demand.
     pub sha256: Option<String>,
 }
@@ -373,8 +397,15 @@ impl Job {
 
     /// Derives the state of an open job from those of its files. It expires only while none is being received.
     pub(super) fn settle(&mut self, keep: jiff::SignedDuration) {
-        let is_receiving = self.details.files.iter().any(|file| file.state == FileState::Receiving);
-        self.state = if is_receiving { State::Receiving } else { State::Open };
+        // Between the files of a form, too.
+        let is_receiving = (self.closes_itself && self.details.is_form)
+            || self.details.files.iter().any(|file| file.state == FileState::Receiving);
+        let is_interrupted = self.closes_itself || self.details.files.iter().any(JobFile::is_interrupted);
+        self.state = match (is_receiving, is_interrupted) {
+            (true, _) => State::Receiving,
+            (false, true) => State::Interrupted,
+            (false, false) => State::Open,
+        };
         self.expires_at = if is_receiving { None } else { now().checked_add(keep).ok() };
         self.add_up();
     }
@@ -400,7 +431,8 @@ impl Job {
         progress.rows_read = files.iter().map(|file| file.rows_read).sum();
         progress.rows_skipped = files.iter().map(|file| file.rows_skipped).sum();
         if !self.closes_itself {
-            progress.bytes_expected = files.iter().map(|file| file.length).sum();
+            let lengths = files.iter().filter(|file| file.state != FileState::Failed).map(|file| file.length);
+            progress.bytes_expected = lengths.sum();
         }
     }
 

@@ -1,6 +1,9 @@
 //! A file that is being received.
 
+use std::future::pending;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -9,15 +12,16 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::DropGuard;
 
-use super::board::{FileObserver, Live, LiveFile, Stopped};
-use super::context::{Context, Presence};
+use super::board::{FileObserver, LiveFile, Stopped};
+use super::checkpoint::{DueStates, TakenState};
+use super::context::Presence;
 use super::error::JobError;
 use super::failure::{Failure, FailureKind};
 use super::finish::{LastFile, conclude, end_without_results, show_leaders};
-use super::model::{FileState, Job, JobFile, JobOptions};
-use super::store::{StoreError, Writer};
+use super::model::{FileFormat, FileState, Job, JobFile, JobId};
+use super::store::{Checkpoint, StoreError, Writer};
 use crate::engine::Aggregate;
-use crate::ingest::{Coding, FileProgress, Finished, LaneError, Pipeline, Sha256Digest, receive};
+use crate::ingest::{FileProgress, Finished, LaneError, Pipeline, SavedPipeline, Sha256Digest, receive};
 
 /// Stored totals are cut into pieces of at most this size.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -30,14 +34,19 @@ const ZSTD_LEVEL: i32 = 1;
 pub struct FileOptions {
     /// The name its sender gave it.
     pub name: String,
-    /// How it is read: its own header and encoding may be others than those of the job.
-    pub options: JobOptions,
-    /// How it is compressed; `None`: its beginning tells.
-    pub coding: Option<Coding>,
+    /// How it is read.
+    pub format: FileFormat,
     /// Bytes to come, as they are sent.
     pub length: Option<u64>,
-    /// Compute the digest of the bytes as they are sent.
-    pub with_digest: bool,
+}
+
+/// What the end of a body means for its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyEnd {
+    /// The file ends with it, unless its length says that more is to come.
+    EndsFile,
+    /// More is to come, unless the file's length says that it has ended.
+    LeavesOpen,
 }
 
 /// What a whole file came to.
@@ -50,51 +59,13 @@ struct Read {
 
 impl Read {
     /// The file as it is once that is recorded.
-    fn file(&self, name: &str) -> JobFile {
-        let mut file = JobFile::begin(name, Some(self.progress.bytes_received));
+    fn file(&self, name: &str, format: FileFormat) -> JobFile {
+        let mut file = JobFile::begin(name, format, Some(self.progress.bytes_received));
         file.show(self.progress);
+        file.durable_offset = file.offset;
         (file.state, file.crc64nvme) = (FileState::Complete, self.crc64nvme.clone());
         file
     }
-}
-
-/// Reads a file to its end.
-async fn read_to_end(
-    context: &Context,
-    live: &Arc<Live>,
-    file: &Arc<LiveFile>,
-    length: Option<u64>,
-    source: &mut (impl Stream<Item = Result<Bytes, Failure>> + Unpin),
-) -> Result<Read, Failure> {
-    let observer = Arc::new(FileObserver { live: Arc::clone(live), file: Arc::clone(file) });
-    receive(source, file.pipeline(), &context.workers, &observer).await.map_err(|error| match error {
-        LaneError::Source(failure) => failure,
-        LaneError::Content(error) => error.into(),
-        LaneError::Worker(error) => error.into(),
-    })?;
-    let bytes_received = file.progress().bytes_received;
-    if let Some(length) = length
-        && length != bytes_received
-    {
-        let detail = format!("{bytes_received} bytes came of the {length} that were announced");
-        return Err(FailureKind::LengthMismatch.because(detail));
-    }
-    let pipeline = Arc::clone(file.pipeline());
-    let finish = move || -> Result<Read, Failure> {
-        let pipeline = pipeline.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let pipeline = pipeline.ok_or_else(|| FailureKind::Internal.because("internal error"))?;
-        let crc64nvme = pipeline.crc64().map(|crc| format!("{crc:016x}"));
-        let Finished { aggregate, sha256 } = pipeline.finish()?;
-        // The last row may have had no line end.
-        let progress = FileProgress {
-            bytes_received,
-            rows_read: aggregate.counters().rows_read,
-            rows_skipped: aggregate.counters().rows_skipped(),
-            unique_campaigns: aggregate.unique_campaigns() as u64,
-        };
-        Ok(Read { aggregate, progress, sha256, crc64nvme })
-    };
-    context.workers.run(finish).await?
 }
 
 /// One of the uploads that may run at once. The files of a form, which come one after the other, share one.
@@ -112,14 +83,19 @@ impl Running {
     }
 }
 
-/// A file that is being received. It is [complete](Self::complete), [finishes its job](Self::finish) or [fails](Self::fail); when it is
-/// dropped before, its sender has vanished.
+/// A file that is being received. It is [complete](Self::complete), [finishes its job](Self::finish), [waits](Self::pause) for more or
+/// [fails](Self::fail); when it is dropped before, its sender has vanished.
 pub struct FileUpload {
     presence: Presence,
     writer: Writer,
     name: String,
+    format: FileFormat,
     length: Option<u64>,
     live_file: Arc<LiveFile>,
+    /// The latest checkpoint: how far the file had been read, and the CRC of that.
+    durable: Mutex<(FileProgress, Option<u64>)>,
+    /// Of this writer's checkpoints.
+    next_number: AtomicI64,
     read: Option<Read>,
     has_ended: bool,
     _running: Arc<Running>,
@@ -130,18 +106,48 @@ impl FileUpload {
     pub(super) fn begin(
         presence: Presence,
         writer: Writer,
-        options: FileOptions,
+        mut file: JobFile,
         pipeline: Pipeline,
         running: Arc<Running>,
     ) -> Self {
-        let FileOptions { name, length, .. } = options;
         let keep = presence.context().config.keep_open;
+        let (name, format, length) = (file.name.clone(), file.format, file.length);
+        let progress = FileProgress::of(&pipeline);
+        let durable = Mutex::new((progress, pipeline.crc64()));
+        file.state = FileState::Receiving;
+        let live_file = presence.live().add_file(&name, pipeline);
         presence.live().update(|job| {
-            job.put_file(JobFile::begin(name.clone(), length));
+            file.show(progress);
+            job.put_file(file);
             job.settle(keep);
         });
-        let live_file = presence.live().add_file(&name, Arc::new(Mutex::new(Some(pipeline))));
-        Self { presence, writer, name, length, live_file, read: None, has_ended: false, _running: running }
+        let next_number = AtomicI64::new(0);
+        Self {
+            presence,
+            writer,
+            name,
+            format,
+            length,
+            live_file,
+            durable,
+            next_number,
+            read: None,
+            has_ended: false,
+            _running: running,
+        }
+    }
+
+    /// The id of its job.
+    #[must_use]
+    pub fn job(&self) -> JobId {
+        self.presence.id()
+    }
+
+    /// True when the job finishes with this file.
+    #[must_use]
+    pub fn finishes_job(&self) -> bool {
+        let job = self.presence.live().latest();
+        job.closes_itself && !job.details.is_form
     }
 
     /// Resolves on cancel, shutdown, or when the file is deleted. The byte source must poll it.
@@ -150,20 +156,133 @@ impl FileUpload {
         self.presence.live().stopped(Some(&self.live_file))
     }
 
-    /// Reads the file to its end, and gives its digest when that was wanted.
+    /// Reads a body to its end. Gives false when the file has not ended with it, and waits for more: then it must [pause](Self::pause).
     ///
     /// # Errors
     /// When the source fails, or the file cannot be used. The caller must [fail](Self::fail) the file with that.
     pub async fn read(
         &mut self,
         source: &mut (impl Stream<Item = Result<Bytes, Failure>> + Unpin),
-    ) -> Result<Option<Sha256Digest>, Failure> {
-        let (context, live) = (self.presence.context(), self.presence.live());
-        let mut read = read_to_end(context, live, &self.live_file, self.length, source).await?;
+        end: BodyEnd,
+    ) -> Result<bool, Failure> {
+        self.receive(source).await?;
+        let bytes_received = self.live_file.progress().bytes_received;
+        match (self.length, end) {
+            (None, BodyEnd::LeavesOpen) => return Ok(false),
+            (Some(length), _) if bytes_received < length => return Ok(false),
+            (Some(length), _) if bytes_received > length => {
+                let detail = format!("{bytes_received} bytes came of the {length} that were announced");
+                return Err(FailureKind::LengthMismatch.because(detail));
+            }
+            _ => {}
+        }
+        let pipeline = Arc::clone(self.live_file.pipeline());
+        let finish = move || -> Result<Read, Failure> {
+            let pipeline = pipeline.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let pipeline = pipeline.ok_or_else(|| FailureKind::Internal.because("internal error"))?;
+            let Finished { aggregate, sha256, crc64 } = pipeline.finish()?;
+            // The last row may have had no line end.
+            let progress = FileProgress {
+                bytes_received,
+                rows_read: aggregate.counters().rows_read,
+                rows_skipped: aggregate.counters().rows_skipped(),
+                unique_campaigns: aggregate.unique_campaigns() as u64,
+            };
+            Ok(Read { aggregate, progress, sha256, crc64nvme: crc64.map(crc64_text) })
+        };
+        let mut read = self.presence.context().workers.run(finish).await??;
         read.aggregate.name_file(&self.name);
-        let sha256 = read.sha256;
         self.read = Some(read);
-        Ok(sha256)
+        Ok(true)
+    }
+
+    /// Reads a body that is the whole file, and gives its digest when that was wanted.
+    ///
+    /// # Errors
+    /// When the source fails, or the file cannot be used. The caller must [fail](Self::fail) the file with that.
+    pub async fn read_whole(
+        &mut self,
+        source: &mut (impl Stream<Item = Result<Bytes, Failure>> + Unpin),
+    ) -> Result<Option<Sha256Digest>, Failure> {
+        if self.read(source, BodyEnd::EndsFile).await? {
+            return Ok(self.read.as_ref().and_then(|read| read.sha256));
+        }
+        let (came, length) = (self.live_file.progress().bytes_received, self.length.unwrap_or_default());
+        let detail = format!("{came} bytes came of the {length} that were announced");
+        Err(FailureKind::LengthMismatch.because(detail))
+    }
+
+    /// Reads a body, and stores the file's state every so often meanwhile.
+    async fn receive(&self, source: &mut (impl Stream<Item = Result<Bytes, Failure>> + Unpin)) -> Result<(), Failure> {
+        let context = self.presence.context();
+        let (states, mut taken) = DueStates::new(context.config.checkpoint_interval);
+        let (live, file) = (Arc::clone(self.presence.live()), Arc::clone(&self.live_file));
+        let observer = Arc::new(FileObserver { live, file, states });
+        let storing = async {
+            while let Some(state) = taken.recv().await {
+                let (begun, taking) = (Instant::now(), state.taking);
+                self.store_checkpoint(state).await?;
+                observer.states.stored(taking, begun.elapsed());
+            }
+            pending().await
+        };
+        let receiving = receive(source, self.live_file.pipeline(), &context.workers, &observer);
+        tokio::select! {
+            biased;
+            received = receiving => received.map_err(|error| match error {
+                LaneError::Source(failure) => failure,
+                LaneError::Content(error) => error.into(),
+                LaneError::Worker(error) => error.into(),
+            }),
+            stopped = storing => stopped,
+        }
+    }
+
+    /// Stores a state ahead of the end of the body. What the store does not take now is tried again with the next one.
+    async fn store_checkpoint(&self, state: TakenState) -> Result<(), Failure> {
+        let TakenState { saved: SavedPipeline { offset, crc64, pieces }, progress, .. } = state;
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        let checkpoint = Checkpoint { number, offset, pieces };
+        match self.presence.context().store.save_checkpoint(self.writer, checkpoint).await {
+            Ok(true) => {
+                self.live_file.set_durable_offset(offset);
+                *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = (progress, crc64);
+                Ok(())
+            }
+            Ok(false) => Err(fenced()),
+            Err(error) => {
+                tracing::warn!(file = %self.writer.file, %error, "a checkpoint could not be stored");
+                Ok(())
+            }
+        }
+    }
+
+    /// Ends the writer of a file that waits for more. When this returns, everything that came is stored for good.
+    ///
+    /// # Errors
+    /// When it cannot be stored, or the file has another writer or is gone.
+    pub async fn pause(mut self) -> Result<JobFile, JobError> {
+        let id = self.presence.id();
+        let received = self.live_file.progress().bytes_received;
+        let released = self.release(None);
+        let file = self.presence.context().tracker.spawn(released).await;
+        match file {
+            Ok(Ok(Some(file))) if file.durable_offset == received => Ok(file),
+            Ok(Ok(Some(file))) => {
+                let detail = format!(
+                    "the file cannot be cut after {received} bytes, as it is compressed or encoded: {} bytes of it are stored",
+                    file.durable_offset
+                );
+                Err(JobError::FileFailed {
+                    id,
+                    failure: FailureKind::NotDivisible.because(detail),
+                    offset: Some(file.durable_offset),
+                })
+            }
+            Ok(Ok(None)) => Err(JobError::FileFailed { id, failure: fenced(), offset: None }),
+            Ok(Err(failure)) => Err(JobError::FileFailed { id, failure, offset: None }),
+            Err(_) => Err(JobError::Failed { id, failure: FailureKind::Internal.because("internal error") }),
+        }
     }
 
     /// Stores what the file has counted. When this returns, that is in the store for good.
@@ -174,7 +293,7 @@ impl FileUpload {
         let Some(read) = self.read.take() else {
             return Err(self.fail(FailureKind::Internal.because("internal error")).await);
         };
-        let file = read.file(&self.name);
+        let file = read.file(&self.name, self.format);
         let aggregate = match self.store_totals(&file, read.aggregate).await {
             Ok(aggregate) => aggregate,
             Err(failure) => return Err(self.fail(failure).await),
@@ -211,7 +330,7 @@ impl FileUpload {
         let Some(read) = self.read.take() else {
             return Err(self.fail(FailureKind::Internal.because("internal error")).await);
         };
-        let last_file = LastFile { writer: self.writer, file: read.file(&self.name), sha256: read.sha256 };
+        let last_file = LastFile { writer: self.writer, file: read.file(&self.name, self.format), sha256: read.sha256 };
         let concluded = conclude(self.presence.context(), self.presence.live(), Some(last_file), read.aggregate).await;
         match concluded {
             Ok(job) => {
@@ -253,56 +372,109 @@ impl FileUpload {
             let (job, keep) = (self.presence.id(), context.config.keep_open);
             let is_complete = context.store.complete_file(job, self.writer, file, (staged, piece), keep).await;
             if !is_complete.map_err(failed)? {
-                return Err(
-                    FailureKind::FileDeleted.because("the file was deleted, or is being sent by another request")
-                );
+                return Err(fenced());
             }
         }
         save.await.map_err(|_| FailureKind::Internal.because("internal error"))
     }
 
-    /// Ends the writer without a complete file, and gives what its sender is told. A job that closes itself fails with its file.
+    /// Ends the writer without a complete file, and gives what its sender is told. One that was interrupted waits for its sender to go on;
+    /// otherwise a job that closes itself fails with its file.
     pub async fn fail(mut self, failure: Failure) -> JobError {
         let id = self.presence.id();
         let closes_itself = self.presence.live().latest().closes_itself;
-        let released = self.release(failure.clone());
+        let released = self.release(Some(failure.clone()));
         // A panic there has been reported.
-        drop(self.presence.context().tracker.spawn(released).await);
-        if closes_itself { JobError::Failed { id, failure } } else { JobError::FileFailed { id, failure } }
+        let file = self.presence.context().tracker.spawn(released).await;
+        match file {
+            Ok(Ok(Some(file))) if failure.kind.is_interruption() => {
+                JobError::FileFailed { id, failure, offset: Some(file.durable_offset) }
+            }
+            _ if closes_itself => JobError::Failed { id, failure },
+            _ => JobError::FileFailed { id, failure, offset: None },
+        }
     }
 
-    /// Records that the file has no writer any more, and shows it.
-    fn release(&mut self, failure: Failure) -> impl Future<Output = ()> + Send + use<> {
+    /// Records that the file has no writer any more, with everything that came of it, and shows it. Gives the file as it waits; none when
+    /// it has another writer, is gone, or has failed with its job.
+    fn release(
+        &mut self,
+        failure: Option<Failure>,
+    ) -> impl Future<Output = Result<Option<JobFile>, Failure>> + Send + use<> {
         self.has_ended = true;
-        let state = if failure.kind.is_about_contents() { FileState::Failed } else { FileState::Waiting };
-        let file = JobFile { state, error: Some(failure), ..JobFile::begin(self.name.clone(), self.length) };
+        let is_interruption = failure.as_ref().is_none_or(|failure| failure.kind.is_interruption());
+        let mut file = JobFile::begin(self.name.clone(), self.format, self.length);
+        let is_about_contents = failure.as_ref().is_some_and(|failure| failure.kind.is_about_contents());
+        file.state = if is_about_contents { FileState::Failed } else { FileState::Waiting };
+        file.error.clone_from(&failure);
+        let (progress, crc64) = *self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let (presence, writer, live_file) = (self.presence.clone(), self.writer, Arc::clone(&self.live_file));
         async move {
-            if presence.live().latest().closes_itself {
-                let failure = file.error.unwrap_or_else(|| FailureKind::Internal.because("internal error"));
+            let (context, live) = (presence.context(), presence.live());
+            let job = live.latest();
+            if job.details.is_form || (job.closes_itself && !is_interruption) {
+                let failure = failure.unwrap_or_else(|| FailureKind::Internal.because("internal error"));
                 // What cannot be recorded is tried again later.
-                drop(end_without_results(presence.context(), presence.live(), failure).await);
-                return;
+                drop(end_without_results(context, live, failure).await);
+                return Ok(None);
             }
-            let keep = presence.context().config.keep_open;
-            match presence.context().store.release_file(presence.id(), writer, &file, keep).await {
-                Ok(true) => show(&presence, &live_file, file),
+            let pipeline = Arc::clone(live_file.pipeline());
+            let take = move || {
+                let mut pipeline = pipeline.lock().unwrap_or_else(PoisonError::into_inner);
+                pipeline.as_mut().and_then(TakenState::take)
+            };
+            let taken = if is_interruption { context.workers.run(take).await? } else { None };
+            // Another state than the stored one, when anything has come.
+            let taken = taken.filter(|state| state.saved.offset > progress.bytes_received);
+            let (progress, crc64) =
+                taken.as_ref().map_or((progress, crc64), |state| (state.progress, state.saved.crc64));
+            file.show(progress);
+            file.durable_offset = progress.bytes_received;
+            file.crc64nvme = crc64.map(crc64_text);
+            let checkpoint =
+                taken.map(|state| Checkpoint { number, offset: state.saved.offset, pieces: state.saved.pieces });
+            let keep = context.config.keep_open;
+            match context.store.release_file(presence.id(), writer, &file, checkpoint, keep).await {
+                Ok(Some(durable_offset)) => {
+                    // That of an earlier writer, when nothing of this one was stored.
+                    (file.offset, file.durable_offset) = (durable_offset, durable_offset);
+                    show(&presence, &live_file, file.clone());
+                    Ok(Some(file))
+                }
                 // It is another writer's, or gone.
-                Ok(false) => presence.live().remove_file(&live_file, |_| {}),
+                Ok(None) => {
+                    live.remove_file(&live_file, |_| {});
+                    Ok(None)
+                }
                 Err(error) => {
                     tracing::error!(file = %writer.file, %error, "a file is shown as being received until the next start");
+                    Err(Failure::from(&error))
                 }
             }
         }
     }
 }
 
-/// Shows a file of an open job that has no writer any more.
+/// Why a writer ends that another one has replaced.
+fn fenced() -> Failure {
+    FailureKind::FileDeleted.because("the file was deleted, or is being sent by another request")
+}
+
+fn crc64_text(crc64: u64) -> String {
+    format!("{crc64:016x}")
+}
+
+/// Shows a file that has no writer any more.
 fn show(presence: &Presence, live_file: &Arc<LiveFile>, file: JobFile) {
     let keep = presence.context().config.keep_open;
     presence.live().remove_file(live_file, |job| {
         job.put_file(file);
         job.settle(keep);
+        if job.closes_itself {
+            // Nothing is being received that could have leaders.
+            (job.details.top_ctr, job.details.top_cpa) = (Arc::default(), Arc::default());
+        }
     });
 }
 
@@ -314,8 +486,8 @@ impl Drop for FileUpload {
         let failure = vanished();
         // Without a runtime the process is ending, and the next start releases the file.
         if let Ok(runtime) = Handle::try_current() {
-            let released = self.release(failure);
-            self.presence.context().tracker.spawn_on(released, &runtime);
+            let released = self.release(Some(failure));
+            drop(self.presence.context().tracker.spawn_on(released, &runtime));
         }
     }
 }

@@ -9,7 +9,7 @@ use futures_util::Stream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::begin::{Begun, FileOpened, FormBegun, NewJob, OpenedJob};
+use super::begin::{Begun, FileOpened, FileResumed, FormBegun, NewJob, OpenedJob};
 use super::board::cancelled;
 use super::context::{Context, JobsConfig as Config, Presence};
 use super::error::JobError;
@@ -114,6 +114,21 @@ impl Jobs {
         let jobs = Arc::clone(self);
         // A task of its own: were it dropped with the request, the file would have a writer that is nowhere.
         self.outlive(async move { jobs.0.begin_file(id, options).await }).await
+    }
+
+    /// Makes the caller the writer of a file that goes on at this offset, of this length if that is known.
+    ///
+    /// # Errors
+    /// When the file goes on elsewhere, has another length, another request is sending it, or the job takes no bytes.
+    pub async fn resume_file(
+        self: &Arc<Self>,
+        id: JobId,
+        name: &str,
+        offset: u64,
+        length: Option<u64>,
+    ) -> Result<FileResumed, JobError> {
+        let (jobs, name) = (Arc::clone(self), name.to_owned());
+        self.outlive(async move { jobs.0.resume_file(id, &name, offset, length).await }).await
     }
 
     /// Removes a file that is not counted yet, also while it is being received.

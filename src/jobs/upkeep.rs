@@ -72,6 +72,7 @@ async fn resume_finishing(context: &Arc<Context>) {
 
 async fn free_totals(context: &Context) -> Result<(), StoreError> {
     while !context.stopping.is_cancelled() && context.store.free_totals().await? > 0 {}
+    while !context.stopping.is_cancelled() && context.store.free_checkpoints().await? > 0 {}
     Ok(())
 }
 

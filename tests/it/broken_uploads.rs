@@ -41,13 +41,17 @@ fn break_off(service: &Service, beginning: &[u8], farewell: Farewell) {
     }
 }
 
-/// Checks that a job ended as broken off, in the answer as in the lists, and has left nothing.
+/// Checks that a job waits for its sender, and has no results.
 #[track_caller]
 fn assert_incomplete(service: &Service, job: &str) -> Value {
-    let job = service.wait_for_job(job, |job| job["finished_at"].is_string());
-    assert_eq!(job["state"], "failed", "{job}");
-    assert_eq!(job["error"]["type"], "urn:adtally:problem:upload_incomplete", "{job}");
-    assert_eq!(job["error"]["status"], 400, "{job}");
+    let job = service.wait_for_job(job, |job| job["state"] != "receiving");
+    assert_eq!(
+        (&job["state"], &job["finished_at"], &job["error"]),
+        (&json!("interrupted"), &Value::Null, &Value::Null)
+    );
+    assert_eq!(job["files"][0]["error"]["type"], "urn:adtally:problem:upload_incomplete", "{job}");
+    assert_eq!(job["files"][0]["error"]["status"], 400, "{job}");
+    assert_eq!(job["links"]["resume"], job["files"][0]["links"]["self"], "{job}");
     assert_eq!((&job["stats"], &job["links"]["results"]), (&Value::Null, &json!({})), "{job}");
     assert_eq!((&job["top_ctr"], &job["top_cpa"]), (&json!([]), &json!([])), "{job}");
     assert!(job["files"].as_array().unwrap().iter().all(|file| file["state"] != "complete"), "{job}");
@@ -213,8 +217,8 @@ fn ends_are_recorded_however_many_senders_vanish_at_once() {
         });
         wait_until_recorded(&service);
     }
-    let failed = service.get("/v1/jobs?name=crowd&state=failed&limit=100").expect(200);
-    assert_eq!(failed["jobs"].as_array().unwrap().len(), 48);
+    let interrupted = service.get("/v1/jobs?name=crowd&state=interrupted&limit=100").expect(200);
+    assert_eq!(interrupted["jobs"].as_array().unwrap().len(), 48);
 }
 
 #[test]
@@ -262,17 +266,17 @@ fn results_that_are_missing_as_files_are_written_at_the_next_start() {
 }
 
 #[test]
-fn an_upload_that_a_kill_overtook_has_failed_after_the_restart() {
+fn an_upload_that_a_kill_overtook_is_interrupted_after_the_restart() {
     let mut service = Service::start();
     let mut upload = OpenUpload::begin_with(&service, "overtaken", "Idempotency-Key: k\r\n");
     upload.send_until_shown(&service);
     service.crash_and_restart();
     let job = service.get("/v1/jobs/overtaken").expect(200);
-    assert_eq!((&job["id"], &job["state"]), (&json!(upload.id), &json!("failed")));
-    assert_eq!(job["error"]["type"], "urn:adtally:problem:server_stopped", "{job}");
-    assert!(job["finished_at"].is_string() && job["expires_at"].is_string(), "{job}");
+    assert_eq!((&job["id"], &job["state"]), (&json!(upload.id), &json!("interrupted")));
+    assert!(job["finished_at"].is_null() && job["expires_at"].is_string(), "{job}");
     assert_eq!((&job["links"]["results"], &job["top_ctr"]), (&json!({}), &json!([])));
-    assert_eq!(job["files"].as_array().map_or(0, Vec::len), 0, "files of a job that fell are not kept: {job}");
+    // Nothing of it was stored.
+    assert_eq!((&job["files"][0]["state"], &job["files"][0]["offset"]), (&json!("waiting"), &json!(0)), "{job}");
     // It can be sent again with the same key.
     let reply = service.send("PUT", "/v1/jobs/overtaken", &[("idempotency-key", "k")], &csv(3));
     assert_eq!(reply.expect(201)["stats"]["rows_read"], 3);
@@ -299,7 +303,7 @@ fn a_kill_while_results_are_stored_leaves_all_or_nothing() {
             let campaigns = service.get(job["links"]["results"]["campaigns.csv"].as_str().unwrap());
             assert_eq!(campaigns.text().lines().count(), 40_001);
         } else {
-            assert_eq!(job["error"]["type"], "urn:adtally:problem:server_stopped", "{job}");
+            assert_eq!(job["state"], "interrupted", "{job}");
         }
     }
 }
@@ -311,7 +315,8 @@ fn a_sender_that_falls_silent_is_told_so() {
     connection.send(chunked_head("/v1/jobs/silent", "")).send(chunk(HEADER.as_bytes()));
     let problem = connection.read_reply().expect_problem(408, "sender_stalled", &["1 seconds", "idle_timeout_seconds"]);
     let job = service.get(problem["job"].as_str().unwrap()).expect(200);
-    assert_eq!((&job["state"], &job["error"]["type"]), (&json!("failed"), &problem["type"]));
+    assert_eq!((&job["state"], &job["files"][0]["error"]["type"]), (&json!("interrupted"), &problem["type"]));
+    assert_eq!(job["files"][0]["offset"], HEADER.len());
     // Nor is one waited for that never begins, nor one that has no more than a part of a form.
     let mut connection = service.connect();
     connection.send("PUT /v1/jobs/never HTTP/1.1\r\nHost: test\r\nContent-Length: 9\r\n\r\n");
@@ -361,11 +366,13 @@ fn uploads_that_take_too_long_are_ended_with_the_server_and_told_so() {
     let mut service = Service::start_with(&["--drain-timeout-seconds", "1"]);
     let mut upload = OpenUpload::begin(&service, "endless");
     terminate(&mut service);
-    let problem = upload.connection.read_reply().expect_problem(503, "server_stopped", &["send it again"]);
+    let problem =
+        upload.connection.read_reply().expect_problem(503, "server_stopped", &["bytes are stored: go on there"]);
     assert_eq!(service.process().wait().unwrap().code(), Some(0));
     service.crash_and_restart();
     let job = service.get("/v1/jobs/endless").expect(200);
-    assert_eq!((&job["state"], &job["error"]["type"]), (&json!("failed"), &problem["type"]));
+    assert_eq!((&job["state"], &job["files"][0]["error"]["type"]), (&json!("interrupted"), &problem["type"]));
+    assert_eq!(job["files"][0]["offset"], HEADER.len());
 }
 
 #[test]

@@ -239,11 +239,10 @@ fn a_damaged_record_of_a_job_that_was_received_does_not_stop_the_start() {
     let mut service = Service::start();
     let uploads = [OpenUpload::begin(&service, "damaged"), OpenUpload::begin(&service, "fine")];
     restart_after(&mut service, "UPDATE jobs SET details = 'no JSON' WHERE name = 'damaged'");
-    for upload in uploads {
-        let job = service.get(&format!("/v1/jobs/{}", upload.id)).expect(200);
-        assert_eq!(job["state"], "failed");
-        assert_eq!(job["error"]["type"], "urn:adtally:problem:server_stopped", "{job}");
-    }
+    let [damaged, fine] = uploads.map(|upload| service.get(&format!("/v1/jobs/{}", upload.id)).expect(200));
+    assert_eq!(damaged["state"], "failed");
+    assert_eq!(damaged["error"]["type"], "urn:adtally:problem:server_stopped", "{damaged}");
+    assert_eq!(fine["state"], "interrupted");
 }
 
 /// Damage that goes deeper than an unreadable document, each to the job `damaged`.
@@ -296,7 +295,7 @@ fn a_record_of_a_job_that_was_received_can_be_no_text_at_all() {
     let mut service = Service::start();
     let _uploads = [OpenUpload::begin(&service, "damaged"), OpenUpload::begin(&service, "fine")];
     restart_after(&mut service, "UPDATE jobs SET details = CAST(x'fffe' AS TEXT) WHERE name = 'damaged'");
-    assert_eq!(service.get("/v1/jobs/fine").expect(200)["state"], "failed");
+    assert_eq!(service.get("/v1/jobs/fine").expect(200)["state"], "interrupted");
 }
 
 #[test]

@@ -232,17 +232,19 @@ fn what_breaks_off_or_has_another_digest_waits_for_another_sender() {
     cut_off.send(format!("PUT {path} HTTP/1.1\r\nHost: test\r\nContent-Length: 500\r\n\r\n{HEADER}"));
     let answer = cut_off.read_to_end();
     assert!(answer.is_empty() || answer.contains("upload_incomplete"), "{answer}");
-    service.wait_for_job(&id, |job| job["files"][0]["state"] == "waiting");
+    service.wait_for_job(&id, |job| job["files"][0]["state"] == "interrupted");
     let shown = file(&service, &id, "a.csv");
     assert_eq!(
         (&shown["offset"], &shown["error"]["type"]),
-        (&json!(0), &json!("urn:adtally:problem:upload_incomplete"))
+        (&json!(HEADER.len()), &json!("urn:adtally:problem:upload_incomplete"))
     );
     complete(&service, &id).expect_problem(409, "files_incomplete", &["a.csv"]);
     let wrong = digest(b"something else");
     for field in ["content-digest", "repr-digest"] {
         service.send("PUT", &path, &[(field, &wrong)], &body).expect_problem(400, "digest_mismatch", &[]);
-        assert_eq!(file(&service, &id, "a.csv")["state"], "waiting");
+        // What had come before is still there.
+        let shown = file(&service, &id, "a.csv");
+        assert_eq!((&shown["state"], &shown["offset"]), (&json!("interrupted"), &json!(HEADER.len())));
         service.send("PUT", &path, &[(field, "sha-256=x")], &body).expect_problem(400, "invalid_header", &[]);
     }
     let mut trailing = service.connect();
@@ -252,7 +254,7 @@ fn what_breaks_off_or_has_another_digest_waits_for_another_sender() {
     let mut unsaid = service.connect();
     unsaid.send(chunked_head(&path, "Trailer: content-digest\r\n")).send(chunk(&body)).send(LAST_CHUNK);
     unsaid.read_reply().expect_problem(400, "invalid_digest", &[]);
-    assert_eq!(file(&service, &id, "a.csv")["state"], "waiting");
+    assert_eq!(file(&service, &id, "a.csv")["offset"], HEADER.len());
     service.send("PUT", &path, &[("content-digest", &digest(&body))], &body).expect(201);
     assert_eq!(complete(&service, &id).expect(200)["stats"]["rows_read"], 5);
 }
@@ -316,7 +318,9 @@ fn files_are_sent_to_open_jobs_by_their_ids() {
     put(&[JSON]).expect_problem(415, "unsupported_media_type", &[]);
     put(&[("content-type", "multipart/form-data; boundary=x")]).expect_problem(415, "unsupported_media_type", &[]);
     put(&[("content-encoding", "lzma")]).expect_problem(415, "unsupported_content_coding", &[]);
-    put(&[("content-range", "bytes 5-9/10")]).expect_problem(400, "range_not_supported", &[]);
+    put(&[("content-range", "bytes 5-9/10")]).expect_problem(400, "invalid_header", &["another length"]);
+    let range = format!("bytes 5-{}/500", csv(1).len() + 4);
+    put(&[("content-range", &range)]).expect_problem(404, "file_not_found", &["a.csv"]);
     assert_eq!(service.get(&job_path(&id)).expect(200)["files"], json!([]));
     // Reading takes names.
     service.put(&file_path(&id, "caf%C3%A9%20%231.csv"), &csv(1)).expect(201);
@@ -336,9 +340,11 @@ fn jobs_that_end_by_themselves_or_have_ended_take_no_files() {
         service.request("DELETE", &file_path(id, name)).expect_problem(409, code, say);
         assert_eq!(service.get(&job_path(id)).expect(200), before);
     };
-    for name in ["one-shot", "new.csv"] {
-        refuse(&upload.id, name, "job_closes_itself", &[&upload.id]);
-    }
+    refuse(&upload.id, "new.csv", "job_closes_itself", &[&upload.id]);
+    // Its own file can go on, once it is interrupted.
+    let own = file_path(&upload.id, "one-shot");
+    service.put(&own, &csv(1)).expect_problem(409, "file_being_received", &["one-shot"]);
+    service.request("DELETE", &own).expect_problem(409, "job_closes_itself", &[&upload.id]);
     complete(&service, &upload.id).expect_problem(409, "job_closes_itself", &[]);
     let id = upload.id.clone();
     let done = upload.finish().expect(201);

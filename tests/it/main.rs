@@ -23,6 +23,7 @@ mod properties;
 mod refusals;
 mod released_states;
 mod results;
+mod resume;
 mod saved;
 mod saved_uploads;
 mod senders;

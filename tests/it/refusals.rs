@@ -456,7 +456,7 @@ fn more_uploads_at_once_than_allowed() {
     service.put("/v1/jobs/second", &csv(1)).expect(201);
     // An upload that breaks off makes room again.
     OpenUpload::begin(&service, "broken").connection.vanish();
-    service.wait_for_job("broken", |job| job["state"] == "failed");
+    service.wait_for_job("broken", |job| job["state"] == "interrupted");
     while service.put("/v1/jobs/third", &csv(1)).status == 503 {}
     assert_fine(&service);
 }

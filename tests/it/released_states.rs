@@ -4,12 +4,12 @@ use std::fs;
 use std::path::PathBuf;
 
 use adtally::engine::{AggregateReader, Kernel, Tally, TallyOptions};
-use adtally::ingest::{Pipeline, PipelineOptions, encoding_for_label};
+use adtally::ingest::{Pipeline, PipelineOptions, PipelineReader, encoding_for_label};
 use adtally::jobs::fingerprint;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use crate::harness::{Outcome, project_path, tally};
+use crate::harness::{Outcome, project_path, tally, zstandard};
 use crate::service::Service;
 
 const STATES: usize = 9;
@@ -51,7 +51,9 @@ fn uploads_saved_by_version_1_go_on() {
         let label = if name.starts_with("windows_1252") { "windows-1252" } else { "utf-8" };
         let encoding = encoding_for_label(label).unwrap();
         let options = PipelineOptions { encoding, with_digest: true, ..PipelineOptions::default() };
-        let mut restored = Pipeline::restore(&state, &options).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut reader = PipelineReader::new(&options);
+        reader.push(&zstandard(&state)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let mut restored = reader.finish().unwrap_or_else(|error| panic!("{name}: {error}"));
         restored.push(&input[usize::try_from(restored.bytes_received()).unwrap()..]).unwrap();
         let mut whole = Pipeline::new(&options).unwrap();
         whole.push(&input).unwrap();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use adtally::jobs::store::{ChangedBy, FinishingBegun, Inserted, JobClosed, OpenedFile, Output, Writer};
 use adtally::jobs::{
-    Details, Failure, FailureKind, FileState, Job, JobFile, JobFilter, JobId, JobOptions, Leader, ResultFile, State,
-    Store, StoreError,
+    Details, Failure, FailureKind, FileFormat, FileState, Job, JobFile, JobFilter, JobId, JobOptions, Leader,
+    ResultFile, State, Store, StoreError,
 };
 use jiff::{SignedDuration, Timestamp};
 use tempfile::TempDir;
@@ -518,11 +518,16 @@ fn writer(opened: OpenedFile) -> Writer {
 }
 
 async fn open_file(store: &Store, job: &Job, name: &str) -> Writer {
-    writer(store.open_file(job.id, &JobFile::begin(name, None), ChangedBy::Others, 9, KEEP).await.unwrap())
+    writer(
+        store
+            .open_file(job.id, &JobFile::begin(name, FileFormat::default(), None), ChangedBy::Others, 9, KEEP)
+            .await
+            .unwrap(),
+    )
 }
 
 fn in_state(name: &str, state: FileState) -> JobFile {
-    JobFile { state, ..JobFile::begin(name, Some(7)) }
+    JobFile { state, ..JobFile::begin(name, FileFormat::default(), Some(7)) }
 }
 
 async fn complete_file(store: &Store, job: &Job, writer: Writer, name: &str) -> bool {
@@ -534,10 +539,10 @@ async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &
     let store = database.open().await;
     let job = insert_open(&store).await;
     let first = open_file(&store, &job, "a.csv").await;
-    let file = JobFile::begin("a.csv", None);
+    let file = JobFile::begin("a.csv", FileFormat::default(), None);
     assert_eq!(store.open_file(job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap(), OpenedFile::BeingReceived);
     let waiting = in_state("a.csv", FileState::Waiting);
-    assert!(store.release_file(job.id, first, &waiting, KEEP).await.unwrap());
+    assert_eq!(store.release_file(job.id, first, &waiting, None, KEEP).await.unwrap(), Some(0));
     assert_eq!(store.job(job.id).await.unwrap().unwrap().state, State::Open);
     let second = open_file(&store, &job, "a.csv").await;
     assert_eq!((second.file, second.epoch), (first.file, first.epoch + 1));
@@ -545,7 +550,7 @@ async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &
     let assert_fenced = async |writer: Writer| {
         let before = (store.job(job.id).await.unwrap(), store.files(job.id).await.unwrap());
         assert!(!complete_file(&store, &job, writer, "a.csv").await);
-        assert!(!store.release_file(job.id, writer, &waiting, KEEP).await.unwrap());
+        assert_eq!(store.release_file(job.id, writer, &waiting, None, KEEP).await.unwrap(), None);
         assert_eq!((store.job(job.id).await.unwrap(), store.files(job.id).await.unwrap()), before);
         assert_eq!(store.totals(writer, 0).await.unwrap(), None);
     };
@@ -559,7 +564,7 @@ async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &
     assert_fenced(second).await;
     assert!(complete_file(&store, &job, third, "a.csv").await);
     assert!(!complete_file(&store, &job, third, "a.csv").await, "it is complete once");
-    assert!(!store.release_file(job.id, third, &waiting, KEEP).await.unwrap());
+    assert_eq!(store.release_file(job.id, third, &waiting, None, KEEP).await.unwrap(), None);
     assert_eq!(store.totals(third, 0).await.unwrap(), Some(vec![7]));
     let complete = store.open_file(job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap();
     assert_eq!(complete, OpenedFile::Complete(in_state("a.csv", FileState::Complete)));
@@ -567,7 +572,7 @@ async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &
     let last = open_file(&store, &job, "b.csv").await;
     assert!(store.end(&ended(&job, State::Cancelled), true).await.unwrap());
     assert!(!complete_file(&store, &job, last, "b.csv").await);
-    assert!(!store.release_file(job.id, last, &waiting, KEEP).await.unwrap());
+    assert_eq!(store.release_file(job.id, last, &waiting, None, KEEP).await.unwrap(), None);
     let closed = OpenedFile::Closed(JobClosed::Ended(State::Cancelled));
     assert_eq!(store.open_file(job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap(), closed);
 }
@@ -587,7 +592,10 @@ async fn totals_of_files_that_are_gone_are_freed(database: &Database) {
     assert!(complete_file(&store, &job, kept, "kept").await);
     assert!(complete_file(&store, &job, deleted, "deleted").await);
     assert_eq!(store.free_totals().await.unwrap(), 0);
-    assert!(store.release_file(job.id, broken_off, &in_state("broken off", FileState::Waiting), KEEP).await.unwrap());
+    assert_eq!(
+        store.release_file(job.id, broken_off, &in_state("broken off", FileState::Waiting), None, KEEP).await.unwrap(),
+        Some(0)
+    );
     let again = open_file(&store, &job, "broken off").await;
     store.stage_totals(again, 0, vec![4]).await.unwrap();
     store.delete_file(job.id, "deleted", KEEP).await.unwrap().unwrap();
@@ -664,7 +672,10 @@ async fn files_of_a_job_that_is_finished_do_not_change(database: &Database) {
         let finishing = JobClosed::Finishing;
         assert_eq!(store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(), FinishingBegun::Closed(finishing));
         assert_eq!(store.delete_file(job.id, "a", KEEP).await.unwrap(), Err(finishing));
-        let opened = store.open_file(job.id, &JobFile::begin("b", None), ChangedBy::Others, 9, KEEP).await.unwrap();
+        let opened = store
+            .open_file(job.id, &JobFile::begin("b", FileFormat::default(), None), ChangedBy::Others, 9, KEEP)
+            .await
+            .unwrap();
         assert_eq!(opened, OpenedFile::Closed(finishing));
         assert_eq!(store.finishing_jobs().await.unwrap(), [job.id]);
         let shown = store.job(job.id).await.unwrap().unwrap();
@@ -699,7 +710,7 @@ fn other_addresses_are_no_databases() {
 async fn a_job_that_closes_itself_begins_and_succeeds_with_its_file(database: &Database) {
     let store = database.open().await;
     let (job, other) = (receiving("ad_data.csv"), receiving("other"));
-    let file = JobFile::begin("ad_data.csv", Some(7));
+    let file = JobFile::begin("ad_data.csv", FileFormat::default(), Some(7));
     let writer = store.insert_with_file(&job, Some("key"), &file).await.unwrap().unwrap();
     assert_eq!(store.job(job.id).await.unwrap().unwrap().details.files, std::slice::from_ref(&file));
     // A key that is taken leaves nothing behind.
@@ -720,7 +731,7 @@ async fn a_job_that_closes_itself_begins_and_succeeds_with_its_file(database: &D
 async fn only_its_upload_changes_the_files_of_a_job_that_closes_itself(database: &Database) {
     let store = database.open().await;
     let job = insert(&store, "form").await;
-    let file = JobFile::begin("part.csv", None);
+    let file = JobFile::begin("part.csv", FileFormat::default(), None);
     let open = async |by| store.open_file(job.id, &file, by, 9, KEEP).await.unwrap();
     assert_eq!(open(ChangedBy::Others).await, OpenedFile::Closed(JobClosed::ClosesItself));
     let OpenedFile::Writer(writer) = open(ChangedBy::ItsUpload).await else { panic!("no writer") };

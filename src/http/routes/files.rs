@@ -3,9 +3,9 @@
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
-use axum::http::{HeaderName, HeaderValue, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::http::header::LOCATION;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
 use crc_fast::{CrcAlgorithm, Digest};
 use futures_util::StreamExt as _;
 use serde::Serialize;
@@ -14,33 +14,23 @@ use tokio::time::timeout;
 use crate::http::app::App;
 use crate::http::body::{BodyLimits, UploadBody, too_large};
 use crate::http::digests::Digests;
-use crate::http::fields::{content_length, refuse_part_of_file};
+use crate::http::fields::content_length;
 use crate::http::media::{Media, content_coding, media};
 use crate::http::name::check_name;
-use crate::http::problem::{JobTag, Kind, Problem, json_line};
+use crate::http::problem::{JobTag, Kind, Problem};
 use crate::http::query::{FILE_OPTIONS, Query, file_options};
+use crate::http::routes::appends::{Appended, append, range};
+use crate::http::routes::file_answers::{describe, document, job_id};
 use crate::http::routes::set_field;
 use crate::http::routes::uploads::digest_failure;
 use crate::http::view::{FileView, file_path};
-use crate::jobs::{FileOpened, FileOptions, FileUpload, Job, JobError, JobFile, JobId};
-
-const UPLOAD_OFFSET: HeaderName = HeaderName::from_static("upload-offset");
-const UPLOAD_LENGTH: HeaderName = HeaderName::from_static("upload-length");
-const UPLOAD_COMPLETE: HeaderName = HeaderName::from_static("upload-complete");
+use crate::jobs::{FileFormat, FileOpened, FileOptions, FileUpload, Job, JobError, JobFile};
 
 type Address = Result<Path<(String, String)>, PathRejection>;
 
 #[derive(Serialize)]
 struct FileList<'a> {
     files: Vec<FileView<'a>>,
-}
-
-/// What writes takes ids, not names: a newer job of the same name must not get the bytes.
-fn job_id(text: &str) -> Result<JobId, Problem> {
-    text.parse().map_err(|_| {
-        let detail = format!("{text:?}: files are sent to a job by its id, which the answer to its creation has");
-        Problem::new(Kind::InvalidName, detail)
-    })
 }
 
 /// `PUT /v1/jobs/{job}/files/{file}`
@@ -52,14 +42,14 @@ pub(in crate::http) async fn put(
     let Path((job, name)) = address?;
     let id = job_id(&job)?;
     check_name(&name).map_err(|reason| Problem::new(Kind::InvalidName, reason))?;
-    let query = Query::read(request.uri(), &FILE_OPTIONS)?;
+    let uri = request.uri().clone();
+    let query = Query::read(&uri, &FILE_OPTIONS)?;
     let content_type = match media(request.headers())? {
         Media::File(content_type) => content_type,
         Media::Form => return Err(Problem::unsupported_media_type("multipart/form-data (here)")),
         Media::Json => return Err(Problem::unsupported_media_type("application/json (here)")),
     };
     let headers = request.headers();
-    refuse_part_of_file(headers)?;
     let digests = Digests::read(headers)?;
     let coding = content_coding(headers)?;
     let length = content_length(headers);
@@ -67,19 +57,31 @@ pub(in crate::http) async fn put(
     if length.is_some_and(|length| length > max_upload_bytes) {
         return Err(too_large(max_upload_bytes).into());
     }
-    let options = file_options(&query, content_type.as_ref(), app.jobs.get(&job).await?.details.options)?;
-    let with_digest = digests.are_wanted();
-    let file = FileOptions { name: name.clone(), options, coding, length, with_digest };
+    let job = app.jobs.get(&job).await?;
+    if let Some(place) = range(headers)? {
+        let file = find(&job, name.clone())?;
+        let options = file_options(&query, content_type.as_ref(), file.format.options)?;
+        if options != file.format.options || coding.is_some_and(|coding| file.format.coding != Some(coding)) {
+            return Err(JobError::OtherFormat { id, name }.into());
+        }
+        return append(&app, id, &name, place, request).await;
+    }
+    let options = file_options(&query, content_type.as_ref(), job.details.options)?;
+    let format = FileFormat { options, coding, with_digest: digests.are_wanted() };
+    let file = FileOptions { name: name.clone(), format, length };
     match app.jobs.open_file(id, file).await? {
         FileOpened::Upload(upload) => {
             let limits = app.body_limits();
             let body = UploadBody::new(request, limits, upload.stopped());
-            let file = app.jobs.outlive(receive(*upload, body, digests)).await?;
-            let mut response = document(&FileView::new(&file, id))?;
-            *response.status_mut() = StatusCode::CREATED;
-            set_field(response.headers_mut(), LOCATION, &file_path(id, &name));
-            Ok(describe(response, id, &file))
+            let appended = app.jobs.outlive(receive(*upload, body, digests)).await?;
+            let mut response = appended.response(id)?;
+            if matches!(appended, Appended::File(_)) {
+                *response.status_mut() = StatusCode::CREATED;
+                set_field(response.headers_mut(), LOCATION, &file_path(id, &name));
+            }
+            Ok(response)
         }
+        FileOpened::Complete(file) if file.format.options != options => Err(JobError::OtherFormat { id, name }.into()),
         FileOpened::Complete(file) => {
             let body = request.into_body();
             if is_same(&file, length, body, app.body_limits()).await {
@@ -91,13 +93,13 @@ pub(in crate::http) async fn put(
     }
 }
 
-async fn receive(mut upload: FileUpload, mut body: UploadBody, digests: Digests) -> Result<JobFile, JobError> {
+async fn receive(mut upload: FileUpload, mut body: UploadBody, digests: Digests) -> Result<Appended, JobError> {
     let received = async {
-        let digest = upload.read(&mut body).await?;
+        let digest = upload.read_whole(&mut body).await?;
         digests.check(body.trailers(), digest).map_err(digest_failure)
     };
     match received.await {
-        Ok(()) => upload.complete().await,
+        Ok(()) => Appended::end(upload).await,
         Err(failure) => Err(upload.fail(failure).await),
     }
 }
@@ -163,23 +165,4 @@ pub(in crate::http) async fn delete(State(app): State<App>, address: Address, ur
     let mut response = StatusCode::NO_CONTENT.into_response();
     response.extensions_mut().insert(JobTag(id));
     Ok(response)
-}
-
-fn document(view: &impl Serialize) -> Result<Response, Problem> {
-    let document = json_line(view).map_err(|error| Problem::internal(&error))?;
-    let headers = [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-store")];
-    Ok((headers, document).into_response())
-}
-
-/// Says in header fields how much of the file is durable: all of a complete one, nothing of others.
-fn describe(mut response: Response, job: JobId, file: &JobFile) -> Response {
-    let headers = response.headers_mut();
-    let is_complete = file.state == crate::jobs::FileState::Complete;
-    headers.insert(UPLOAD_OFFSET, HeaderValue::from(if is_complete { file.offset } else { 0 }));
-    if let Some(length) = file.length {
-        headers.insert(UPLOAD_LENGTH, HeaderValue::from(length));
-    }
-    headers.insert(UPLOAD_COMPLETE, HeaderValue::from_static(if is_complete { "?1" } else { "?0" }));
-    response.extensions_mut().insert(JobTag(job));
-    response
 }

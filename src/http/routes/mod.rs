@@ -1,6 +1,8 @@
 //! One file for each resource.
 
+pub(super) mod appends;
 pub(super) mod events;
+mod file_answers;
 pub(super) mod files;
 pub(super) mod jobs;
 pub(super) mod results;

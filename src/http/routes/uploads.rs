@@ -29,7 +29,8 @@ use crate::http::routes::set_field;
 use crate::http::view::{JobView, path};
 use crate::ingest::encoding_for_label;
 use crate::jobs::{
-    Begun, Failure, FailureKind, FileOptions, FormBegun, FormUpload, Job, JobError, JobOptions, NewJob, OpenedJob, hex,
+    Begun, Failure, FailureKind, FileFormat, FileOptions, FormBegun, FormUpload, Job, JobError, JobOptions, NewJob,
+    OpenedJob, hex,
 };
 
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -149,7 +150,8 @@ async fn receive_file(
     let length = content_length(headers);
     let options = job_options(&query, content_type.as_ref())?;
     let new = new_job(&app, headers, name, options)?;
-    let file = FileOptions { name: new.name(), options, coding, length, with_digest: digests.are_wanted() };
+    let format = FileFormat { options, coding, with_digest: digests.are_wanted() };
+    let file = FileOptions { name: new.name(), format, length };
     let mut upload = match app.jobs.begin(new, file).await? {
         Begun::Upload(upload) => upload,
         Begun::Before(job) => return Ok(replay(&job)),
@@ -157,7 +159,7 @@ async fn receive_file(
     let mut body = UploadBody::new(request, app.body_limits(), upload.stopped());
     let received = async move {
         let read = async {
-            let digest = upload.read(&mut body).await?;
+            let digest = upload.read_whole(&mut body).await?;
             digests.check(body.trailers(), digest).map_err(digest_failure)
         };
         match read.await {
@@ -189,9 +191,11 @@ async fn receive_form(app: App, request: Request, known_options: &[&str]) -> Res
     let limits = app.body_limits();
     let stopped = upload.stopped();
     let unparsed = UnparsedBytes::default();
+    // Without them the form's reader has a limit of its own.
+    let extensions = request.extensions().clone();
     let mut body = FormBody::new(UploadBody::new(request, limits, stopped));
     let mut request = Request::new(Body::from_stream(form_source(body.clone(), unparsed.clone())));
-    *request.headers_mut() = headers;
+    (*request.headers_mut(), *request.extensions_mut()) = (headers, extensions);
     let (jobs, query) = (Arc::clone(&app.jobs), query.into_owned());
     let received = async move {
         let read = async {
@@ -240,7 +244,7 @@ async fn receive_parts(
             let name = file_part_name(&file_name)?;
             let options = job_options(query, content_type.as_ref())
                 .map_err(|problem| FailureKind::MalformedForm.because(problem.detail()))?;
-            let file = FileOptions { name, options, coding: None, length: None, with_digest: false };
+            let file = FileOptions { name, format: FileFormat { options, ..FileFormat::default() }, length: None };
             upload.read_file(file, &mut bytes).await?;
         } else {
             while let Some(piece) = bytes.next().await {

@@ -93,12 +93,14 @@ impl Store {
         keep: Keep,
     ) -> Result<OpenedFile, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        if let Some(closed) = why_closed(&mut transaction, job, by).await? {
-            return Ok(OpenedFile::Closed(closed));
-        }
         let job_id = job.to_string();
         let known = sqlx::query(sql::FILE_BY_NAME).bind(job_id.clone()).bind(file.name.clone());
         let known = known.fetch_optional(&mut *transaction).await?.as_ref().map(file_of_row).transpose()?;
+        // A job that closes itself takes no further files, but its own may start over.
+        let by = if known.is_some() { ChangedBy::ItsUpload } else { by };
+        if let Some(closed) = why_closed(&mut transaction, job, by).await? {
+            return Ok(OpenedFile::Closed(closed));
+        }
         let writer = match known {
             Some(StoredFile { file, .. }) if file.state == FileState::Complete => {
                 return Ok(OpenedFile::Complete(file));
@@ -148,35 +150,8 @@ impl Store {
         last_piece: (i64, Vec<u8>),
         keep: Keep,
     ) -> Result<bool, StoreError> {
-        self.change_file(sql::COMPLETE_FILE, job, writer, file, Some(last_piece), keep).await
-    }
-
-    /// Ends a writer whose file is not complete: it waits for another one, or has failed. Gives false, and changes nothing, when the
-    /// file has another writer or is gone.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn release_file(
-        &self,
-        job: JobId,
-        writer: Writer,
-        file: &JobFile,
-        keep: Keep,
-    ) -> Result<bool, StoreError> {
-        self.change_file(sql::RELEASE_FILE, job, writer, file, None, keep).await
-    }
-
-    async fn change_file(
-        &self,
-        statement: &'static str,
-        job: JobId,
-        writer: Writer,
-        file: &JobFile,
-        last_piece: Option<(i64, Vec<u8>)>,
-        keep: Keep,
-    ) -> Result<bool, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        let changed = sqlx::query(statement)
+        let changed = sqlx::query(sql::COMPLETE_FILE)
             .bind(writer.file.to_string())
             .bind(writer.epoch)
             .bind(file.state.name())
@@ -187,9 +162,8 @@ impl Store {
         if changed == 0 {
             return Ok(false);
         }
-        if let Some((sequence, body)) = last_piece {
-            insert_totals(&mut transaction, writer, sequence, body).await?;
-        }
+        let (sequence, body) = last_piece;
+        insert_totals(&mut transaction, writer, sequence, body).await?;
         settle(&mut transaction, job, keep).await?;
         turn.commit(transaction).await?;
         Ok(true)
@@ -347,7 +321,7 @@ pub(super) async fn write_file(
 }
 
 /// Why a job takes no change of its files; none when it does.
-async fn why_closed(
+pub(super) async fn why_closed(
     connection: &mut AnyConnection,
     job: JobId,
     by: ChangedBy,
@@ -375,11 +349,11 @@ pub(super) async fn settle(connection: &mut AnyConnection, job: JobId, keep: Kee
     Ok(())
 }
 
-fn details_text(file: &JobFile) -> Result<String, StoreError> {
+pub(super) fn details_text(file: &JobFile) -> Result<String, StoreError> {
     serde_json::to_string(file).map_err(|error| StoreError::Damaged(error.to_string()))
 }
 
-fn file_of_row(row: &AnyRow) -> Result<StoredFile, StoreError> {
+pub(super) fn file_of_row(row: &AnyRow) -> Result<StoredFile, StoreError> {
     let id: String = row.try_get("id")?;
     let damaged = |what: &dyn std::fmt::Display| StoreError::Damaged(format!("file {id}: {what}"));
     let details: String = row.try_get("details")?;
@@ -387,6 +361,13 @@ fn file_of_row(row: &AnyRow) -> Result<StoredFile, StoreError> {
     let state: String = row.try_get("state")?;
     file.state = state.parse().map_err(|error| damaged(&error))?;
     file.name = row.try_get("name")?;
+    file.durable_offset = u64::try_from(row.try_get::<i64, _>("durable_offset")?).map_err(|error| damaged(&error))?;
+    if file.state == FileState::Complete {
+        file.durable_offset = file.offset;
+    } else {
+        // What came behind that is lost.
+        file.offset = file.durable_offset;
+    }
     let writer = Writer { file: id.parse().map_err(|error| damaged(&error))?, epoch: row.try_get("epoch")? };
     Ok(StoredFile { writer, file })
 }

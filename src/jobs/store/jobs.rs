@@ -229,17 +229,31 @@ impl Store {
     ) -> Result<usize, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
         let Readable { rows, .. } = readable(&mut transaction, sql::RECEIVING_JOBS, &[], usize::MAX).await?;
+        let (mut interrupted, mut failed) = (Vec::new(), 0);
         for row in &rows {
-            match job_of_row(row).or_else(|error| undamaged_part(row).ok_or(error)) {
+            let job = job_of_row(row);
+            if let Ok(job) = &job
+                && !job.details.is_form
+                && has_files(&mut transaction, job.id).await?
+            {
+                // Its sender may go on.
+                interrupted.push(job.id);
+                continue;
+            }
+            match job.or_else(|error| undamaged_part(row).ok_or(error)) {
                 Ok(mut job) => {
                     job.end(State::Failed, Some(failure.clone()), keep);
                     end_job(&mut transaction, &job, true, None).await?;
+                    failed += 1;
                 }
                 Err(error) => warn_of_damage(&error),
             }
         }
         sqlx::query(sql::DISCARD_ALL_STAGED).execute(&mut *transaction).await?;
         sqlx::query(sql::RELEASE_ALL_FILES).execute(&mut *transaction).await?;
+        for id in interrupted {
+            settle(&mut transaction, id, keep_open).await?;
+        }
         let unsettled = sqlx::query(sql::UNSETTLED_JOBS).fetch_all(&mut *transaction).await?;
         for row in &unsettled {
             if let Ok(id) = parse_id(row.try_get("id")?).inspect_err(warn_of_damage) {
@@ -247,7 +261,7 @@ impl Store {
             }
         }
         turn.commit(transaction).await?;
-        Ok(rows.len())
+        Ok(failed)
     }
 }
 
@@ -264,11 +278,16 @@ pub(super) async fn insert(
         .bind(job.finished_at.map(Timestamp::as_microsecond))
         .bind(job.expires_at.map(Timestamp::as_microsecond))
         .bind(idempotency_key.map(str::to_owned))
-        .bind(i64::from(job.closes_itself))
+        .bind(if job.details.is_form { 2 } else { i64::from(job.closes_itself) })
         .bind(details_text(job)?)
         .execute(connection)
         .await?;
     Ok(if inserted.rows_affected() == 0 { Inserted::KeyTaken } else { Inserted::Done })
+}
+
+async fn has_files(connection: &mut AnyConnection, job: JobId) -> Result<bool, StoreError> {
+    let count: i64 = sqlx::query(sql::COUNT_FILES).bind(job.to_string()).fetch_one(connection).await?.try_get(0)?;
+    Ok(count > 0)
 }
 
 /// Writes a job's end, unless it has ended or is gone, or the file that ends it has another writer. Gives whether it was written.

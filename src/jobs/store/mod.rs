@@ -3,6 +3,7 @@
 //! The SQL is the same for every database as far as it goes; what differs between them is in `dialect`. What is reported as done has been
 //! committed and synced.
 
+mod checkpoints;
 mod database;
 mod dialect;
 mod error;
@@ -12,6 +13,7 @@ mod lock;
 mod results;
 mod sql;
 
+pub use checkpoints::{Checkpoint, CheckpointId, ResumedFile};
 pub use database::Store;
 pub use error::StoreError;
 pub use files::{ChangedBy, FinishingBegun, JobClosed, OpenedFile, StoredFile, Writer};

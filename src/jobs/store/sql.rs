@@ -41,7 +41,7 @@ pub(super) const LIST_JOBS_BY_NAME_AND_STATE: &str = "SELECT id, name, state, cr
     ORDER BY id DESC";
 
 pub(super) const RECEIVING_JOBS: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
-    FROM jobs WHERE state = 'receiving' AND closes_itself = 1 AND finishing = 0";
+    FROM jobs WHERE state = 'receiving' AND closes_itself > 0 AND finishing = 0";
 
 pub(super) const DELETE_JOB: &str = "DELETE FROM jobs WHERE id = $1";
 
@@ -102,11 +102,10 @@ pub(super) const JOB_STATE: &str = "SELECT state, closes_itself, finishing FROM 
 pub(super) const COUNT_OPEN_JOBS: &str =
     "SELECT COUNT(*) FROM jobs WHERE state IN ('open', 'receiving', 'interrupted') AND closes_itself = 0";
 
-pub(super) const FILES: &str = "SELECT id, name, state, epoch, details FROM files WHERE job_id = $1 \
+pub(super) const FILES: &str = "SELECT id, name, state, epoch, durable_offset, checkpoint_epoch, checkpoint_number, details FROM files WHERE job_id = $1 \
     ORDER BY CASE WHEN place IS NULL THEN 1 ELSE 0 END, place, id";
 
-pub(super) const FILE_BY_NAME: &str =
-    "SELECT id, name, state, epoch, details FROM files WHERE job_id = $1 AND name = $2";
+pub(super) const FILE_BY_NAME: &str = "SELECT id, name, state, epoch, durable_offset, checkpoint_epoch, checkpoint_number, details FROM files WHERE job_id = $1 AND name = $2";
 
 pub(super) const COUNT_FILES: &str = "SELECT COUNT(*) FROM files WHERE job_id = $1";
 
@@ -118,21 +117,53 @@ pub(super) const COMPLETE_FILE: &str = "UPDATE files SET state = $3, details = $
     (SELECT COALESCE(MAX(place), 0) + 1 FROM files AS others WHERE others.job_id = files.job_id) \
     WHERE id = $1 AND epoch = $2 AND state = 'receiving'";
 
-pub(super) const RELEASE_FILE: &str =
-    "UPDATE files SET state = $3, details = $4 WHERE id = $1 AND epoch = $2 AND state = 'receiving'";
+/// Behind [`WRITTEN_FILE`].
+pub(super) const RELEASE_FILE: &str = "UPDATE files SET state = $2, details = $3 WHERE id = $1";
+
+/// Present while a file has this writer.
+pub(super) const WRITTEN_FILE: &str =
+    "SELECT durable_offset FROM files WHERE id = $1 AND epoch = $2 AND state = 'receiving'";
+
+/// Behind [`WRITTEN_FILE`].
+pub(super) const SET_CHECKPOINT: &str =
+    "UPDATE files SET durable_offset = $2, checkpoint_epoch = $3, checkpoint_number = $4 WHERE id = $1";
+
+pub(super) const INSERT_CHECKPOINT_PIECE: &str =
+    "INSERT INTO checkpoints (file_id, epoch, number, sequence, body) VALUES ($1, $2, $3, $4, $5)";
+
+pub(super) const CHECKPOINT_PIECE: &str =
+    "SELECT body FROM checkpoints WHERE file_id = $1 AND epoch = $2 AND number = $3 AND sequence = $4";
+
+/// A few at a time: others want to write, too. What the file goes on from stays, and what its writer is about to store.
+pub(super) const FREE_CHECKPOINTS: &str = "DELETE FROM checkpoints WHERE (file_id, epoch, number, sequence) IN \
+    (SELECT file_id, epoch, number, sequence FROM checkpoints AS old WHERE NOT EXISTS \
+    (SELECT 1 FROM files WHERE files.id = old.file_id AND ((checkpoint_epoch = old.epoch AND checkpoint_number = old.number) \
+    OR (state = 'receiving' AND files.epoch = old.epoch \
+    AND (checkpoint_epoch IS NULL OR checkpoint_epoch <> old.epoch OR checkpoint_number < old.number)))) LIMIT 4)";
+
+/// The same for one file.
+pub(super) const FREE_CHECKPOINTS_OF_FILE: &str = "DELETE FROM checkpoints WHERE (file_id, epoch, number, sequence) IN \
+    (SELECT file_id, epoch, number, sequence FROM checkpoints AS old WHERE file_id = $1 AND NOT EXISTS \
+    (SELECT 1 FROM files WHERE files.id = old.file_id AND ((checkpoint_epoch = old.epoch AND checkpoint_number = old.number) \
+    OR (state = 'receiving' AND files.epoch = old.epoch \
+    AND (checkpoint_epoch IS NULL OR checkpoint_epoch <> old.epoch OR checkpoint_number < old.number)))) LIMIT 4)";
 
 pub(super) const DELETE_FILE: &str = "DELETE FROM files WHERE job_id = $1 AND name = $2";
 
 /// The files that an earlier process was receiving wait for another writer.
 pub(super) const RELEASE_ALL_FILES: &str = "UPDATE files SET state = 'waiting' WHERE state = 'receiving'";
 
-/// A job that is finishing is shown as `receiving`.
+/// A job that is finishing is shown as `receiving`, and so is one that a form makes (`closes_itself` is 2), between its files, too. Another
+/// one that closes itself waits for its sender, not for files.
 pub(super) const SETTLE_JOB: &str = "UPDATE jobs SET \
-    state = CASE WHEN finishing = 1 \
-        OR EXISTS (SELECT 1 FROM files WHERE job_id = $1 AND state = 'receiving') THEN 'receiving' ELSE 'open' END, \
-    expires_at = CASE WHEN finishing = 1 \
+    state = CASE WHEN finishing = 1 OR closes_itself = 2 \
+        OR EXISTS (SELECT 1 FROM files WHERE job_id = $1 AND state = 'receiving') THEN 'receiving' \
+        WHEN closes_itself = 1 \
+        OR EXISTS (SELECT 1 FROM files WHERE job_id = $1 AND state = 'waiting' AND durable_offset > 0) THEN 'interrupted' \
+        ELSE 'open' END, \
+    expires_at = CASE WHEN finishing = 1 OR closes_itself = 2 \
         OR EXISTS (SELECT 1 FROM files WHERE job_id = $1 AND state = 'receiving') THEN NULL ELSE $2 END \
-    WHERE id = $1 AND closes_itself = 0 AND state IN ('open', 'receiving', 'interrupted')";
+    WHERE id = $1 AND state IN ('open', 'receiving', 'interrupted')";
 
 pub(super) const UNSETTLED_JOBS: &str = "SELECT id FROM jobs WHERE closes_itself = 0 AND state = 'receiving'";
 

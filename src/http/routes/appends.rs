@@ -1,0 +1,155 @@
+//! Going on with a file: `PUT` with `Content-Range` (RFC 9110, 14.4 and 14.5), which `curl -C OFFSET -T` sends, and `PATCH` with
+//! `Upload-Offset` (Resumable Uploads for HTTP, an IETF draft).
+
+use std::sync::Arc;
+
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::header::{CONTENT_RANGE, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::response::{IntoResponse, Response};
+use headers::{ContentRange, HeaderMapExt as _};
+
+use super::file_answers::{describe, document, job_id};
+use crate::http::app::App;
+use crate::http::body::{BodyLimits, UploadBody, too_large};
+use crate::http::digests::Digests;
+use crate::http::fields::{content_length, invalid_header};
+use crate::http::problem::{JobTag, Problem, json_line};
+use crate::http::query::Query;
+use crate::http::upload_fields::{UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET};
+use crate::http::view::{FileView, JobView};
+use crate::jobs::{BodyEnd, FileResumed, FileUpload, Job, JobError, JobFile, JobId};
+
+/// Where a body belongs in its file.
+pub(super) struct Place {
+    offset: u64,
+    length: Option<u64>,
+    end: BodyEnd,
+}
+
+/// What a body has led to.
+pub(super) enum Appended {
+    /// The file waits for more, or is complete.
+    File(Box<JobFile>),
+    /// It was the last of its job.
+    Job(Arc<Job>),
+}
+
+/// The part of a file that a `PUT` says it is; none when it is the whole.
+pub(super) fn range(headers: &HeaderMap) -> Result<Option<Place>, Problem> {
+    if !headers.contains_key(CONTENT_RANGE) {
+        return Ok(None);
+    }
+    let invalid = |reason: &str| invalid_header(&CONTENT_RANGE, reason);
+    let range: ContentRange = headers.typed_get().ok_or_else(|| invalid("expected bytes FIRST-LAST/LENGTH"))?;
+    let (first, last) = range.bytes_range().ok_or_else(|| invalid("expected bytes FIRST-LAST/LENGTH"))?;
+    let length = range.bytes_len();
+    if first > last || length.is_some_and(|length| last >= length) {
+        return Err(invalid("the first byte comes behind the last, or that behind the end"));
+    }
+    if content_length(headers).is_some_and(|bytes| bytes != last - first + 1) {
+        return Err(invalid("the body has another length"));
+    }
+    if first == 0 && length == Some(last + 1) {
+        return Ok(None);
+    }
+    // Without a length, nothing says that the file ends here.
+    Ok(Some(Place { offset: first, length, end: BodyEnd::LeavesOpen }))
+}
+
+/// `PATCH /v1/jobs/{job}/files/{file}`
+pub(in crate::http) async fn patch(
+    State(app): State<App>,
+    address: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let Path((job, name)) = address?;
+    let id = job_id(&job)?;
+    Query::read(request.uri(), &[])?;
+    let headers = request.headers();
+    let Some(offset) = whole_number(headers, &UPLOAD_OFFSET)? else {
+        return Err(invalid_header(&UPLOAD_OFFSET, "expected the position of the body's first byte in the file"));
+    };
+    let length = whole_number(headers, &UPLOAD_LENGTH)?;
+    let end = match headers.get(UPLOAD_COMPLETE).map(HeaderValue::as_bytes) {
+        None | Some(b"?1") => BodyEnd::EndsFile,
+        Some(b"?0") => BodyEnd::LeavesOpen,
+        Some(_) => return Err(invalid_header(&UPLOAD_COMPLETE, "expected ?0 or ?1")),
+    };
+    append(&app, id, &name, Place { offset, length, end }, request).await
+}
+
+fn whole_number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get(name) else {
+        return Ok(None);
+    };
+    let number = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = number.and_then(|text| text.parse().ok()).filter(|number| i64::try_from(*number).is_ok());
+    number.map(Some).ok_or_else(|| invalid_header(name, "expected a number of bytes"))
+}
+
+/// Goes on with a file.
+pub(super) async fn append(
+    app: &App,
+    id: JobId,
+    name: &str,
+    place: Place,
+    request: Request,
+) -> Result<Response, Problem> {
+    let headers = request.headers();
+    if Digests::read(headers)?.are_wanted() {
+        let detail = "a digest of a part of a file is not verified: give the file's when you begin it";
+        return Err(invalid_header(&HeaderName::from_static("content-digest"), detail));
+    }
+    let Place { offset, length, end } = place;
+    let max_upload_bytes = app.config.max_upload_bytes;
+    let body_bytes = content_length(headers).unwrap_or(0);
+    if length.is_some_and(|length| length > max_upload_bytes) || offset.saturating_add(body_bytes) > max_upload_bytes {
+        return Err(too_large(max_upload_bytes).into());
+    }
+    match app.jobs.resume_file(id, name, offset, length).await? {
+        FileResumed::Complete(file) => file_response(id, &file),
+        FileResumed::Upload(upload) => {
+            let limits = BodyLimits { max_upload_bytes: max_upload_bytes - offset, ..app.body_limits() };
+            let body = UploadBody::new(request, limits, upload.stopped());
+            app.jobs.outlive(receive(*upload, body, end)).await?.response(id)
+        }
+    }
+}
+
+impl Appended {
+    /// What a file that has been read to its end leads to.
+    pub(super) async fn end(upload: FileUpload) -> Result<Self, JobError> {
+        if upload.finishes_job() {
+            return Ok(Self::Job(upload.finish().await?));
+        }
+        Ok(Self::File(Box::new(upload.complete().await?)))
+    }
+
+    pub(super) fn response(&self, id: JobId) -> Result<Response, Problem> {
+        match self {
+            Self::File(file) => file_response(id, file),
+            Self::Job(job) => job_response(job),
+        }
+    }
+}
+
+async fn receive(mut upload: FileUpload, mut body: UploadBody, end: BodyEnd) -> Result<Appended, JobError> {
+    match upload.read(&mut body, end).await {
+        Ok(true) => Appended::end(upload).await,
+        Ok(false) => Ok(Appended::File(Box::new(upload.pause().await?))),
+        Err(failure) => Err(upload.fail(failure).await),
+    }
+}
+
+fn file_response(id: JobId, file: &JobFile) -> Result<Response, Problem> {
+    Ok(describe(document(&FileView::new(file, id))?, id, file))
+}
+
+fn job_response(job: &Job) -> Result<Response, Problem> {
+    let document = json_line(&JobView::new(job)).map_err(|error| Problem::internal(&error))?;
+    let mut response = ([(CONTENT_TYPE, "application/json")], document).into_response();
+    response.extensions_mut().insert(JobTag(job.id));
+    Ok(response)
+}

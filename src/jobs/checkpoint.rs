@@ -1,0 +1,85 @@
+//! When the state of a file that is being received is taken, to be stored.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+
+use crate::ingest::{FileProgress, Pipeline, SavedPipeline};
+
+/// Storing a state takes at most this fraction of a file's time: one part in 50 while it fits one piece.
+const SMALL_SHARE: u32 = 50;
+
+/// The pieces of a state that is small: where the file stands, and what it has counted.
+const SMALL_PIECES: usize = 2;
+
+/// A large one: one part in 10.
+const LARGE_SHARE: u32 = 10;
+
+/// A state, and how far the file had been read.
+pub(super) struct TakenState {
+    pub(super) saved: SavedPipeline,
+    pub(super) progress: FileProgress,
+    pub(super) taking: Taking,
+}
+
+/// What taking a state has cost.
+#[derive(Clone, Copy)]
+pub(super) struct Taking {
+    took: Duration,
+    is_large: bool,
+}
+
+impl TakenState {
+    /// The state after the last byte that was read, or the last one that was asked for. None when the file cannot be gone on with from
+    /// there. Computes: for workers.
+    pub(super) fn take(pipeline: &mut Pipeline) -> Option<Self> {
+        let begun = Instant::now();
+        let saved = pipeline.save().or_else(|| pipeline.take_saved())?;
+        let progress = FileProgress { bytes_received: saved.offset, ..FileProgress::of(pipeline) };
+        let taking = Taking { took: begun.elapsed(), is_large: saved.pieces.len() > SMALL_PIECES };
+        Some(Self { saved, progress, taking })
+    }
+}
+
+/// Takes the state of a file every so often, on the thread that reads it.
+pub(super) struct DueStates {
+    /// None while a state is being taken or stored.
+    next: Mutex<Option<Instant>>,
+    taken: mpsc::Sender<TakenState>,
+    interval: Duration,
+}
+
+impl DueStates {
+    /// The states go to the one who stores them.
+    pub(super) fn new(interval: Duration) -> (Self, mpsc::Receiver<TakenState>) {
+        let (taken, receiver) = mpsc::channel(1);
+        (Self { next: Mutex::new(Some(Instant::now() + interval)), taken, interval }, receiver)
+    }
+
+    /// Takes the state if it is time to: at once, or, within compressed data, at the next position that can be gone on from.
+    pub(super) fn take_when_due(&self, pipeline: &mut Pipeline) {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_wanted = match *next {
+            Some(due) => Instant::now() >= due,
+            None => false,
+        };
+        if !is_wanted {
+            return;
+        }
+        if let Some(state) = TakenState::take(pipeline) {
+            *next = None;
+            // The receiver is gone when the file has ended.
+            drop(self.taken.try_send(state));
+        } else {
+            pipeline.save_when_possible();
+        }
+    }
+
+    /// A state has been stored: the next one is due when that is worth it.
+    pub(super) fn stored(&self, taking: Taking, storing: Duration) {
+        let share = if taking.is_large { LARGE_SHARE } else { SMALL_SHARE };
+        let next = Instant::now() + self.interval.max((taking.took + storing) * share);
+        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+    }
+}

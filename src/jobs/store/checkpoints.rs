@@ -1,0 +1,224 @@
+//! Checkpoints: the state of a file that is being received, to go on from when its body has broken off.
+
+use sqlx::{AnyConnection, Row as _};
+
+use super::database::Store;
+use super::error::StoreError;
+use super::files::{
+    ChangedBy, JobClosed, Keep, StoredFile, Writer, details_text, file_of_row, settle, why_closed, write_file,
+};
+use super::sql;
+use crate::jobs::model::{FileState, JobFile, JobId};
+
+/// Which of a file's checkpoints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointId {
+    /// The writer that saved it.
+    pub epoch: i64,
+    /// Its number among that writer's.
+    pub number: i64,
+}
+
+/// A state to be stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checkpoint {
+    /// Its number among its writer's.
+    pub number: i64,
+    /// Bytes of the file that it stands for.
+    pub offset: u64,
+    /// The state, each piece at most about 1 MiB. There is one at least.
+    pub pieces: Vec<Vec<u8>>,
+}
+
+/// How the wish to go on with a file ended.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ResumedFile {
+    /// It awaits its next bytes, after this state; after none its first byte.
+    Writer(Box<StoredFile>, Option<CheckpointId>),
+    /// This many of its bytes are stored: the next one is wanted.
+    OtherOffset(u64),
+    /// It is complete.
+    Complete(JobFile),
+    /// It has failed: only its first byte is wanted.
+    Failed,
+    /// Another writer is receiving it.
+    BeingReceived,
+    /// There is no such file.
+    NotFound,
+    /// The job takes no bytes at the moment.
+    Closed(JobClosed),
+}
+
+impl Store {
+    /// Makes the caller the writer of a file that goes on at this offset.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn resume_file(
+        &self,
+        job: JobId,
+        name: &str,
+        offset: u64,
+        keep: Keep,
+    ) -> Result<ResumedFile, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        if let Some(closed) = why_closed(&mut transaction, job, ChangedBy::ItsUpload).await? {
+            return Ok(ResumedFile::Closed(closed));
+        }
+        let row = sqlx::query(sql::FILE_BY_NAME).bind(job.to_string()).bind(name.to_owned());
+        let Some(row) = row.fetch_optional(&mut *transaction).await? else {
+            return Ok(ResumedFile::NotFound);
+        };
+        let mut stored = file_of_row(&row)?;
+        match stored.file.state {
+            FileState::Complete => return Ok(ResumedFile::Complete(stored.file)),
+            FileState::Failed => return Ok(ResumedFile::Failed),
+            FileState::Receiving => return Ok(ResumedFile::BeingReceived),
+            FileState::Waiting if stored.file.durable_offset != offset => {
+                return Ok(ResumedFile::OtherOffset(stored.file.durable_offset));
+            }
+            FileState::Waiting => {}
+        }
+        let checkpoint = match (row.try_get("checkpoint_epoch")?, row.try_get("checkpoint_number")?) {
+            (Some(epoch), Some(number)) => Some(CheckpointId { epoch, number }),
+            _ => None,
+        };
+        stored.writer.epoch += 1;
+        stored.file.state = FileState::Receiving;
+        stored.file.error = None;
+        write_file(&mut transaction, job, stored.writer, &stored.file).await?;
+        settle(&mut transaction, job, keep).await?;
+        turn.commit(transaction).await?;
+        Ok(ResumedFile::Writer(Box::new(stored), checkpoint))
+    }
+
+    /// Stores a checkpoint, from which the file goes on then. Gives false when the file has another writer or is gone.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn save_checkpoint(&self, writer: Writer, checkpoint: Checkpoint) -> Result<bool, StoreError> {
+        Ok(self.change_checkpoint(writer, Some(checkpoint), None).await?.is_some())
+    }
+
+    /// Ends a writer whose file is not complete: it waits for another one, or has failed. Gives where it goes on: at the checkpoint, or at
+    /// an earlier one. None, and nothing changes, when the file has another writer or is gone.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn release_file(
+        &self,
+        job: JobId,
+        writer: Writer,
+        file: &JobFile,
+        checkpoint: Option<Checkpoint>,
+        keep: Keep,
+    ) -> Result<Option<u64>, StoreError> {
+        self.change_checkpoint(writer, checkpoint, Some((job, file, keep))).await
+    }
+
+    /// All pieces but the last are staged. With that one the checkpoint becomes the one that counts, and the writer may end. Gives where
+    /// the file goes on; none when it has another writer.
+    async fn change_checkpoint(
+        &self,
+        writer: Writer,
+        checkpoint: Option<Checkpoint>,
+        release: Option<(JobId, &JobFile, Keep)>,
+    ) -> Result<Option<u64>, StoreError> {
+        let mut last = None;
+        if let Some(Checkpoint { number, offset, mut pieces }) = checkpoint {
+            let last_piece = pieces.pop().unwrap_or_default();
+            let mut sequence = 0;
+            for piece in pieces {
+                let (turn, mut transaction) = self.begin().await?;
+                if durable_offset(&mut transaction, writer).await?.is_none() {
+                    return Ok(None);
+                }
+                insert_piece(&mut transaction, writer, number, sequence, piece).await?;
+                free_old_pieces(&mut transaction, writer).await?;
+                turn.commit(transaction).await?;
+                sequence += 1;
+            }
+            last = Some((number, offset, sequence, last_piece));
+        }
+        let (turn, mut transaction) = self.begin().await?;
+        let Some(mut durable_offset) = durable_offset(&mut transaction, writer).await? else {
+            return Ok(None);
+        };
+        if let Some((number, offset, sequence, piece)) = last {
+            durable_offset = offset;
+            insert_piece(&mut transaction, writer, number, sequence, piece).await?;
+            sqlx::query(sql::SET_CHECKPOINT)
+                .bind(writer.file.to_string())
+                .bind(i64::try_from(offset).map_err(|error| StoreError::Output(error.to_string()))?)
+                .bind(writer.epoch)
+                .bind(number)
+                .execute(&mut *transaction)
+                .await?;
+            free_old_pieces(&mut transaction, writer).await?;
+        }
+        if let Some((job, file, keep)) = release {
+            sqlx::query(sql::RELEASE_FILE)
+                .bind(writer.file.to_string())
+                .bind(file.state.name())
+                .bind(details_text(file)?)
+                .execute(&mut *transaction)
+                .await?;
+            settle(&mut transaction, job, keep).await?;
+        }
+        turn.commit(transaction).await?;
+        Ok(Some(durable_offset))
+    }
+
+    /// A piece of a checkpoint; none behind the last one.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn checkpoint_piece(
+        &self,
+        file: Writer,
+        CheckpointId { epoch, number }: CheckpointId,
+        sequence: i64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let query = sqlx::query(sql::CHECKPOINT_PIECE).bind(file.file.to_string()).bind(epoch).bind(number);
+        Ok(query.bind(sequence).fetch_optional(&self.pool).await?.map(|row| row.try_get(0)).transpose()?)
+    }
+
+    /// Frees some of the checkpoints that no file goes on from. Gives how many pieces there were.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn free_checkpoints(&self) -> Result<u64, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        let freed = sqlx::query(sql::FREE_CHECKPOINTS).execute(&mut *transaction).await?.rows_affected();
+        turn.commit(transaction).await?;
+        Ok(freed)
+    }
+}
+
+/// Where a file goes on, as long as it has this writer.
+async fn durable_offset(connection: &mut AnyConnection, writer: Writer) -> Result<Option<u64>, StoreError> {
+    let query = sqlx::query(sql::WRITTEN_FILE).bind(writer.file.to_string()).bind(writer.epoch);
+    let Some(row) = query.fetch_optional(connection).await? else {
+        return Ok(None);
+    };
+    let offset = u64::try_from(row.try_get::<i64, _>(0)?);
+    offset.map(Some).map_err(|error| StoreError::Damaged(format!("file {}: {error}", writer.file)))
+}
+
+async fn insert_piece(
+    connection: &mut AnyConnection,
+    writer: Writer,
+    number: i64,
+    sequence: i64,
+    body: Vec<u8>,
+) -> Result<(), StoreError> {
+    let query = sqlx::query(sql::INSERT_CHECKPOINT_PIECE).bind(writer.file.to_string()).bind(writer.epoch);
+    query.bind(number).bind(sequence).bind(body).execute(connection).await?;
+    Ok(())
+}
+
+/// Frees some of the pieces of a file's earlier checkpoints: at least as many, on the whole, as are stored.
+async fn free_old_pieces(connection: &mut AnyConnection, writer: Writer) -> Result<(), StoreError> {
+    sqlx::query(sql::FREE_CHECKPOINTS_OF_FILE).bind(writer.file.to_string()).execute(connection).await?;
+    Ok(())
+}

@@ -1,0 +1,374 @@
+//! An upload that breaks off goes on where it was, and every byte counts once.
+
+use std::fs;
+use std::process::Stdio;
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::harness::{HEADER, Workspace, gzip, lines};
+use crate::senders::{LAST_CHUNK, chunk, chunked_head, csv, curl, row};
+use crate::service::{PATIENCE, Reply, Service};
+
+const RESULTS: [&str; 3] = ["campaigns.csv", "top10_ctr.csv", "top10_cpa.csv"];
+
+/// Sends the beginning of a file as a job of its own, vanishes, and gives the job as it waits then.
+#[track_caller]
+fn break_off(service: &Service, name: &str, whole: &[u8], sent: usize) -> Value {
+    let mut connection = service.connect();
+    let head = format!("PUT /v1/jobs/{name} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", whole.len());
+    connection.send(head).send(&whole[..sent]).half_close();
+    let answer = connection.read_rest();
+    assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("upload_incomplete"), "{answer:?}");
+    let job = service.get(&format!("/v1/jobs/{name}")).expect(200);
+    assert_eq!(
+        (&job["state"], &job["finished_at"], &job["error"]),
+        (&json!("interrupted"), &Value::Null, &Value::Null)
+    );
+    assert!(job["expires_at"].is_string(), "{job}");
+    job
+}
+
+/// Where an interrupted job goes on, and how many bytes of its file are stored.
+fn place(service: &Service, job: &Value) -> (String, usize) {
+    let resume = job["links"]["resume"].as_str().unwrap().to_owned();
+    let head = service.request("HEAD", &resume);
+    assert_eq!((head.status, head.header("upload-complete")), (200, Some("?0")), "{head:?}");
+    let offset = head.header("upload-offset").unwrap().parse().unwrap();
+    (resume, offset)
+}
+
+fn patch(service: &Service, path: &str, offset: usize, body: &[u8]) -> Reply {
+    service.send("PATCH", path, &[("upload-offset", &offset.to_string())], body)
+}
+
+fn put_range(service: &Service, path: &str, offset: usize, whole: &[u8]) -> Reply {
+    let range = format!("bytes {offset}-{}/{}", whole.len() - 1, whole.len());
+    service.send("PUT", path, &[("content-range", &range)], &whole[offset..])
+}
+
+/// The statistics but for times and rates, and the tables.
+fn outcome(service: &Service, job: &Value) -> (Value, Vec<String>) {
+    assert_eq!(job["state"], "succeeded", "{job}");
+    let mut stats = job["stats"].clone();
+    for rate in ["elapsed_seconds", "rows_per_second"] {
+        stats.as_object_mut().unwrap().remove(rate);
+    }
+    let rejects = job["links"]["results"].as_object().unwrap().contains_key("rejects.csv").then_some("rejects.csv");
+    let tables = RESULTS
+        .iter()
+        .copied()
+        .chain(rejects)
+        .map(|name| service.get(job["links"]["results"][name].as_str().unwrap()).text().to_owned());
+    (stats, tables.collect())
+}
+
+/// Files of many kinds, each with a name.
+fn files() -> Vec<(&'static str, Vec<u8>)> {
+    let quoted = lines(300, |number| format!("\"c,{}\",\"2025\n01\",\"1{number}\",7,\"2.50\",1", number % 7));
+    let messy = lines(300, |number| if number % 3 == 0 { format!("c{number},x,-1") } else { row(number) });
+    let crlf = String::from_utf8(csv(300)).unwrap().replace('\n', "\r\n");
+    let utf16 = format!("\u{feff}{}", String::from_utf8(csv(200)).unwrap());
+    vec![
+        ("plain", csv(500)),
+        ("quoted", format!("{HEADER}{quoted}").into()),
+        ("messy", format!("{HEADER}{messy}").into()),
+        ("crlf", crlf.into()),
+        ("utf16", utf16.encode_utf16().flat_map(u16::to_le_bytes).collect()),
+    ]
+}
+
+#[test]
+fn a_one_shot_upload_goes_on_at_any_byte() {
+    let service = Service::start();
+    for (kind, whole) in files() {
+        let expected = outcome(&service, &service.put(&format!("/v1/jobs/{kind}-whole"), &whole).expect(201));
+        for sent in [0, 1, 3, HEADER.len(), whole.len() / 2, whole.len() - 1] {
+            for by_range in [false, true] {
+                let job = break_off(&service, &format!("{kind}-{sent}"), &whole, sent);
+                let (resume, offset) = place(&service, &job);
+                assert_eq!(offset, sent, "{job}");
+                assert_eq!(job["files"][0]["offset"], sent);
+                let reply = if by_range {
+                    put_range(&service, &resume, offset, &whole)
+                } else {
+                    patch(&service, &resume, offset, &whole[offset..])
+                };
+                let finished = reply.expect(200);
+                assert_eq!(finished["id"], job["id"]);
+                assert_eq!(outcome(&service, &finished), expected, "{kind} cut at {sent}");
+                let head = service.request("HEAD", &resume);
+                let length = whole.len().to_string();
+                assert_eq!(
+                    (head.header("upload-offset"), head.header("upload-complete")),
+                    (Some(&*length), Some("?1"))
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_file_may_break_off_a_hundred_times() {
+    let service = Service::start();
+    let whole = csv(2000);
+    let expected = outcome(&service, &service.put("/v1/jobs/whole", &whole).expect(201));
+    let job = break_off(&service, "pieces", &whole, 10);
+    let (resume, mut offset) = place(&service, &job);
+    let step = whole.len() / 100;
+    while offset + step < whole.len() {
+        let mut connection = service.connect();
+        let head = format!(
+            "PATCH {resume} HTTP/1.1\r\nHost: test\r\nUpload-Offset: {offset}\r\nContent-Length: {}\r\n\r\n",
+            whole.len() - offset
+        );
+        connection.send(head).send(&whole[offset..offset + step]).half_close();
+        let answer = connection.read_rest();
+        offset += step;
+        assert!(
+            answer.contains("400 Bad Request") && answer.contains(&format!("\r\nupload-offset: {offset}\r\n")),
+            "{answer}"
+        );
+    }
+    let finished = patch(&service, &resume, offset, &whole[offset..]).expect(200);
+    assert_eq!(outcome(&service, &finished), expected);
+}
+
+#[test]
+fn what_was_acknowledged_survives_a_kill() {
+    let mut service = Service::start_with(&["--checkpoint-interval-seconds", "0"]);
+    for (kind, whole) in files() {
+        let expected = outcome(&service, &service.put(&format!("/v1/jobs/{kind}-whole"), &whole).expect(201));
+        // Acknowledged.
+        let job = break_off(&service, kind, &whole, whole.len() / 3);
+        service.crash_and_restart();
+        let (resume, offset) = place(&service, &service.get(&format!("/v1/jobs/{kind}")).expect(200));
+        assert_eq!(offset, whole.len() / 3);
+        // Being received: what a look has shown as durable is there.
+        let mut connection = service.connect();
+        let rest = whole.len() - offset;
+        let head = format!(
+            "PATCH {resume} HTTP/1.1\r\nHost: test\r\nUpload-Offset: {offset}\r\nContent-Length: {rest}\r\n\r\n"
+        );
+        connection.send(head).send(&whole[offset..whole.len() * 2 / 3]);
+        let deadline = Instant::now() + PATIENCE;
+        let shown = loop {
+            let shown = place(&service, &json!({"links": {"resume": resume}})).1;
+            if shown > offset {
+                break shown;
+            }
+            assert!(Instant::now() < deadline, "no checkpoint is stored");
+        };
+        service.crash_and_restart();
+        let waiting = service.get(job["links"]["self"].as_str().unwrap()).expect(200);
+        assert_eq!(waiting["state"], "interrupted", "{waiting}");
+        let (_, offset) = place(&service, &waiting);
+        assert!((shown..=whole.len() * 2 / 3).contains(&offset), "{shown}, {offset}");
+        let finished = patch(&service, &resume, offset, &whole[offset..]).expect(200);
+        assert_eq!(outcome(&service, &finished), expected, "{kind}");
+    }
+}
+
+#[test]
+fn files_of_an_open_job_go_on() {
+    let service = Service::start();
+    let (first, second) = (csv(700), csv(400));
+    let open = || service.send("POST", "/v1/jobs", &[("content-type", "application/json")], b"{}").expect(201);
+    let whole = open()["links"]["self"].as_str().unwrap().to_owned();
+    service.put(&format!("{whole}/files/first.csv"), &first).expect(201);
+    service.put(&format!("{whole}/files/second.csv"), &second).expect(201);
+    let expected = outcome(&service, &service.request("POST", &format!("{whole}/complete")).expect(200));
+
+    let job = open()["links"]["self"].as_str().unwrap().to_owned();
+    let file = format!("{job}/files/first.csv");
+    let (sent, rest) = first.split_at(first.len() / 2);
+    let mut connection = service.connect();
+    connection.send(chunked_head(&file, "")).send(chunk(sent)).half_close();
+    assert!(connection.read_rest().contains("upload_incomplete"));
+    let shown = service.get(&file).expect(200);
+    assert_eq!((&shown["state"], &shown["offset"]), (&json!("interrupted"), &json!(sent.len())), "{shown}");
+    assert_eq!(service.get(&job).expect(200)["state"], "interrupted");
+    service.put(&format!("{job}/files/second.csv"), &second).expect(201);
+    service.request("POST", &format!("{job}/complete")).expect_problem(409, "files_incomplete", &["first.csv"]);
+    let shown = patch(&service, &file, sent.len(), rest).expect(200);
+    assert_eq!((&shown["state"], &shown["length"]), (&json!("complete"), &json!(first.len())));
+    let finished = service.request("POST", &format!("{job}/complete")).expect(200);
+    assert_eq!(outcome(&service, &finished), expected);
+}
+
+#[test]
+fn a_file_is_left_open_until_it_is_said_to_end() {
+    let service = Service::start();
+    let whole = csv(300);
+    let job = break_off(&service, "open", &whole, 0);
+    let (resume, _) = place(&service, &job);
+    let leave_open = |offset: usize, body: &[u8]| {
+        let fields = [("upload-offset", &*offset.to_string()), ("upload-complete", "?0")];
+        service.send("PATCH", &resume, &fields, body)
+    };
+    let answer = leave_open(0, &whole[..100]);
+    assert_eq!(
+        (answer.status, answer.header("upload-offset"), answer.header("upload-complete")),
+        (200, Some("100"), Some("?0"))
+    );
+    // Its length says that more is to come.
+    assert_eq!(patch(&service, &resume, 100, &whole[100..200]).expect(200)["state"], "interrupted");
+    // The same again, as after an answer that was lost: nothing counts twice.
+    let again = patch(&service, &resume, 100, &whole[100..200]);
+    again.expect_problem(409, "other_offset", &["200"]);
+    assert_eq!(again.header("upload-offset"), Some("200"));
+    // Its length says that it has ended.
+    let finished = leave_open(200, &whole[200..]).expect(200);
+    assert_eq!(outcome(&service, &finished), outcome(&service, &service.put("/v1/jobs/whole", &whole).expect(201)));
+}
+
+#[test]
+fn what_does_not_fit_is_refused_before_it_counts() {
+    let service = Service::start();
+    let whole = csv(300);
+    let job = break_off(&service, "fit", &whole, 100);
+    let (resume, offset) = place(&service, &job);
+    for wrong in [0, 99, 101, whole.len()] {
+        let reply = patch(&service, &resume, wrong, &whole[wrong..]);
+        reply.expect_problem(409, "other_offset", &["goes on at byte 100"]);
+        assert_eq!(reply.header("upload-offset"), Some("100"));
+    }
+    let with = |method: &str, fields: &[(&str, &str)]| service.send(method, &resume, fields, &whole[offset..]);
+    with("PATCH", &[]).expect_problem(400, "invalid_header", &["upload-offset"]);
+    for value in ["", "-1", "+100", "0x64", "18446744073709551616"] {
+        with("PATCH", &[("upload-offset", value)]).expect_problem(400, "invalid_header", &["upload-offset"]);
+    }
+    with("PATCH", &[("upload-offset", "100"), ("upload-complete", "yes")]).expect_problem(
+        400,
+        "invalid_header",
+        &["?0 or ?1"],
+    );
+    with("PATCH", &[("upload-offset", "100"), ("upload-length", "7")]).expect_problem(
+        409,
+        "other_length",
+        &[&whole.len().to_string()],
+    );
+    for range in ["bytes 100-", "bytes 200-100/300", "bytes 100-299/300", "rows 1-2/3", "bytes */300"] {
+        let problem = with("PUT", &[("content-range", range)]);
+        assert!(matches!(problem.status, 400 | 409), "{range}: {problem:?}");
+    }
+    let other = service.send(
+        "PUT",
+        &format!("{resume}?delimiter=tab"),
+        &[("content-range", &format!("bytes 100-{}/{}", whole.len() - 1, whole.len()))],
+        &whole[100..],
+    );
+    other.expect_problem(409, "other_options", &[]);
+    // More than its length.
+    let long = [&whole[offset..], b"x"].concat();
+    patch(&service, &resume, offset, &long).expect_problem(400, "length_mismatch", &[]);
+    let job = service.get("/v1/jobs/fit").expect(200);
+    assert_eq!(job["state"], "failed", "the file is not what it was said to be: {job}");
+}
+
+#[test]
+fn the_same_key_starts_the_file_over() {
+    let service = Service::start();
+    let whole = csv(300);
+    let key = [("idempotency-key", "again")];
+    let mut connection = service.connect();
+    connection
+        .send(chunked_head("/v1/jobs/keyed", "Idempotency-Key: again\r\n"))
+        .send(chunk(&whole[..200]))
+        .half_close();
+    assert!(connection.read_rest().contains("upload_incomplete"));
+    let job = service.get("/v1/jobs/keyed").expect(200);
+    assert_eq!(job["state"], "interrupted");
+    let finished = service.send("PUT", "/v1/jobs/keyed", &key, &whole).expect(201);
+    assert_eq!(finished["id"], job["id"]);
+    assert_eq!(outcome(&service, &finished), outcome(&service, &service.put("/v1/jobs/whole", &whole).expect(201)));
+    assert_eq!(service.send("PUT", "/v1/jobs/keyed", &key, &whole).header("idempotency-replayed"), Some("true"));
+}
+
+#[test]
+fn compressed_files_go_on_where_a_member_ends() {
+    let service = Service::start();
+    let text = csv(400);
+    let (left, right) = text.split_at(text.len() / 2);
+    let members = [gzip(left), gzip(right)];
+    let whole = members.concat();
+    let expected = outcome(&service, &service.put("/v1/jobs/whole", &whole).expect(201));
+    let job = break_off(&service, "between", &whole, members[0].len());
+    let (resume, offset) = place(&service, &job);
+    assert_eq!(offset, members[0].len());
+    assert_eq!(outcome(&service, &patch(&service, &resume, offset, &whole[offset..]).expect(200)), expected);
+    // Within a member nothing can be kept.
+    let job = break_off(&service, "within", &whole, members[0].len() - 5);
+    let (resume, offset) = place(&service, &job);
+    assert_eq!(offset, 0);
+    let fields = [("upload-offset", "0"), ("upload-complete", "?0")];
+    let cut = service.send("PATCH", &resume, &fields, &whole[..50]);
+    cut.expect_problem(422, "not_divisible", &["0 bytes"]);
+    assert_eq!(outcome(&service, &patch(&service, &resume, 0, &whole).expect(200)), expected);
+}
+
+#[test]
+fn content_that_cannot_be_used_fails_for_good() {
+    let service = Service::start();
+    let whole = b"a,b,c\n1,2,3\n";
+    let job = break_off(&service, "unusable", whole, 3);
+    let (resume, offset) = place(&service, &job);
+    patch(&service, &resume, offset, &whole[offset..]).expect_problem(422, "missing_columns", &[]);
+    assert_eq!(service.get("/v1/jobs/unusable").expect(200)["state"], "failed");
+    patch(&service, &resume, offset, &whole[offset..]).expect_problem(409, "job_ended", &[]);
+}
+
+#[test]
+fn an_interrupted_job_can_be_cancelled_and_deleted() {
+    let service = Service::start();
+    let whole = csv(300);
+    let job = break_off(&service, "cancelled", &whole, 100);
+    let (resume, offset) = place(&service, &job);
+    let path = job["links"]["self"].as_str().unwrap();
+    assert_eq!(service.request("POST", &format!("{path}/cancel")).expect(200)["state"], "cancelled");
+    patch(&service, &resume, offset, &whole[offset..]).expect_problem(409, "job_ended", &[]);
+    let job = break_off(&service, "deleted", &whole, 100);
+    let (resume, offset) = place(&service, &job);
+    assert_eq!(service.request("DELETE", job["links"]["self"].as_str().unwrap()).status, 204);
+    patch(&service, &resume, offset, &whole[offset..]).expect_problem(404, "job_not_found", &[]);
+}
+
+#[test]
+fn one_writer_at_a_time() {
+    let service = Service::start();
+    let whole = csv(300);
+    let job = break_off(&service, "two", &whole, 100);
+    let (resume, _) = place(&service, &job);
+    let mut connection = service.connect();
+    connection.send(format!(
+        "PATCH {resume} HTTP/1.1\r\nHost: test\r\nUpload-Offset: 100\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ));
+    connection.send(chunk(&whole[100..150]));
+    service.wait_for_job("two", |job| job["state"] == "receiving");
+    let busy = patch(&service, &resume, 100, &whole[100..]);
+    busy.expect_problem(409, "file_being_received", &[]);
+    assert!(busy.header("retry-after").is_some());
+    connection.send(chunk(&whole[150..])).send(LAST_CHUNK);
+    assert_eq!(connection.read_reply().expect(200)["state"], "succeeded");
+}
+
+#[test]
+fn curl_goes_on_where_it_was_cut() {
+    let service = Service::start();
+    let workspace = Workspace::new();
+    let whole = csv(100_000);
+    workspace.write("ads.csv", &whole);
+    let file = workspace.path("ads.csv");
+    let file = file.to_str().unwrap();
+    let url = service.url("/v1/jobs/");
+    let Some(cut) = curl(&["--limit-rate", "500k", "--max-time", "1", "-T", file, &url], Stdio::null()) else { return };
+    assert_eq!(cut.code, Some(28), "{cut:?}");
+    let job = service.wait_for_job("ads.csv", |job| job["state"] == "interrupted");
+    let (resume, offset) = place(&service, &job);
+    assert!(offset > 0 && offset < whole.len(), "{offset}");
+    let run = curl(&["-C", &offset.to_string(), "-T", file, &service.url(&resume)], Stdio::null()).unwrap();
+    assert_eq!(run.status, 200, "{run:?}");
+    let finished: Value = serde_json::from_str(&run.body).unwrap();
+    assert_eq!(outcome(&service, &finished), outcome(&service, &service.put("/v1/jobs/whole", &whole).expect(201)));
+    drop(fs::remove_file(file));
+}
