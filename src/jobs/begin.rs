@@ -291,6 +291,8 @@ impl Context {
         match self.store.resume_file(id, name, offset, keep_open).await? {
             ResumedFile::Writer(stored, checkpoint) => {
                 let StoredFile { writer, mut file } = *stored;
+                // An earlier writer, if there is one.
+                presence.live().fence_file(name);
                 file.length = file.length.or(length);
                 let options = self.pipeline_options(&file.format);
                 let pipeline = match checkpoint {
@@ -317,7 +319,6 @@ impl Context {
             ResumedFile::Complete(file) => other_offset(file.offset),
             ResumedFile::OtherOffset(offset) => other_offset(offset),
             ResumedFile::Failed => other_offset(0),
-            ResumedFile::BeingReceived => Err(JobError::FileBeingReceived { id, name: name.into() }),
             ResumedFile::NotFound => Err(JobError::FileNotFound { id, name: name.into() }),
             ResumedFile::Closed(closed) => Err(self.why_closed(id, closed).await),
         }

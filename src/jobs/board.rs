@@ -14,6 +14,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::checkpoint::DueStates;
 use super::failure::{Failure, FailureKind};
 use super::model::{FileId, FileState, Job, Leader, State};
+use super::store::Writer;
 use crate::engine::{Aggregate, Fatal, Metric, combined_leaders};
 use crate::ingest::{FileProgress, LaneObserver, Pipeline, SharedPipeline};
 
@@ -48,7 +49,7 @@ pub(super) struct Live {
     /// They will be looked for as soon as they may be.
     is_look_planned: AtomicBool,
     /// How the job has ended, while that is not recorded.
-    unrecorded: Mutex<Option<Arc<Job>>>,
+    unrecorded: Mutex<Option<(Option<Writer>, Arc<Job>)>>,
     /// Cancelled when the upload is over and nothing more is written for it.
     over: CancellationToken,
 }
@@ -89,6 +90,8 @@ impl LastLook {
     }
 }
 
+const NOT_WAITING: u64 = u64::MAX;
+
 /// A file that is being received.
 pub(super) struct LiveFile {
     name: String,
@@ -98,14 +101,30 @@ pub(super) struct LiveFile {
     rows_read: AtomicU64,
     rows_skipped: AtomicU64,
     unique_campaigns: AtomicU64,
-    /// Cancelled with the job, and when the file gets another writer or is deleted.
+    /// Cancelled with the job, and when the file gets another writer, is deleted, or is to wait for its sender.
     fence: CancellationToken,
+    /// It is to wait for its sender, who has asked where to go on.
+    is_asked_for: AtomicBool,
+    /// Milliseconds after the job's start since which its sender has been waited for; [`NOT_WAITING`] while it is not.
+    waiting_since_millis: AtomicU64,
 }
 
 impl LiveFile {
     /// Locked by a worker while it reads a batch.
     pub(super) fn pipeline(&self) -> &SharedPipeline {
         &self.pipeline
+    }
+
+    /// Its sender is waited for.
+    pub(super) fn waits(&self, live: &Live) {
+        let since = live.elapsed_millis();
+        // When it is waited for already, that stays.
+        let _ = self.waiting_since_millis.compare_exchange(NOT_WAITING, since, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    /// Something has come.
+    pub(super) fn waits_no_more(&self) {
+        self.waiting_since_millis.store(NOT_WAITING, Ordering::Relaxed);
     }
 
     /// This many bytes are stored for good.
@@ -274,6 +293,8 @@ impl Live {
             rows_skipped: AtomicU64::new(0),
             unique_campaigns: AtomicU64::new(0),
             fence: self.cancelled.child_token(),
+            is_asked_for: AtomicBool::new(false),
+            waiting_since_millis: AtomicU64::new(NOT_WAITING),
         });
         file.show(progress);
         self.files().push(Arc::clone(&file));
@@ -302,6 +323,31 @@ impl Live {
             (job.details.top_ctr, job.details.top_cpa) = (Arc::default(), Arc::default());
             job.settle(keep);
         });
+    }
+
+    /// Milliseconds since the job began here.
+    pub(super) fn elapsed_millis(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Ends the writer of a file that has been silent for so long, so that everything that came is stored. Gives whether there is one.
+    pub(super) fn interrupt_if_silent(&self, name: &str, silence: Duration) -> bool {
+        let now_millis = self.elapsed_millis();
+        let mut is_interrupted = false;
+        for file in self.files().iter().filter(|file| file.name == name) {
+            let silent_millis = now_millis.saturating_sub(file.waiting_since_millis.load(Ordering::Relaxed));
+            if u128::from(silent_millis) >= silence.as_millis() {
+                file.is_asked_for.store(true, Ordering::Relaxed);
+                file.fence.cancel();
+                is_interrupted = true;
+            }
+        }
+        is_interrupted
+    }
+
+    /// True while a file has a writer here.
+    pub(super) fn has_writer(&self, name: &str) -> bool {
+        self.files().iter().any(|file| file.name == name)
     }
 
     /// Ends the writer of a file, if it has one here.
@@ -338,13 +384,13 @@ impl Live {
         });
     }
 
-    /// Keeps an end that could not be recorded.
-    pub(super) fn keep_unrecorded(&self, job: Arc<Job>) {
-        *self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) = Some(job);
+    /// Keeps an end that could not be recorded, and the writer that it is recorded for.
+    pub(super) fn keep_unrecorded(&self, writer: Option<Writer>, job: Arc<Job>) {
+        *self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) = Some((writer, job));
     }
 
     /// The end that could not be recorded, if there is one.
-    pub(super) fn take_unrecorded(&self) -> Option<Arc<Job>> {
+    pub(super) fn take_unrecorded(&self) -> Option<(Option<Writer>, Arc<Job>)> {
         self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -363,9 +409,9 @@ impl Live {
     }
 
     /// Resolves on cancel, shutdown, or when a file's writer is fenced.
-    pub(super) fn stopped(self: &Arc<Self>, file: Option<&LiveFile>) -> Stopped {
+    pub(super) fn stopped(self: &Arc<Self>, file: Option<&Arc<LiveFile>>) -> Stopped {
         let token = file.map_or(&self.cancelled, |file| &file.fence);
-        Stopped { token: Box::pin(token.clone().cancelled_owned()), live: Arc::clone(self) }
+        Stopped { token: Box::pin(token.clone().cancelled_owned()), live: Arc::clone(self), file: file.cloned() }
     }
 
     /// Writes what has been received into a job.
@@ -400,7 +446,7 @@ impl Live {
 
     /// Tells of progress when that is due, with the leaders when it is time to look for them.
     fn advanced(&self) {
-        let now_millis = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let now_millis = self.elapsed_millis();
         let due_millis = self.next_notice_millis.load(Ordering::Relaxed);
         let interval_millis = u64::try_from(PROGRESS_INTERVAL.as_millis()).unwrap_or(u64::MAX);
         let next_millis = now_millis.saturating_add(interval_millis);
@@ -505,6 +551,7 @@ pub(super) fn leaders_of(aggregate: &Aggregate, metric: Metric, top: u16) -> Arc
 pub struct Stopped {
     token: Pin<Box<WaitForCancellationFutureOwned>>,
     live: Arc<Live>,
+    file: Option<Arc<LiveFile>>,
 }
 
 /// Why an upload ends whose job was cancelled or deleted.
@@ -522,6 +569,9 @@ impl Future for Stopped {
                 FailureKind::ServerStopped.because(reason)
             } else if self.live.cancelled.is_cancelled() {
                 cancelled()
+            } else if self.file.as_ref().is_some_and(|file| file.is_asked_for.load(Ordering::Relaxed)) {
+                FailureKind::SenderStalled
+                    .because("nothing came any more, and another request asked where the file goes on")
             } else {
                 FailureKind::FileDeleted.because("the file was deleted, or is being sent by another request")
             }

@@ -16,36 +16,50 @@ use crate::engine::report::Stats;
 use crate::engine::{Aggregate, AggregateReader, Metric};
 use crate::ingest::{ContentError, Sha256Digest};
 
-/// Ends a job that is being received. Gives false when it has ended otherwise, or is gone.
+/// Ends a job that has not ended, for `writer` when that is why. Gives false when it has ended otherwise, is gone, or its file has another
+/// writer.
 ///
 /// # Errors
 /// When that cannot be recorded; it is tried again later.
-pub(super) async fn end_without_results(context: &Context, live: &Live, failure: Failure) -> Result<bool, StoreError> {
+pub(super) async fn end_without_results(
+    context: &Context,
+    live: &Live,
+    writer: Option<Writer>,
+    failure: Failure,
+) -> Result<bool, StoreError> {
     let state = if failure.kind == FailureKind::UploadCancelled { State::Cancelled } else { State::Failed };
     let mut job = Job::clone(&live.latest());
     if job.state.is_final() {
         return Ok(false);
     }
     job.end(state, Some(failure), context.config.keep_finished);
-    record_end(context, live, Arc::new(job)).await
+    record_end(context, live, writer, Arc::new(job)).await
 }
 
 /// Records that a job has ended, and only then shows it.
-pub(super) async fn record_end(context: &Context, live: &Live, job: Arc<Job>) -> Result<bool, StoreError> {
+pub(super) async fn record_end(
+    context: &Context,
+    live: &Live,
+    writer: Option<Writer>,
+    job: Arc<Job>,
+) -> Result<bool, StoreError> {
     let frees_key = job.details.error.as_ref().is_none_or(|failure| failure.kind.is_retryable());
-    match context.store.end(&job, frees_key).await {
+    match context.store.end(&job, frees_key, writer).await {
         Ok(is_recorded) => {
             if is_recorded {
                 count_end(&job);
                 live.end(Arc::clone(&job));
             }
-            context.forget_live(job.id);
+            // A job whose file has another writer goes on.
+            if is_recorded || writer.is_none() {
+                context.forget_live(job.id);
+            }
             Ok(is_recorded)
         }
         Err(error) => {
             tracing::error!(job = %job.id, %error, "the end of a job could not be recorded yet");
             context.keep_live(job.id);
-            live.keep_unrecorded(job);
+            live.keep_unrecorded(writer, job);
             Err(error)
         }
     }
@@ -166,7 +180,7 @@ pub(super) async fn finish_files(presence: &Presence, files: Vec<StoredFile>) ->
     };
     if let Err(failure) = &finished {
         let ended = if failure.kind.is_about_contents() || live.latest().closes_itself {
-            end_without_results(context, live, failure.clone()).await.map(drop)
+            end_without_results(context, live, None, failure.clone()).await.map(drop)
         } else {
             let keep = context.config.keep_open;
             let reopened = context.store.end_finishing(presence.id(), keep).await;

@@ -154,7 +154,7 @@ impl FormUpload {
 
 async fn end(presence: Presence, failure: Failure) {
     // What cannot be recorded is tried again later.
-    drop(end_without_results(presence.context(), presence.live(), failure).await);
+    drop(end_without_results(presence.context(), presence.live(), None, failure).await);
 }
 
 impl Drop for FormUpload {

@@ -1,8 +1,10 @@
 //! A file that is being received.
 
 use std::future::pending;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{self, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::DropGuard;
 
-use super::board::{FileObserver, LiveFile, Stopped};
+use super::board::{FileObserver, Live, LiveFile, Stopped};
 use super::checkpoint::{DueStates, TakenState};
 use super::context::Presence;
 use super::error::JobError;
@@ -226,7 +228,8 @@ impl FileUpload {
             }
             pending().await
         };
-        let receiving = receive(source, self.live_file.pipeline(), &context.workers, &observer);
+        let mut source = Watched { source, live: self.presence.live(), file: &self.live_file };
+        let receiving = receive(&mut source, self.live_file.pipeline(), &context.workers, &observer);
         tokio::select! {
             biased;
             received = receiving => received.map_err(|error| match error {
@@ -415,8 +418,11 @@ impl FileUpload {
             let job = live.latest();
             if job.details.is_form || (job.closes_itself && !is_interruption) {
                 let failure = failure.unwrap_or_else(|| FailureKind::Internal.because("internal error"));
+                let writer = (!job.details.is_form).then_some(writer);
                 // What cannot be recorded is tried again later.
-                drop(end_without_results(context, live, failure).await);
+                if matches!(end_without_results(context, live, writer, failure).await, Ok(false)) {
+                    live.remove_file(&live_file, |_| {});
+                }
                 return Ok(None);
             }
             let pipeline = Arc::clone(live_file.pipeline());
@@ -453,6 +459,26 @@ impl FileUpload {
                 }
             }
         }
+    }
+}
+
+/// A source of bytes that tells how long it has been waited for. Time during which nothing was asked of it does not count.
+struct Watched<'a, S> {
+    source: &'a mut S,
+    live: &'a Live,
+    file: &'a LiveFile,
+}
+
+impl<S: Stream + Unpin> Stream for Watched<'_, S> {
+    type Item = S::Item;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Option<S::Item>> {
+        let polled = Pin::new(&mut *self.source).poll_next(context);
+        match &polled {
+            Poll::Pending => self.file.waits(self.live),
+            Poll::Ready(_) => self.file.waits_no_more(),
+        }
+        polled
     }
 }
 

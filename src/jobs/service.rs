@@ -24,6 +24,12 @@ use super::upkeep::{end_left_behind, expire, run_upkeep};
 /// An upload that is cancelled ends within this time, unless something is very wrong.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A writer from which nothing has come for this long may have lost its sender.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// A silent writer ends within this time, unless its state is large.
+const INTERRUPT_TIMEOUT: Duration = Duration::from_millis(800);
+
 /// An upload that is stopped with the server ends within this time.
 const STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -129,6 +135,20 @@ impl Jobs {
     ) -> Result<FileResumed, JobError> {
         let (jobs, name) = (Arc::clone(self), name.to_owned());
         self.outlive(async move { jobs.0.resume_file(id, &name, offset, length).await }).await
+    }
+
+    /// Ends the writer of a file that has been silent for a second, so that its sender learns where to go on. Leaves any other alone.
+    pub async fn interrupt_if_silent(&self, id: JobId, name: &str) {
+        let Some(live) = self.0.live_job(id) else {
+            return;
+        };
+        let mut changes = live.subscribe();
+        if !live.interrupt_if_silent(name, SILENCE) {
+            return;
+        }
+        let ended = async { while live.has_writer(name) && changes.changed().await.is_ok() {} };
+        // What is not stored by then is told at the next question.
+        drop(timeout(INTERRUPT_TIMEOUT, ended).await);
     }
 
     /// Removes a file that is not counted yet, also while it is being received.
@@ -237,7 +257,7 @@ impl Jobs {
         let mut job = self.0.find(id_or_name).await?;
         if let Some(presence) = self.0.enter(job.id).await? {
             let live = presence.live();
-            let is_recorded = end_without_results(&self.0, live, cancelled()).await?;
+            let is_recorded = end_without_results(&self.0, live, None, cancelled()).await?;
             live.cancel();
             job = if is_recorded { live.latest() } else { self.0.find(&job.id.to_string()).await? };
         }

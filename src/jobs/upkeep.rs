@@ -39,9 +39,9 @@ pub(super) async fn run_upkeep(context: Arc<Context>) {
             _ = sweeps.tick() => {}
         }
         for live in context.live_jobs() {
-            if let Some(job) = live.take_unrecorded() {
+            if let Some((writer, job)) = live.take_unrecorded() {
                 // It has been logged.
-                drop(record_end(&context, &live, job).await);
+                drop(record_end(&context, &live, writer, job).await);
             }
         }
         if let Err(error) = expire(&context).await {

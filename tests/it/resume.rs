@@ -7,8 +7,8 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::harness::{HEADER, Workspace, gzip, lines};
-use crate::senders::{LAST_CHUNK, chunk, chunked_head, csv, curl, row};
-use crate::service::{PATIENCE, Reply, Service};
+use crate::senders::{chunk, chunked_head, csv, curl, row};
+use crate::service::{Connection, PATIENCE, Reply, Service};
 
 const RESULTS: [&str; 3] = ["campaigns.csv", "top10_ctr.csv", "top10_cpa.csv"];
 
@@ -333,23 +333,58 @@ fn an_interrupted_job_can_be_cancelled_and_deleted() {
     patch(&service, &resume, offset, &whole[offset..]).expect_problem(404, "job_not_found", &[]);
 }
 
+/// Begins to go on with a file, and stays silent after these bytes.
+fn hang(service: &Service, resume: &str, offset: usize, sent: &[u8]) -> Connection {
+    let mut connection = service.connect();
+    let head = format!(
+        "PATCH {resume} HTTP/1.1\r\nHost: test\r\nUpload-Offset: {offset}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    );
+    connection.send(head).send(chunk(sent));
+    connection
+}
+
 #[test]
-fn one_writer_at_a_time() {
+fn who_goes_on_where_the_file_stands_takes_it_over() {
     let service = Service::start();
     let whole = csv(300);
+    let expected = outcome(&service, &service.put("/v1/jobs/whole", &whole).expect(201));
     let job = break_off(&service, "two", &whole, 100);
     let (resume, _) = place(&service, &job);
-    let mut connection = service.connect();
-    connection.send(format!(
-        "PATCH {resume} HTTP/1.1\r\nHost: test\r\nUpload-Offset: 100\r\nTransfer-Encoding: chunked\r\n\r\n"
-    ));
-    connection.send(chunk(&whole[100..150]));
-    service.wait_for_job("two", |job| job["state"] == "receiving");
-    let busy = patch(&service, &resume, 100, &whole[100..]);
-    busy.expect_problem(409, "file_being_received", &[]);
-    assert!(busy.header("retry-after").is_some());
-    connection.send(chunk(&whole[150..])).send(LAST_CHUNK);
-    assert_eq!(connection.read_reply().expect(200)["state"], "succeeded");
+    let mut first = hang(&service, &resume, 100, &whole[100..150]);
+    service.wait_for_job("two", |job| job["progress"]["bytes_received"] == 150);
+    // Elsewhere than where it stands nobody gets it.
+    patch(&service, &resume, 150, &whole[150..]).expect_problem(409, "other_offset", &["100"]);
+    let finished = patch(&service, &resume, 100, &whole[100..]).expect(200);
+    assert_eq!(outcome(&service, &finished), expected);
+    // The earlier writer is told so, and has changed nothing.
+    first.try_send(chunk(&whole[150..]));
+    first.read_reply().expect_problem(409, "file_deleted", &["being sent by another request"]);
+    assert_eq!(service.get("/v1/jobs/two").expect(200), finished);
+}
+
+#[test]
+fn who_asks_where_a_silent_upload_stands_learns_all_that_came() {
+    let service = Service::start();
+    let whole = csv(300);
+    let expected = outcome(&service, &service.put("/v1/jobs/whole", &whole).expect(201));
+    let job = break_off(&service, "silent", &whole, 100);
+    let (resume, _) = place(&service, &job);
+    let mut silent = hang(&service, &resume, 100, &whole[100..150]);
+    service.wait_for_job("silent", |job| job["progress"]["bytes_received"] == 150);
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let asked = Instant::now();
+        let (_, offset) = place(&service, &job);
+        assert!(asked.elapsed() < PATIENCE / 10, "the answer is not made to wait");
+        if offset == 150 {
+            break;
+        }
+        // It has not been silent for long enough.
+        assert_eq!(offset, 100);
+        assert!(Instant::now() < deadline, "the silent writer stays");
+    }
+    silent.read_reply().expect_problem(408, "sender_stalled", &["asked where the file goes on"]);
+    assert_eq!(outcome(&service, &patch(&service, &resume, 150, &whole[150..]).expect(200)), expected);
 }
 
 #[test]

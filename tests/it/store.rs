@@ -190,7 +190,7 @@ async fn a_name_means_the_newest_job(database: &Database) {
     assert_eq!(store.newest_named("same").await.unwrap(), Some(newest.clone()));
     assert_eq!(store.newest_named("sam%").await.unwrap(), None);
     // Another end makes no other age.
-    store.end(&ended(&newest, State::Failed), false).await.unwrap();
+    store.end(&ended(&newest, State::Failed), false, None).await.unwrap();
     assert_eq!(store.newest_named("same").await.unwrap().unwrap().id, newest.id);
 }
 
@@ -204,10 +204,10 @@ async fn a_key_belongs_to_one_job(database: &Database) {
     insert(&store, "three").await;
     insert(&store, "four").await;
     // A key stays with a job that ended for good, and leaves one that came to nothing.
-    store.end(&ended(&first, State::Failed), true).await.unwrap();
+    store.end(&ended(&first, State::Failed), true, None).await.unwrap();
     assert_eq!(store.job_by_key("key").await.unwrap(), None);
     assert_eq!(store.insert(&second, Some("key")).await.unwrap(), Inserted::Done);
-    store.end(&ended(&second, State::Failed), false).await.unwrap();
+    store.end(&ended(&second, State::Failed), false, None).await.unwrap();
     assert_eq!(store.insert(&receiving("five"), Some("key")).await.unwrap(), Inserted::KeyTaken);
     assert_eq!(store.job_by_key("key").await.unwrap().map(|job| job.id), Some(second.id));
     store.delete(second.id).await.unwrap();
@@ -256,12 +256,12 @@ async fn a_job_ends_once(database: &Database) {
     let store = database.open().await;
     let job = insert(&store, "job").await;
     let failed = ended(&job, State::Failed);
-    store.end(&failed, false).await.unwrap();
-    store.end(&ended(&job, State::Cancelled), true).await.unwrap();
+    store.end(&failed, false, None).await.unwrap();
+    store.end(&ended(&job, State::Cancelled), true, None).await.unwrap();
     assert_eq!(store.job(job.id).await.unwrap(), Some(failed));
     // One that is not there does not come by its end.
     let unknown = receiving("unknown");
-    store.end(&ended(&unknown, State::Failed), false).await.unwrap();
+    store.end(&ended(&unknown, State::Failed), false, None).await.unwrap();
     assert_eq!(store.job(unknown.id).await.unwrap(), None);
 }
 
@@ -320,7 +320,7 @@ async fn results_that_break_off_leave_nothing(database: &Database) {
 async fn a_job_that_has_ended_takes_no_results(database: &Database) {
     let store = database.open().await;
     let job = insert(&store, "job").await;
-    store.end(&ended(&job, State::Cancelled), true).await.unwrap();
+    store.end(&ended(&job, State::Cancelled), true, None).await.unwrap();
     let removed = insert(&store, "removed").await;
     store.delete(removed.id).await.unwrap();
     let done = succeed(&store, &insert(&store, "done").await).await;
@@ -430,7 +430,7 @@ async fn expired_jobs_are_removed_and_remembered(database: &Database) {
         let job = insert(&store, "job").await;
         let mut end = ended(&job, State::Failed);
         end.expires_at = Some(time + SignedDuration::from_secs(number));
-        store.end(&end, false).await.unwrap();
+        store.end(&end, false, None).await.unwrap();
         jobs.push(end);
     }
     let running = insert(&store, "running").await;
@@ -471,7 +471,7 @@ async fn jobs_left_behind_fail(database: &Database) {
     store.insert(&two, None).await.unwrap();
     let done = succeed(&store, &insert(&store, "done").await).await;
     let cancelled = ended(&insert(&store, "cancelled").await, State::Cancelled);
-    store.end(&cancelled, false).await.unwrap();
+    store.end(&cancelled, false, None).await.unwrap();
     let failure: Failure = FailureKind::ServerStopped.because("it fell");
     let keep = SignedDuration::from_hours(1);
     assert_eq!(store.fail_receiving(&failure, keep, keep).await.unwrap(), 2);
@@ -570,7 +570,7 @@ async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &
     assert_eq!(complete, OpenedFile::Complete(in_state("a.csv", FileState::Complete)));
     // The end of the job ends every writer.
     let last = open_file(&store, &job, "b.csv").await;
-    assert!(store.end(&ended(&job, State::Cancelled), true).await.unwrap());
+    assert!(store.end(&ended(&job, State::Cancelled), true, None).await.unwrap());
     assert!(!complete_file(&store, &job, last, "b.csv").await);
     assert_eq!(store.release_file(job.id, last, &waiting, None, KEEP).await.unwrap(), None);
     let closed = OpenedFile::Closed(JobClosed::Ended(State::Cancelled));

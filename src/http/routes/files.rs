@@ -4,7 +4,7 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::header::LOCATION;
-use axum::http::{StatusCode, Uri};
+use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use crc_fast::{CrcAlgorithm, Digest};
 use futures_util::StreamExt as _;
@@ -143,11 +143,20 @@ pub(in crate::http) async fn list(
     Ok(response)
 }
 
-/// `GET` and `HEAD /v1/jobs/{job}/files/{file}`
-pub(in crate::http) async fn get(State(app): State<App>, address: Address, uri: Uri) -> Result<Response, Problem> {
+/// `GET` and `HEAD /v1/jobs/{job}/files/{file}`. `HEAD` asks where the file goes on: a writer whose sender may have vanished ends first.
+pub(in crate::http) async fn get(
+    State(app): State<App>,
+    method: Method,
+    address: Address,
+    uri: Uri,
+) -> Result<Response, Problem> {
     let Path((job, name)) = address?;
     Query::read(&uri, &[])?;
-    let job = app.jobs.get(&job).await?;
+    let mut job = app.jobs.get(&job).await?;
+    if method == Method::HEAD {
+        app.jobs.interrupt_if_silent(job.id, &name).await;
+        job = app.jobs.get(&job.id.to_string()).await?;
+    }
     let file = find(&job, name)?;
     Ok(describe(document(&FileView::new(file, job.id))?, job.id, file))
 }

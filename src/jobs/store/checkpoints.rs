@@ -41,8 +41,6 @@ pub enum ResumedFile {
     Complete(JobFile),
     /// It has failed: only its first byte is wanted.
     Failed,
-    /// Another writer is receiving it.
-    BeingReceived,
     /// There is no such file.
     NotFound,
     /// The job takes no bytes at the moment.
@@ -50,7 +48,8 @@ pub enum ResumedFile {
 }
 
 impl Store {
-    /// Makes the caller the writer of a file that goes on at this offset.
+    /// Makes the caller the writer of a file that goes on at this offset. A writer that it has can write nothing more: otherwise its bytes
+    /// would be stored behind the caller's.
     ///
     /// # Errors
     /// When the database refuses.
@@ -73,11 +72,10 @@ impl Store {
         match stored.file.state {
             FileState::Complete => return Ok(ResumedFile::Complete(stored.file)),
             FileState::Failed => return Ok(ResumedFile::Failed),
-            FileState::Receiving => return Ok(ResumedFile::BeingReceived),
-            FileState::Waiting if stored.file.durable_offset != offset => {
+            FileState::Waiting | FileState::Receiving if stored.file.durable_offset != offset => {
                 return Ok(ResumedFile::OtherOffset(stored.file.durable_offset));
             }
-            FileState::Waiting => {}
+            FileState::Waiting | FileState::Receiving => {}
         }
         let checkpoint = match (row.try_get("checkpoint_epoch")?, row.try_get("checkpoint_number")?) {
             (Some(epoch), Some(number)) => Some(CheckpointId { epoch, number }),

@@ -75,13 +75,14 @@ impl Store {
         Ok(Some(writer))
     }
 
-    /// Records that a job has ended without results. Gives false, and changes nothing, when it has ended already or is gone.
+    /// Records that a job has ended without results. Gives false, and changes nothing, when it has ended already or is gone; also when its
+    /// end is due to `writer`, and the file has another one.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn end(&self, job: &Job, frees_key: bool) -> Result<bool, StoreError> {
+    pub async fn end(&self, job: &Job, frees_key: bool, writer: Option<Writer>) -> Result<bool, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        let is_recorded = end_job(&mut transaction, job, frees_key, None).await?;
+        let is_recorded = end_job(&mut transaction, job, frees_key, writer).await?;
         turn.commit(transaction).await?;
         Ok(is_recorded)
     }
