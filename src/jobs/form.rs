@@ -138,33 +138,62 @@ impl FormUpload {
         finish_files(&self.presence, files).await.map_err(|failure| JobError::Failed { id, failure })
     }
 
-    /// Ends the job without results, and gives the answer for its sender.
-    pub async fn fail(mut self, failure: Failure) -> JobError {
+    /// Ends the form, and gives the answer for its sender. When it broke off the job is an open one from now on, with the files that have
+    /// come; otherwise the job ends without results.
+    pub async fn fail(mut self, mut failure: Failure) -> JobError {
         self.has_ended = true;
-        if let Some(latest) = self.latest.take() {
-            // It ends the job.
-            return latest.fail(failure).await;
-        }
-        let (id, told) = (self.presence.id(), failure.clone());
+        let id = self.presence.id();
+        let ended = end(self.presence.clone(), self.latest.take(), failure.clone());
         // A panic there has been reported.
-        drop(self.presence.context().tracker.spawn(end(self.presence.clone(), failure)).await);
-        JobError::Failed { id, failure: told }
+        if let Ok(true) = self.presence.context().tracker.spawn(ended).await {
+            failure
+                .detail
+                .push_str("; the job is open now, with the files that have come: send the others, and complete it");
+        }
+        JobError::Failed { id, failure }
     }
 }
 
-async fn end(presence: Presence, failure: Failure) {
+/// Ends a form. Gives true when its job is open now.
+async fn end(presence: Presence, latest: Option<FileUpload>, failure: Failure) -> bool {
+    let (context, live) = (presence.context(), presence.live());
+    if failure.kind.is_interruption() {
+        if let Some(latest) = latest {
+            // A file that cannot be stored as complete waits for its sender; that has been logged.
+            drop(latest.complete().await);
+        }
+        let keep_open = context.config.keep_open;
+        match context.store.leave_open(presence.id(), keep_open).await {
+            Ok(true) => {
+                live.update(|job| {
+                    job.closes_itself = false;
+                    job.settle(keep_open);
+                });
+                return true;
+            }
+            // It has ended otherwise.
+            Ok(false) => return false,
+            Err(error) => tracing::error!(job = %presence.id(), %error, "a form that broke off is not recorded"),
+        }
+    } else if let Some(latest) = latest {
+        // It ends the job.
+        latest.fail(failure).await;
+        return false;
+    }
     // What cannot be recorded is tried again later.
-    drop(end_without_results(presence.context(), presence.live(), None, failure).await);
+    drop(end_without_results(context, live, None, failure).await);
+    false
 }
 
 impl Drop for FormUpload {
     fn drop(&mut self) {
-        if self.has_ended || self.latest.is_some() {
+        if self.has_ended {
             return;
         }
         // Without a runtime the process is ending, and the next start will say so of the job.
         if let Ok(runtime) = Handle::try_current() {
-            self.presence.context().tracker.spawn_on(end(self.presence.clone(), vanished()), &runtime);
+            let ended = end(self.presence.clone(), self.latest.take(), vanished());
+            self.presence.context().tracker.spawn_on(ended, &runtime);
         }
     }
 }

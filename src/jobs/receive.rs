@@ -416,7 +416,7 @@ impl FileUpload {
         async move {
             let (context, live) = (presence.context(), presence.live());
             let job = live.latest();
-            if job.details.is_form || (job.closes_itself && !is_interruption) {
+            if job.closes_itself && !is_interruption {
                 let failure = failure.unwrap_or_else(|| FailureKind::Internal.because("internal error"));
                 let writer = (!job.details.is_form).then_some(writer);
                 // What cannot be recorded is tried again later.

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::harness::{HEADER, Workspace, gzip, lines};
-use crate::senders::{chunk, chunked_head, csv, curl, row};
+use crate::senders::{FORM_TYPE, chunk, chunked_head, csv, curl, form, row};
 use crate::service::{Connection, PATIENCE, Reply, Service};
 
 const RESULTS: [&str; 3] = ["campaigns.csv", "top10_ctr.csv", "top10_cpa.csv"];
@@ -194,6 +194,48 @@ fn files_of_an_open_job_go_on() {
     assert_eq!((&shown["state"], &shown["length"]), (&json!("complete"), &json!(first.len())));
     let finished = service.request("POST", &format!("{job}/complete")).expect(200);
     assert_eq!(outcome(&service, &finished), expected);
+}
+
+#[test]
+fn a_form_that_is_cut_in_its_second_file_goes_on_and_is_completed() {
+    let mut service = Service::start();
+    let files = [csv(300), csv(500), csv(200)];
+    let names = ["a.csv", "b.csv", "c.csv"];
+    let dispositions = names.map(|name| format!("name=\"file\"; filename=\"{name}\""));
+    let parts: Vec<_> = dispositions.iter().zip(&files).map(|(head, file)| (head.as_str(), file.as_slice())).collect();
+    let body = form(&parts);
+    let whole = service.send("POST", "/v1/jobs", &[("content-type", FORM_TYPE)], &body).expect(201);
+    let expected = outcome(&service, &whole);
+    for is_killed in [false, true] {
+        let name = format!("form-{is_killed}");
+        let mut connection = service.connect();
+        let sent = body.len() / 2;
+        let head =
+            format!("Content-Type: {FORM_TYPE}\r\nIdempotency-Key: {name}\r\nContent-Length: {}\r\n\r\n", body.len());
+        connection.send(format!("POST /v1/jobs?name={name} HTTP/1.1\r\nHost: test\r\n{head}")).send(&body[..sent]);
+        service.wait_for_job(&name, |job| job["files"][1]["state"] == "receiving");
+        if is_killed {
+            service.crash_and_restart();
+        } else {
+            connection.half_close();
+            let answer = connection.read_rest();
+            assert!(answer.contains("upload_incomplete") && answer.contains("the job is open now"), "{answer}");
+        }
+        let job = service.get(&format!("/v1/jobs/{name}")).expect(200);
+        assert!(job["state"] == "open" || job["state"] == "interrupted", "{job}");
+        assert_eq!((&job["files"][0]["state"], &job["error"]), (&json!("complete"), &Value::Null), "{job}");
+        let path = job["links"]["self"].as_str().unwrap();
+        service.request("POST", &format!("{path}/complete")).expect_problem(409, "files_incomplete", &["b.csv"]);
+        let second = format!("{path}/files/b.csv");
+        let offset = service.request("HEAD", &second).header("upload-offset").unwrap().parse().unwrap();
+        patch(&service, &second, offset, &files[1][offset..]).expect(200);
+        service.put(&format!("{path}/files/c.csv"), &files[2]).expect(201);
+        let finished = service.request("POST", &format!("{path}/complete")).expect(200);
+        assert_eq!(outcome(&service, &finished), expected);
+        // The form may also be sent again.
+        let again = [("content-type", FORM_TYPE), ("idempotency-key", name.as_str())];
+        assert_ne!(service.send("POST", &format!("/v1/jobs?name={name}"), &again, &body).expect(201)["id"], job["id"]);
+    }
 }
 
 #[test]

@@ -75,6 +75,18 @@ impl Store {
         Ok(Some(writer))
     }
 
+    /// Makes a job that a form was making an open one, with the files that it has. Gives false, and changes nothing, when it has ended.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn leave_open(&self, id: JobId, keep_open: jiff::SignedDuration) -> Result<bool, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        let left = sqlx::query(sql::LEAVE_OPEN).bind(id.to_string()).execute(&mut *transaction).await?;
+        settle(&mut transaction, id, keep_open).await?;
+        turn.commit(transaction).await?;
+        Ok(left.rows_affected() > 0)
+    }
+
     /// Records that a job has ended without results. Gives false, and changes nothing, when it has ended already or is gone; also when its
     /// end is due to `writer`, and the file has another one.
     ///
@@ -234,10 +246,10 @@ impl Store {
         for row in &rows {
             let job = job_of_row(row);
             if let Ok(job) = &job
-                && !job.details.is_form
-                && has_files(&mut transaction, job.id).await?
+                && (job.details.is_form || has_files(&mut transaction, job.id).await?)
             {
                 // Its sender may go on.
+                sqlx::query(sql::LEAVE_OPEN).bind(job.id.to_string()).execute(&mut *transaction).await?;
                 interrupted.push(job.id);
                 continue;
             }

@@ -165,6 +165,10 @@ pub(super) const SETTLE_JOB: &str = "UPDATE jobs SET \
         OR EXISTS (SELECT 1 FROM files WHERE job_id = $1 AND state = 'receiving') THEN NULL ELSE $2 END \
     WHERE id = $1 AND state IN ('open', 'receiving', 'interrupted')";
 
+/// A job that a form was making becomes an open one. The form may be sent again: its key is free.
+pub(super) const LEAVE_OPEN: &str = "UPDATE jobs SET closes_itself = 0, idempotency_key = NULL \
+    WHERE id = $1 AND closes_itself = 2 AND finishing = 0 AND state IN ('open', 'receiving', 'interrupted')";
+
 pub(super) const UNSETTLED_JOBS: &str = "SELECT id FROM jobs WHERE closes_itself = 0 AND state = 'receiving'";
 
 pub(super) const BEGIN_FINISHING: &str =
