@@ -31,6 +31,7 @@ pub(super) struct App {
 
 impl App {
     pub(super) fn body_limits(&self) -> BodyLimits {
-        BodyLimits { max_upload_bytes: self.config.max_upload_bytes, idle_timeout: self.config.idle_timeout }
+        let (max_upload_bytes, idle_timeout) = (self.config.max_upload_bytes, self.config.idle_timeout);
+        BodyLimits { max_upload_bytes, idle_timeout, bytes_to_come: None }
     }
 }

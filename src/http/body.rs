@@ -29,6 +29,8 @@ pub(super) struct BodyLimits {
     pub(super) max_upload_bytes: u64,
     /// The longest silence.
     pub(super) idle_timeout: Duration,
+    /// Bytes that are still to come of its file, when that is known: none of a further one counts.
+    pub(super) bytes_to_come: Option<u64>,
 }
 
 /// The body of an upload: its bytes, within its limits, until the upload is stopped.
@@ -99,6 +101,13 @@ impl UploadBody {
         if self.received_bytes > max_upload_bytes {
             self.has_ended = true;
             return Some(Err(too_large(max_upload_bytes)));
+        }
+        if let Some(bytes_to_come) = self.limits.bytes_to_come
+            && self.received_bytes > bytes_to_come
+        {
+            self.has_ended = true;
+            let detail = format!("more came than the {bytes_to_come} bytes that were announced");
+            return Some(Err(FailureKind::LengthMismatch.because(detail)));
         }
         Some(Ok(data))
     }

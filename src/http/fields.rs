@@ -18,17 +18,18 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// Refuses what is a part of a file: it would be taken for the whole.
-pub(super) fn refuse_part_of_file(headers: &HeaderMap) -> Result<(), Problem> {
+/// Bytes of the file that the body is, when the sender tells. Refuses what is a part of a file: it would be taken for the whole.
+pub(super) fn length_of_whole(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(CONTENT_RANGE) else {
-        return Ok(());
+        return Ok(content_length(headers));
     };
     let text = String::from_utf8_lossy(value.as_bytes());
     let whole = text.strip_prefix("bytes 0-").and_then(|range| range.split_once('/')).and_then(|(last, length)| {
         let (last, length) = (last.parse::<u64>().ok()?, length.parse::<u64>().ok()?);
-        (last.checked_add(1)? == length).then_some(())
+        let is_whole = last.checked_add(1)? == length && content_length(headers).is_none_or(|bytes| bytes == length);
+        is_whole.then_some(length)
     });
-    whole.ok_or_else(|| {
+    whole.map(Some).ok_or_else(|| {
         let detail = format!("content-range: {text:?}: expected a whole file, from its first byte to its last");
         Problem::new(Kind::RangeNotSupported, detail)
     })
@@ -85,7 +86,7 @@ mod tests {
             ("items 0-9/10", false),
             ("bytes 0-18446744073709551615/0", false),
         ] {
-            assert_eq!(refuse_part_of_file(&headers(CONTENT_RANGE, value)).is_ok(), is_whole, "{value}");
+            assert_eq!(length_of_whole(&headers(CONTENT_RANGE, value)).is_ok(), is_whole, "{value}");
         }
     }
 

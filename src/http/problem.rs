@@ -57,6 +57,7 @@ pub(super) enum Kind {
     OtherOffset,
     OtherLength,
     OtherOptions,
+    FileUnusable,
     TooManyFiles,
     JobClosesItself,
     JobFinishing,
@@ -99,6 +100,7 @@ impl Kind {
             Self::FileBeingReceived => ("file_being_received", S::CONFLICT, "The file is being received already"),
             Self::OtherOffset => ("other_offset", S::CONFLICT, "The file goes on elsewhere"),
             Self::OtherLength => ("other_length", S::CONFLICT, "The file has another length"),
+            Self::FileUnusable => ("file_unusable", S::CONFLICT, "The file has failed"),
             Self::OtherOptions => ("other_options", S::CONFLICT, "The file has other options"),
             Self::TooManyFiles => ("too_many_files", S::PAYLOAD_TOO_LARGE, "The job has too many files"),
             Self::JobClosesItself => ("job_closes_itself", S::CONFLICT, "The job takes no further files"),
@@ -284,6 +286,7 @@ impl From<JobError> for Problem {
                 Self::new(Kind::OtherOffset, detail).with_job(id).with_header(UPLOAD_OFFSET, HeaderValue::from(offset))
             }
             JobError::OtherLength { id, .. } => Self::new(Kind::OtherLength, detail).with_job(id),
+            JobError::FileUnusable { id, .. } => Self::new(Kind::FileUnusable, detail).with_job(id),
             JobError::OtherFormat { id, .. } => Self::new(Kind::OtherOptions, detail).with_job(id),
             JobError::FileNotFound { id, .. } => Self::new(Kind::FileNotFound, detail).with_job(id),
             JobError::FileComplete { id, .. } => Self::new(Kind::FileComplete, detail).with_job(id),

@@ -103,7 +103,7 @@ impl Context {
         let failed = |error: ContentError| JobError::Failed { id: new.id, failure: error.into() };
         let pipeline = Pipeline::new(&self.pipeline_options(&options.format)).map_err(failed)?;
         let job = new.begin(State::Receiving);
-        let file = JobFile::begin(options.name, options.format, options.length);
+        let file = options.file();
         // Before the store has it: whoever finds it there finds it on the board.
         let mut shown = job.clone();
         shown.put_file(file.clone());
@@ -246,7 +246,7 @@ impl Context {
         let failed = |error: ContentError| JobError::FileFailed { id, failure: error.into(), offset: None };
         let pipeline = Pipeline::new(&self.pipeline_options(&options.format)).map_err(failed)?;
         let JobsConfig { max_files, keep_open, .. } = &self.config;
-        let file = JobFile::begin(options.name, options.format, options.length);
+        let file = options.file();
         match self.store.open_file(id, &file, by, *max_files, *keep_open).await? {
             OpenedFile::Writer(writer) => {
                 if let Some(loading) = presence.live().begin_loading() {
@@ -258,6 +258,7 @@ impl Context {
             }
             OpenedFile::Complete(file) => Ok(FileOpened::Complete(Box::new(file))),
             OpenedFile::BeingReceived => Err(JobError::FileBeingReceived { id, name: file.name }),
+            OpenedFile::OtherFormat => Err(JobError::OtherFormat { id, name: file.name }),
             OpenedFile::TooManyFiles => Err(JobError::TooManyFiles { id, max_files: *max_files }),
             OpenedFile::Closed(closed) => Err(self.why_closed(id, closed).await),
         }
@@ -318,7 +319,7 @@ impl Context {
             }
             ResumedFile::Complete(file) => other_offset(file.offset),
             ResumedFile::OtherOffset(offset) => other_offset(offset),
-            ResumedFile::Failed => other_offset(0),
+            ResumedFile::Failed => Err(JobError::FileUnusable { id, name: name.into() }),
             ResumedFile::NotFound => Err(JobError::FileNotFound { id, name: name.into() }),
             ResumedFile::Closed(closed) => Err(self.why_closed(id, closed).await),
         }

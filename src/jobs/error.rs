@@ -82,6 +82,14 @@ pub enum JobError {
         /// Bytes of it that are stored.
         offset: u64,
     },
+    /// The file has contents that cannot be used.
+    #[error("file {name:?} of job {id} cannot be used: send another one under its name, or delete it")]
+    FileUnusable {
+        /// The job.
+        id: JobId,
+        /// The file.
+        name: String,
+    },
     /// The file is read with other options.
     #[error("file {name:?} of job {id} was begun with other options: they are fixed")]
     OtherFormat {

@@ -119,7 +119,14 @@ impl FailureKind {
     /// True when a sender may go on where the file stands.
     #[must_use]
     pub fn is_interruption(self) -> bool {
-        matches!(self, Self::UploadIncomplete | Self::SenderStalled | Self::ServerStopped | Self::NotDivisible)
+        matches!(
+            self,
+            Self::UploadIncomplete
+                | Self::SenderStalled
+                | Self::ServerStopped
+                | Self::LengthMismatch
+                | Self::NotDivisible
+        )
     }
 
     /// True when the contents of a file are the reason: the same file will fail again.

@@ -13,7 +13,7 @@ use super::context::Presence;
 use super::error::JobError;
 use super::failure::{Failure, FailureKind};
 use super::finish::{end_without_results, finish_files};
-use super::model::{Job, JobFile};
+use super::model::Job;
 use super::receive::{FileOptions, FileUpload, Running, vanished};
 use super::store::{ChangedBy, FinishingBegun, OpenedFile};
 use crate::ingest::Pipeline;
@@ -90,7 +90,7 @@ impl FormUpload {
     async fn open_file(&self, options: FileOptions) -> Result<FileUpload, Failure> {
         let context = self.presence.context();
         let pipeline = Pipeline::new(&context.pipeline_options(&options.format))?;
-        let file = JobFile::begin(options.name, options.format, options.length);
+        let file = options.file();
         let (max_files, keep_open) = (context.config.max_files, context.config.keep_open);
         let opened = context.store.open_file(self.presence.id(), &file, ChangedBy::ItsUpload, max_files, keep_open);
         match opened.await.map_err(|error| Failure::from(&error))? {
@@ -101,7 +101,9 @@ impl FormUpload {
                 let detail = format!("the form has more than {max_files} files; the limit is max_files");
                 Err(FailureKind::FormTooLarge.because(detail).with_limit("max_files", max_files as u64))
             }
-            OpenedFile::Complete(_) | OpenedFile::BeingReceived | OpenedFile::Closed(_) => Err(cancelled()),
+            OpenedFile::Complete(_) | OpenedFile::BeingReceived | OpenedFile::OtherFormat | OpenedFile::Closed(_) => {
+                Err(cancelled())
+            }
         }
     }
 

@@ -255,6 +255,8 @@ pub struct JobFile {
     pub durable_offset: u64,
     /// How it is read: fixed by its first writer.
     pub format: FileFormat,
+    /// SHA-256 of its bytes as they are sent, in hexadecimal digits, when its sender has told it.
+    pub sha256: Option<String>,
     /// Bytes in all, when known.
     pub length: Option<u64>,
     /// Data records so far.

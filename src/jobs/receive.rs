@@ -21,6 +21,7 @@ use super::error::JobError;
 use super::failure::{Failure, FailureKind};
 use super::finish::{LastFile, conclude, end_without_results, show_leaders};
 use super::model::{FileFormat, FileState, Job, JobFile, JobId};
+use super::reports::hex;
 use super::store::{Checkpoint, StoreError, Writer};
 use crate::engine::Aggregate;
 use crate::ingest::{FileProgress, Finished, LaneError, Pipeline, SavedPipeline, Sha256Digest, receive};
@@ -40,6 +41,15 @@ pub struct FileOptions {
     pub format: FileFormat,
     /// Bytes to come, as they are sent.
     pub length: Option<u64>,
+    /// The digest of these bytes, when the sender tells.
+    pub sha256: Option<Sha256Digest>,
+}
+
+impl FileOptions {
+    /// The file as it begins.
+    pub(super) fn file(self) -> JobFile {
+        JobFile { sha256: self.sha256.map(hex), ..JobFile::begin(self.name, self.format, self.length) }
+    }
 }
 
 /// What the end of a body means for its file.
@@ -93,6 +103,7 @@ pub struct FileUpload {
     name: String,
     format: FileFormat,
     length: Option<u64>,
+    sha256: Option<String>,
     live_file: Arc<LiveFile>,
     /// The latest checkpoint: how far the file had been read, and the CRC of that.
     durable: Mutex<(FileProgress, Option<u64>)>,
@@ -113,7 +124,7 @@ impl FileUpload {
         running: Arc<Running>,
     ) -> Self {
         let keep = presence.context().config.keep_open;
-        let (name, format, length) = (file.name.clone(), file.format, file.length);
+        let (name, format, length, sha256) = (file.name.clone(), file.format, file.length, file.sha256.clone());
         let progress = FileProgress::of(&pipeline);
         let durable = Mutex::new((progress, pipeline.crc64()));
         file.state = FileState::Receiving;
@@ -130,6 +141,7 @@ impl FileUpload {
             name,
             format,
             length,
+            sha256,
             live_file,
             durable,
             next_number,
@@ -150,6 +162,12 @@ impl FileUpload {
     pub fn finishes_job(&self) -> bool {
         let job = self.presence.live().latest();
         job.closes_itself && !job.details.is_form
+    }
+
+    /// Bytes that are still to come, when the file's length is known.
+    #[must_use]
+    pub fn bytes_to_come(&self) -> Option<u64> {
+        Some(self.length?.saturating_sub(self.live_file.progress().bytes_received))
     }
 
     /// Resolves on cancel, shutdown, or when the file is deleted. The byte source must poll it.
@@ -193,6 +211,12 @@ impl FileUpload {
             Ok(Read { aggregate, progress, sha256, crc64nvme: crc64.map(crc64_text) })
         };
         let mut read = self.presence.context().workers.run(finish).await??;
+        if let (Some(told), Some(computed)) = (&self.sha256, read.sha256)
+            && *told != hex(computed)
+        {
+            let detail = "the SHA-256 of what came is another one; nothing was counted";
+            return Err(FailureKind::DigestMismatch.because(detail));
+        }
         read.aggregate.name_file(&self.name);
         self.read = Some(read);
         Ok(true)
@@ -244,6 +268,10 @@ impl FileUpload {
     /// Stores a state ahead of the end of the body. What the store does not take now is tried again with the next one.
     async fn store_checkpoint(&self, state: TakenState) -> Result<(), Failure> {
         let TakenState { saved: SavedPipeline { offset, crc64, pieces }, progress, .. } = state;
+        if self.length == Some(offset) {
+            // A file that stands at its end is complete, and this one is about to be.
+            return Ok(());
+        }
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let checkpoint = Checkpoint { number, offset, pieces };
         match self.presence.context().store.save_checkpoint(self.writer, checkpoint).await {
@@ -407,6 +435,7 @@ impl FileUpload {
         self.has_ended = true;
         let is_interruption = failure.as_ref().is_none_or(|failure| failure.kind.is_interruption());
         let mut file = JobFile::begin(self.name.clone(), self.format, self.length);
+        file.sha256.clone_from(&self.sha256);
         let is_about_contents = failure.as_ref().is_some_and(|failure| failure.kind.is_about_contents());
         file.state = if is_about_contents { FileState::Failed } else { FileState::Waiting };
         file.error.clone_from(&failure);

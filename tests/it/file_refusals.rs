@@ -242,9 +242,9 @@ fn what_breaks_off_or_has_another_digest_waits_for_another_sender() {
     let wrong = digest(b"something else");
     for field in ["content-digest", "repr-digest"] {
         service.send("PUT", &path, &[(field, &wrong)], &body).expect_problem(400, "digest_mismatch", &[]);
-        // What had come before is still there.
+        // It has begun anew.
         let shown = file(&service, &id, "a.csv");
-        assert_eq!((&shown["state"], &shown["offset"]), (&json!("interrupted"), &json!(HEADER.len())));
+        assert_eq!((&shown["state"], &shown["offset"]), (&json!("waiting"), &json!(0)));
         service.send("PUT", &path, &[(field, "sha-256=x")], &body).expect_problem(400, "invalid_header", &[]);
     }
     let mut trailing = service.connect();
@@ -254,7 +254,7 @@ fn what_breaks_off_or_has_another_digest_waits_for_another_sender() {
     let mut unsaid = service.connect();
     unsaid.send(chunked_head(&path, "Trailer: content-digest\r\n")).send(chunk(&body)).send(LAST_CHUNK);
     unsaid.read_reply().expect_problem(400, "invalid_digest", &[]);
-    assert_eq!(file(&service, &id, "a.csv")["offset"], HEADER.len());
+    assert_eq!(file(&service, &id, "a.csv")["state"], "waiting");
     service.send("PUT", &path, &[("content-digest", &digest(&body))], &body).expect(201);
     assert_eq!(complete(&service, &id).expect(200)["stats"]["rows_read"], 5);
 }

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::{HEADER, Workspace, gzip, lines};
 use crate::senders::{FORM_TYPE, chunk, chunked_head, csv, curl, form, row};
 use crate::service::{Connection, PATIENCE, Reply, Service};
+use crate::uploads::digest;
 
 const RESULTS: [&str; 3] = ["campaigns.csv", "top10_ctr.csv", "top10_cpa.csv"];
 
@@ -301,11 +302,104 @@ fn what_does_not_fit_is_refused_before_it_counts() {
         &whole[100..],
     );
     other.expect_problem(409, "other_options", &[]);
-    // More than its length.
+    // More than its length, announced or not.
     let long = [&whole[offset..], b"x"].concat();
     patch(&service, &resume, offset, &long).expect_problem(400, "length_mismatch", &[]);
-    let job = service.get("/v1/jobs/fit").expect(200);
-    assert_eq!(job["state"], "failed", "the file is not what it was said to be: {job}");
+    let mut connection = service.connect();
+    connection.send(format!(
+        "PATCH {resume} HTTP/1.1\r\nHost: test\r\nUpload-Offset: 100\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ));
+    connection.send(chunk(&long)).half_close();
+    connection.read_reply().expect_problem(400, "length_mismatch", &["more came than"]);
+    // Less or more than the range says.
+    let range = format!("bytes 100-199/{}", whole.len());
+    let mut connection = service.connect();
+    connection.send(format!(
+        "PUT {resume} HTTP/1.1\r\nHost: test\r\nContent-Range: {range}\r\nTransfer-Encoding: chunked\r\n\r\n"
+    ));
+    connection.send(chunk(&whole[100..300])).half_close();
+    connection.read_reply().expect_problem(400, "length_mismatch", &["more came than the 100 bytes"]);
+    // Otherwise than it was begun.
+    for field in [("content-encoding", "gzip"), ("content-type", "text/csv; charset=windows-1252")] {
+        let reply = service.send("PATCH", &resume, &[("upload-offset", "100"), field], &whole[100..]);
+        reply.expect_problem(409, "other_options", &[]);
+    }
+    let reply =
+        service.send("PATCH", &resume, &[("upload-offset", "100"), ("content-type", "application/json")], b"{}");
+    reply.expect_problem(415, "unsupported_media_type", &[]);
+    assert_eq!(place(&service, &job).1, 100, "none of that counts");
+    let finished = patch(&service, &resume, 100, &whole[100..]).expect(200);
+    assert_eq!(outcome(&service, &finished), outcome(&service, &service.put("/v1/jobs/whole", &whole).expect(201)));
+    // After the end, as after an answer that was lost.
+    let again = patch(&service, &resume, 100, &whole[100..]);
+    again.expect_problem(409, "other_offset", &[]);
+    assert_eq!(again.header("upload-offset"), Some(&*whole.len().to_string()));
+}
+
+#[test]
+fn a_file_that_is_started_over_has_nothing_of_the_one_before() {
+    let mut service = Service::start();
+    let (one, other) = (csv(300), lines(300, |number| format!("d{number},2025-01-01,7,1,1.00,1")));
+    let other = format!("{HEADER}{other}").into_bytes();
+    let expected = outcome(&service, &service.put("/v1/jobs/whole", &other).expect(201));
+    for is_killed in [false, true] {
+        let name = format!("over-{is_killed}");
+        let job = break_off(&service, &name, &one, 200);
+        let (resume, _) = place(&service, &job);
+        // Another file, of which nothing is stored when it ends.
+        let mut connection = service.connect();
+        connection.send(format!("PUT {resume} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", other.len()));
+        service.wait_for_job(&name, |job| job["state"] == "receiving");
+        if is_killed {
+            service.crash_and_restart();
+        } else {
+            connection.half_close();
+            connection.read_rest();
+        }
+        assert_eq!(place(&service, &job).1, 0);
+        patch(&service, &resume, 200, &other[200..]).expect_problem(409, "other_offset", &["byte 0"]);
+        assert_eq!(outcome(&service, &service.put(&resume, &other).expect(200)), expected);
+    }
+}
+
+#[test]
+fn a_digest_holds_for_a_file_in_many_parts() {
+    let service = Service::start();
+    let whole = csv(300);
+    for (name, digest, is_right) in [("right", digest(&whole), true), ("wrong", digest(b"other"), false)] {
+        let mut connection = service.connect();
+        let head = format!("Repr-Digest: {digest}\r\nContent-Length: {}\r\n\r\n", whole.len());
+        connection
+            .send(format!("PUT /v1/jobs/{name} HTTP/1.1\r\nHost: test\r\n{head}"))
+            .send(&whole[..200])
+            .half_close();
+        connection.read_rest();
+        let job = service.get(&format!("/v1/jobs/{name}")).expect(200);
+        let (resume, offset) = place(&service, &job);
+        let reply = patch(&service, &resume, offset, &whole[offset..]);
+        if is_right {
+            assert_eq!(reply.expect(200)["state"], "succeeded");
+        } else {
+            reply.expect_problem(400, "digest_mismatch", &["nothing was counted"]);
+            assert_eq!(service.get(&format!("/v1/jobs/{name}")).expect(200)["state"], "failed");
+        }
+    }
+}
+
+#[test]
+fn options_are_those_that_a_file_was_begun_with() {
+    let service = Service::start();
+    let whole = String::from_utf8(csv(300)).unwrap().replace(',', ";").into_bytes();
+    let mut connection = service.connect();
+    let head = format!("Host: test\r\nContent-Length: {}\r\n\r\n", whole.len());
+    connection.send(format!("PUT /v1/jobs/semicolons?delimiter=%3B HTTP/1.1\r\n{head}")).half_close();
+    connection.read_rest();
+    let job = service.get("/v1/jobs/semicolons").expect(200);
+    let (resume, offset) = place(&service, &job);
+    assert_eq!(offset, 0);
+    service.put(&format!("{resume}?delimiter=tab"), &whole).expect_problem(409, "other_options", &[]);
+    // As `curl -C 0 -T` sends it.
+    assert_eq!(service.put(&resume, &whole).expect(200)["stats"]["rows_read"], 300);
 }
 
 #[test]

@@ -9,21 +9,26 @@ use axum::http::header::{CONTENT_RANGE, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use headers::{ContentRange, HeaderMapExt as _};
+use mime::Mime;
 
 use super::file_answers::{describe, document, job_id};
 use crate::http::app::App;
 use crate::http::body::{BodyLimits, UploadBody, too_large};
 use crate::http::digests::Digests;
 use crate::http::fields::{content_length, invalid_header};
+use crate::http::media::{Media, content_coding, media};
 use crate::http::problem::{JobTag, Problem, json_line};
-use crate::http::query::Query;
+use crate::http::query::{Query, file_options};
 use crate::http::upload_fields::{UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET};
 use crate::http::view::{FileView, JobView};
-use crate::jobs::{BodyEnd, FileResumed, FileUpload, Job, JobError, JobFile, JobId};
+use crate::ingest::Coding;
+use crate::jobs::{BodyEnd, FailureKind, FileResumed, FileState, FileUpload, Job, JobError, JobFile, JobId};
 
 /// Where a body belongs in its file.
 pub(super) struct Place {
     offset: u64,
+    /// How many bytes it has, as far as it was said.
+    bytes: Option<u64>,
     length: Option<u64>,
     end: BodyEnd,
 }
@@ -55,7 +60,7 @@ pub(super) fn range(headers: &HeaderMap) -> Result<Option<Place>, Problem> {
         return Ok(None);
     }
     // Without a length, nothing says that the file ends here.
-    Ok(Some(Place { offset: first, length, end: BodyEnd::LeavesOpen }))
+    Ok(Some(Place { offset: first, bytes: Some(last - first + 1), length, end: BodyEnd::LeavesOpen }))
 }
 
 /// `PATCH /v1/jobs/{job}/files/{file}`
@@ -66,7 +71,8 @@ pub(in crate::http) async fn patch(
 ) -> Result<Response, Problem> {
     let Path((job, name)) = address?;
     let id = job_id(&job)?;
-    Query::read(request.uri(), &[])?;
+    let uri = request.uri().clone();
+    let query = Query::read(&uri, &[])?;
     let headers = request.headers();
     let Some(offset) = whole_number(headers, &UPLOAD_OFFSET)? else {
         return Err(invalid_header(&UPLOAD_OFFSET, "expected the position of the body's first byte in the file"));
@@ -77,7 +83,31 @@ pub(in crate::http) async fn patch(
         Some(b"?0") => BodyEnd::LeavesOpen,
         Some(_) => return Err(invalid_header(&UPLOAD_COMPLETE, "expected ?0 or ?1")),
     };
-    append(&app, id, &name, Place { offset, length, end }, request).await
+    let content_type = match media(headers)? {
+        Media::File(content_type) => content_type,
+        Media::Form => return Err(Problem::unsupported_media_type("multipart/form-data (here)")),
+        Media::Json => return Err(Problem::unsupported_media_type("application/json (here)")),
+    };
+    let coding = content_coding(headers)?;
+    let job = app.jobs.get(&job).await?;
+    let file = job.file(&name).ok_or(JobError::FileNotFound { id, name })?;
+    check_format(id, file, &query, content_type.as_ref(), coding)?;
+    append(&app, id, file, Place { offset, bytes: None, length, end }, request).await
+}
+
+/// Refuses to read a file otherwise than it was begun.
+pub(super) fn check_format(
+    id: JobId,
+    file: &JobFile,
+    query: &Query<'_>,
+    content_type: Option<&Mime>,
+    coding: Option<Coding>,
+) -> Result<(), Problem> {
+    let options = file_options(query, content_type, file.format.options)?;
+    if options == file.format.options && coding.is_none_or(|coding| file.format.coding == Some(coding)) {
+        return Ok(());
+    }
+    Err(JobError::OtherFormat { id, name: file.name.clone() }.into())
 }
 
 fn whole_number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem> {
@@ -93,7 +123,7 @@ fn whole_number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, P
 pub(super) async fn append(
     app: &App,
     id: JobId,
-    name: &str,
+    file: &JobFile,
     place: Place,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -102,16 +132,28 @@ pub(super) async fn append(
         let detail = "a digest of a part of a file is not verified: give the file's when you begin it";
         return Err(invalid_header(&HeaderName::from_static("content-digest"), detail));
     }
-    let Place { offset, length, end } = place;
+    let Place { offset, bytes, length, end } = place;
     let max_upload_bytes = app.config.max_upload_bytes;
     let body_bytes = content_length(headers).unwrap_or(0);
     if length.is_some_and(|length| length > max_upload_bytes) || offset.saturating_add(body_bytes) > max_upload_bytes {
         return Err(too_large(max_upload_bytes).into());
     }
-    match app.jobs.resume_file(id, name, offset, length).await? {
-        FileResumed::Complete(file) => file_response(id, &file),
+    if let Some(all) = file.length.or(length)
+        && offset.saturating_add(body_bytes) > all
+    {
+        let detail = format!("{body_bytes} bytes at {offset} are more than the file has: it has {all}");
+        return Err(FailureKind::LengthMismatch.because(detail).into());
+    }
+    if file.state == FileState::Complete && offset != file.offset {
+        return Err(JobError::OtherOffset { id, name: file.name.clone(), offset: file.offset }.into());
+    }
+    match app.jobs.resume_file(id, &file.name, offset, length).await? {
+        FileResumed::Complete(file) if body_bytes == 0 => file_response(id, &file),
+        FileResumed::Complete(file) => Err(JobError::FileComplete { id, name: file.name }.into()),
         FileResumed::Upload(upload) => {
-            let limits = BodyLimits { max_upload_bytes: max_upload_bytes - offset, ..app.body_limits() };
+            let bytes_to_come = [upload.bytes_to_come(), bytes].into_iter().flatten().min();
+            let max_upload_bytes = max_upload_bytes - offset;
+            let limits = BodyLimits { max_upload_bytes, bytes_to_come, ..app.body_limits() };
             let body = UploadBody::new(request, limits, upload.stopped());
             app.jobs.outlive(receive(*upload, body, end)).await?.response(id)
         }

@@ -14,17 +14,17 @@ use tokio::time::timeout;
 use crate::http::app::App;
 use crate::http::body::{BodyLimits, UploadBody, too_large};
 use crate::http::digests::Digests;
-use crate::http::fields::content_length;
+use crate::http::fields::{content_length, length_of_whole};
 use crate::http::media::{Media, content_coding, media};
 use crate::http::name::check_name;
 use crate::http::problem::{JobTag, Kind, Problem};
 use crate::http::query::{FILE_OPTIONS, Query, file_options};
-use crate::http::routes::appends::{Appended, append, range};
+use crate::http::routes::appends::{Appended, append, check_format, range};
 use crate::http::routes::file_answers::{describe, document, job_id};
 use crate::http::routes::set_field;
 use crate::http::routes::uploads::digest_failure;
 use crate::http::view::{FileView, file_path};
-use crate::jobs::{FileFormat, FileOpened, FileOptions, FileUpload, Job, JobError, JobFile};
+use crate::jobs::{FileFormat, FileOpened, FileOptions, FileState, FileUpload, Job, JobError, JobFile};
 
 type Address = Result<Path<(String, String)>, PathRejection>;
 
@@ -52,26 +52,35 @@ pub(in crate::http) async fn put(
     let headers = request.headers();
     let digests = Digests::read(headers)?;
     let coding = content_coding(headers)?;
-    let length = content_length(headers);
+    let place = range(headers)?;
+    let length = if place.is_some() { content_length(headers) } else { length_of_whole(headers)? };
     let max_upload_bytes = app.config.max_upload_bytes;
     if length.is_some_and(|length| length > max_upload_bytes) {
         return Err(too_large(max_upload_bytes).into());
     }
     let job = app.jobs.get(&job).await?;
-    if let Some(place) = range(headers)? {
-        let file = find(&job, name.clone())?;
-        let options = file_options(&query, content_type.as_ref(), file.format.options)?;
-        if options != file.format.options || coding.is_some_and(|coding| file.format.coding != Some(coding)) {
-            return Err(JobError::OtherFormat { id, name }.into());
-        }
-        return append(&app, id, &name, place, request).await;
+    let known = job.file(&name);
+    if let Some(place) = place {
+        let file = known.ok_or_else(|| JobError::FileNotFound { id, name: name.clone() })?;
+        check_format(id, file, &query, content_type.as_ref(), coding)?;
+        return append(&app, id, file, place, request).await;
     }
-    let options = file_options(&query, content_type.as_ref(), job.details.options)?;
-    let format = FileFormat { options, coding, with_digest: digests.are_wanted() };
-    let file = FileOptions { name: name.clone(), format, length };
+    let format = match known {
+        // Its options are fixed, and need not be given again.
+        Some(file) if file.state == FileState::Waiting => {
+            check_format(id, file, &query, content_type.as_ref(), coding)?;
+            FileFormat { with_digest: digests.are_wanted(), ..file.format }
+        }
+        _ => {
+            let options = file_options(&query, content_type.as_ref(), job.details.options)?;
+            FileFormat { options, coding, with_digest: digests.are_wanted() }
+        }
+    };
+    let options = format.options;
+    let file = FileOptions { name: name.clone(), format, length, sha256: digests.expected() };
     match app.jobs.open_file(id, file).await? {
         FileOpened::Upload(upload) => {
-            let limits = app.body_limits();
+            let limits = BodyLimits { bytes_to_come: length, ..app.body_limits() };
             let body = UploadBody::new(request, limits, upload.stopped());
             let appended = app.jobs.outlive(receive(*upload, body, digests)).await?;
             let mut response = appended.response(id)?;

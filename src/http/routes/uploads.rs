@@ -18,9 +18,9 @@ use mime::Mime;
 use serde::Deserialize;
 
 use crate::http::app::App;
-use crate::http::body::{FormBody, UnparsedBytes, UploadBody, form_source, too_large};
+use crate::http::body::{BodyLimits, FormBody, UnparsedBytes, UploadBody, form_source, too_large};
 use crate::http::digests::{DigestFault, Digests};
-use crate::http::fields::{content_length, idempotency_key, refuse_part_of_file};
+use crate::http::fields::{idempotency_key, length_of_whole};
 use crate::http::media::{Media, content_coding, media};
 use crate::http::name::check_name;
 use crate::http::problem::{JobTag, Kind, Problem, json_line};
@@ -147,16 +147,17 @@ async fn receive_file(
     let headers = request.headers();
     let digests = Digests::read(headers)?;
     let coding = content_coding(headers)?;
-    let length = content_length(headers);
+    let length = length_of_whole(headers)?;
     let options = job_options(&query, content_type.as_ref())?;
     let new = new_job(&app, headers, name, options)?;
     let format = FileFormat { options, coding, with_digest: digests.are_wanted() };
-    let file = FileOptions { name: new.name(), format, length };
+    let file = FileOptions { name: new.name(), format, length, sha256: digests.expected() };
     let mut upload = match app.jobs.begin(new, file).await? {
         Begun::Upload(upload) => upload,
         Begun::Before(job) => return Ok(replay(&job)),
     };
-    let mut body = UploadBody::new(request, app.body_limits(), upload.stopped());
+    let limits = BodyLimits { bytes_to_come: length, ..app.body_limits() };
+    let mut body = UploadBody::new(request, limits, upload.stopped());
     let received = async move {
         let read = async {
             let digest = upload.read_whole(&mut body).await?;
@@ -244,7 +245,12 @@ async fn receive_parts(
             let name = file_part_name(&file_name)?;
             let options = job_options(query, content_type.as_ref())
                 .map_err(|problem| FailureKind::MalformedForm.because(problem.detail()))?;
-            let file = FileOptions { name, format: FileFormat { options, ..FileFormat::default() }, length: None };
+            let file = FileOptions {
+                name,
+                format: FileFormat { options, ..FileFormat::default() },
+                length: None,
+                sha256: None,
+            };
             upload.read_file(file, &mut bytes).await?;
         } else {
             while let Some(piece) = bytes.next().await {
@@ -308,11 +314,10 @@ fn form_failure(error: &MultipartError) -> Failure {
 
 /// A job as the request asks for it, unless it asks too much.
 fn new_job(app: &App, headers: &HeaderMap, name: Option<String>, options: JobOptions) -> Result<NewJob, Problem> {
-    refuse_part_of_file(headers)?;
+    let bytes_expected = length_of_whole(headers)?;
     if let Some(name) = &name {
         check_name(name).map_err(|reason| Problem::new(Kind::InvalidName, reason))?;
     }
-    let bytes_expected = content_length(headers);
     let max_upload_bytes = app.config.max_upload_bytes;
     if bytes_expected.is_some_and(|length| length > max_upload_bytes) {
         return Err(too_large(max_upload_bytes).into());

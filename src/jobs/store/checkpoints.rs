@@ -4,9 +4,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use super::database::Store;
 use super::error::StoreError;
-use super::files::{
-    ChangedBy, JobClosed, Keep, StoredFile, Writer, details_text, file_of_row, settle, why_closed, write_file,
-};
+use super::files::{ChangedBy, JobClosed, Keep, StoredFile, Writer, details_text, file_of_row, settle, why_closed};
 use super::sql;
 use crate::jobs::model::{FileState, JobFile, JobId};
 
@@ -84,7 +82,12 @@ impl Store {
         stored.writer.epoch += 1;
         stored.file.state = FileState::Receiving;
         stored.file.error = None;
-        write_file(&mut transaction, job, stored.writer, &stored.file).await?;
+        sqlx::query(sql::RESUME_FILE)
+            .bind(stored.writer.file.to_string())
+            .bind(stored.writer.epoch)
+            .bind(details_text(&stored.file)?)
+            .execute(&mut *transaction)
+            .await?;
         settle(&mut transaction, job, keep).await?;
         turn.commit(transaction).await?;
         Ok(ResumedFile::Writer(Box::new(stored), checkpoint))

@@ -109,9 +109,13 @@ pub(super) const FILE_BY_NAME: &str = "SELECT id, name, state, epoch, durable_of
 
 pub(super) const COUNT_FILES: &str = "SELECT COUNT(*) FROM files WHERE job_id = $1";
 
+/// From its first byte: what an earlier writer has stored is another file's.
 pub(super) const OPEN_FILE: &str = "INSERT INTO files (id, job_id, name, state, epoch, details) \
     VALUES ($1, $2, $3, 'receiving', $4, $5) ON CONFLICT (job_id, name) DO UPDATE \
-    SET state = 'receiving', epoch = excluded.epoch, details = excluded.details";
+    SET state = 'receiving', epoch = excluded.epoch, details = excluded.details, \
+    durable_offset = 0, checkpoint_epoch = NULL, checkpoint_number = NULL";
+
+pub(super) const RESUME_FILE: &str = "UPDATE files SET state = 'receiving', epoch = $2, details = $3 WHERE id = $1";
 
 pub(super) const COMPLETE_FILE: &str = "UPDATE files SET state = $3, details = $4, place = \
     (SELECT COALESCE(MAX(place), 0) + 1 FROM files AS others WHERE others.job_id = files.job_id) \
