@@ -1,7 +1,8 @@
 //! Header fields of requests that need few lines each.
 
 use axum::http::header::{CONTENT_LENGTH, CONTENT_RANGE};
-use axum::http::{HeaderMap, HeaderName};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use headers::{ContentRange, HeaderMapExt as _};
 
 use super::name::MAX_NAME_BYTES;
 use super::problem::{Kind, Problem};
@@ -18,21 +19,55 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// The bytes of a file that a body is, as `Content-Range` says (RFC 9110, 14.4).
+pub(super) struct FileRange {
+    /// The position of the first one.
+    pub(super) first: u64,
+    /// How many they are.
+    pub(super) bytes: u64,
+    /// How many the file has.
+    pub(super) length: Option<u64>,
+}
+
+impl FileRange {
+    /// Reads the field, if there is one.
+    pub(super) fn read(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
+        if !headers.contains_key(CONTENT_RANGE) {
+            return Ok(None);
+        }
+        let invalid = |reason: &str| invalid_header(&CONTENT_RANGE, reason);
+        let range: Option<ContentRange> = headers.typed_get();
+        let length = range.as_ref().and_then(ContentRange::bytes_len);
+        let (first, last) = range
+            .and_then(|range| range.bytes_range())
+            .ok_or_else(|| invalid("expected bytes FIRST-LAST/LENGTH, with * for a length that is not known"))?;
+        let bytes = last.checked_sub(first).and_then(|behind_first| behind_first.checked_add(1));
+        let bytes = bytes.filter(|_| length.is_none_or(|length| last < length));
+        let bytes = bytes.ok_or_else(|| invalid("the first byte comes behind the last, or that behind the end"))?;
+        if content_length(headers).is_some_and(|content_length| content_length != bytes) {
+            return Err(invalid("the body has another length"));
+        }
+        Ok(Some(Self { first, bytes, length }))
+    }
+
+    /// True for all of the file.
+    pub(super) fn is_whole(&self) -> bool {
+        self.first == 0 && self.length == Some(self.bytes)
+    }
+}
+
 /// Bytes of the file that the body is, when the sender tells. Refuses what is a part of a file: it would be taken for the whole.
 pub(super) fn length_of_whole(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
-    let Some(value) = headers.get(CONTENT_RANGE) else {
-        return Ok(content_length(headers));
-    };
-    let text = String::from_utf8_lossy(value.as_bytes());
-    let whole = text.strip_prefix("bytes 0-").and_then(|range| range.split_once('/')).and_then(|(last, length)| {
-        let (last, length) = (last.parse::<u64>().ok()?, length.parse::<u64>().ok()?);
-        let is_whole = last.checked_add(1)? == length && content_length(headers).is_none_or(|bytes| bytes == length);
-        is_whole.then_some(length)
-    });
-    whole.map(Some).ok_or_else(|| {
-        let detail = format!("content-range: {text:?}: expected a whole file, from its first byte to its last");
-        Problem::new(Kind::RangeNotSupported, detail)
-    })
+    match FileRange::read(headers) {
+        Ok(None) => Ok(content_length(headers)),
+        Ok(Some(range)) if range.is_whole() => Ok(range.length),
+        Ok(Some(_)) | Err(_) => {
+            let text = headers.get(CONTENT_RANGE).map_or(&[][..], HeaderValue::as_bytes);
+            let text = String::from_utf8_lossy(text);
+            let detail = format!("content-range: {text:?}: expected a whole file, from its first byte to its last");
+            Err(Problem::new(Kind::RangeNotSupported, detail))
+        }
+    }
 }
 
 /// The key that makes retries safe.
@@ -85,6 +120,7 @@ mod tests {
             ("bytes */10", false),
             ("items 0-9/10", false),
             ("bytes 0-18446744073709551615/0", false),
+            ("bytes 0-18446744073709551615/*", false),
         ] {
             assert_eq!(length_of_whole(&headers(CONTENT_RANGE, value)).is_ok(), is_whole, "{value}");
         }

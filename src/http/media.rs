@@ -62,6 +62,14 @@ pub(super) fn media(headers: &HeaderMap) -> Result<Media, Problem> {
     Err(Problem::unsupported_media_type(&text))
 }
 
+/// The media type of a body that has to be a file.
+pub(super) fn file_media(headers: &HeaderMap) -> Result<Option<Mime>, Problem> {
+    match media(headers)? {
+        Media::File(content_type) => Ok(content_type),
+        Media::Form | Media::Json => Err(Problem::not_a_file()),
+    }
+}
+
 /// How a body is compressed; none: its beginning tells.
 pub(super) fn content_coding(headers: &HeaderMap) -> Result<Option<Coding>, Problem> {
     let mut coding = None;
@@ -102,7 +110,7 @@ pub(super) fn allow_identity(mut request: Request<Body>) -> Request<Body> {
     request
 }
 
-/// The forms in which a table is to be had. The first one is given where a client has no preference.
+/// The media types in which a table can be sent. A client without a preference gets the first one.
 const TABLE_TYPES: [MediaType<'_>; 2] = [MediaType::new(TEXT, CSV), JSON_TYPE];
 
 const JSON_TYPE: MediaType<'_> = MediaType::new(APPLICATION, JSON);

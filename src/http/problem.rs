@@ -251,6 +251,14 @@ impl Problem {
         Self::new(Kind::UnsupportedMediaType, detail).with_header(ACCEPT, accepted)
     }
 
+    /// A form or a JSON document where only a file is taken.
+    pub(super) fn not_a_file() -> Self {
+        let detail = "here the body is a file: expected text/csv or application/octet-stream; forms and JSON make new jobs, by POST \
+            to /v1/jobs";
+        let accepted = HeaderValue::from_static("text/csv, application/octet-stream");
+        Self::new(Kind::UnsupportedMediaType, detail).with_header(ACCEPT, accepted)
+    }
+
     pub(super) fn unsupported_content_coding(given: &str) -> Self {
         let detail = format!("{given:?} is not understood: expected one of gzip, zstd, br, deflate, identity");
         let accepted = HeaderValue::from_static("gzip, zstd, br, deflate, identity");

@@ -213,14 +213,14 @@ struct State {
     failure: Option<ReadError>,
 }
 
-/// When what waits is to be read.
+/// When a worker reads the pieces that have been collected.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 enum Due {
     #[default]
     WhenFull,
-    /// However little it is: it has waited for long enough.
+    /// However few there are: the first of them has waited for [`MAX_BATCH_AGE`].
     Now,
-    /// However little it is: nothing will follow, and the upload's task waits until all has been read.
+    /// However few there are: no others will follow, and the upload's task waits until all have been read.
     ToTheEnd,
 }
 

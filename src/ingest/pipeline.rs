@@ -185,9 +185,11 @@ impl Pipeline {
         self.is_save_wanted = true;
     }
 
-    /// The state that was [asked for](Self::save_when_possible), once it is there.
-    pub fn take_saved(&mut self) -> Option<SavedPipeline> {
-        self.saved.take()
+    /// The latest state: the one after the last byte that was read, or else the one that was [asked for](Self::save_when_possible). Each is
+    /// given once, and none that lies before another one that was given.
+    pub fn take_latest(&mut self) -> Option<SavedPipeline> {
+        let asked_for = self.saved.take();
+        self.save().or(asked_for)
     }
 
     fn save_at(&self, offset: u64) -> Option<SavedPipeline> {

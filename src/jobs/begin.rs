@@ -46,35 +46,19 @@ impl NewJob {
     }
 }
 
-/// How the wish to begin a job of one file ended.
-pub enum Begun {
-    /// The file awaits its bytes.
-    Upload(Box<FileUpload>),
-    /// The job was begun before, with the same key, and has ended.
+/// How the wish to begin a job ended.
+pub enum Begun<T> {
+    /// It is there, and awaits its bytes or files.
+    New(Box<T>),
+    /// It was begun before, with the same key: an open one goes on, any other has ended.
     Before(Box<Job>),
 }
 
-/// How the wish to begin a job from a form ended.
-pub enum FormBegun {
-    /// The job awaits its files.
-    Upload(Box<FormUpload>),
-    /// It was begun before, with the same key, and has ended.
-    Before(Box<Job>),
-}
-
-/// How the wish to make an open job ended.
-pub enum OpenedJob {
-    /// It waits for files.
-    New(Box<Job>),
-    /// It was made before, with the same key.
-    Before(Box<Job>),
-}
-
-/// How the wish to write a file of an open job ended.
+/// How the wish to write a file ended.
 pub enum FileOpened {
-    /// It awaits its bytes.
+    /// It awaits its first or next bytes.
     Upload(Box<FileUpload>),
-    /// A file of this name is complete.
+    /// It is complete.
     Complete(Box<JobFile>),
 }
 
@@ -84,16 +68,12 @@ enum Earlier {
     Interrupted(Box<Job>),
 }
 
-/// How the wish to go on with a file ended.
-pub enum FileResumed {
-    /// It awaits its next bytes.
-    Upload(Box<FileUpload>),
-    /// It is complete.
-    Complete(Box<JobFile>),
-}
-
 impl Context {
-    pub(super) async fn begin_job(self: &Arc<Self>, new: &NewJob, options: FileOptions) -> Result<Begun, JobError> {
+    pub(super) async fn begin_job(
+        self: &Arc<Self>,
+        new: &NewJob,
+        options: FileOptions,
+    ) -> Result<Begun<FileUpload>, JobError> {
         match self.begun_before(new).await? {
             Some(Earlier::Ended(job)) => return Ok(Begun::Before(job)),
             Some(Earlier::Interrupted(job)) => return self.start_over(&job, options).await,
@@ -104,33 +84,33 @@ impl Context {
         let pipeline = Pipeline::new(&self.pipeline_options(&options.format)).map_err(failed)?;
         let job = new.begin(State::Receiving);
         let file = options.file();
-        // Before the store has it: whoever finds it there finds it on the board.
+        // First it is shown, then stored: who finds it in the store also finds what is shown of it.
         let mut shown = job.clone();
         shown.put_file(file.clone());
         let presence = self.enter_new(shown);
         match self.store.insert_with_file(&job, new.idempotency_key.as_deref(), &file).await? {
             Some(writer) => {
                 let running = Running::new(&presence, permit);
-                Ok(Begun::Upload(Box::new(FileUpload::begin(presence, writer, file, pipeline, running))))
+                Ok(Begun::New(Box::new(FileUpload::begin(presence, writer, file, pipeline, running))))
             }
             None => self.after_lost_race(new).await.map(Begun::Before),
         }
     }
 
     /// Receives the file of an interrupted job from its first byte again.
-    async fn start_over(self: &Arc<Self>, job: &Job, options: FileOptions) -> Result<Begun, JobError> {
+    async fn start_over(self: &Arc<Self>, job: &Job, options: FileOptions) -> Result<Begun<FileUpload>, JobError> {
         let Some(name) = job.details.files.first().map(|file| file.name.clone()) else {
             return Err(JobError::IdempotencyKeyInUse(job.id));
         };
         match self.open_writer(job.id, FileOptions { name, ..options }, ChangedBy::ItsUpload).await? {
-            FileOpened::Upload(upload) => Ok(Begun::Upload(upload)),
+            FileOpened::Upload(upload) => Ok(Begun::New(upload)),
             FileOpened::Complete(_) => Err(JobError::IdempotencyKeyInUse(job.id)),
         }
     }
 
-    pub(super) async fn begin_form_job(self: &Arc<Self>, new: &NewJob) -> Result<FormBegun, JobError> {
+    pub(super) async fn begin_form_job(self: &Arc<Self>, new: &NewJob) -> Result<Begun<FormUpload>, JobError> {
         match self.begun_before(new).await? {
-            Some(Earlier::Ended(job)) => return Ok(FormBegun::Before(job)),
+            Some(Earlier::Ended(job)) => return Ok(Begun::Before(job)),
             Some(Earlier::Interrupted(job)) => return Err(JobError::IdempotencyKeyInUse(job.id)),
             None => {}
         }
@@ -139,8 +119,8 @@ impl Context {
         job.details.is_form = true;
         let presence = self.enter_new(job.clone());
         match self.store.insert(&job, new.idempotency_key.as_deref()).await? {
-            Inserted::Done => Ok(FormBegun::Upload(Box::new(FormUpload::new(presence, permit)))),
-            Inserted::KeyTaken => self.after_lost_race(new).await.map(FormBegun::Before),
+            Inserted::Done => Ok(Begun::New(Box::new(FormUpload::new(presence, permit)))),
+            Inserted::KeyTaken => self.after_lost_race(new).await.map(Begun::Before),
         }
     }
 
@@ -186,12 +166,12 @@ impl Context {
     ///
     /// # Errors
     /// When too many jobs are open, the key was used otherwise, or the store refuses.
-    pub(super) async fn open_job(&self, new: NewJob) -> Result<OpenedJob, JobError> {
+    pub(super) async fn open_job(&self, new: NewJob) -> Result<Begun<Job>, JobError> {
         if self.draining.is_cancelled() {
             return Err(JobError::Draining);
         }
         if let Some(job) = self.made_before(&new).await? {
-            return Ok(OpenedJob::Before(Box::new(job)));
+            return Ok(Begun::Before(Box::new(job)));
         }
         let max_open_jobs = self.config.max_open_jobs;
         if self.store.count_open_jobs().await? >= max_open_jobs {
@@ -200,9 +180,9 @@ impl Context {
         let mut job = new.begin(State::Open);
         job.settle(self.config.keep_open);
         match self.store.insert(&job, new.idempotency_key.as_deref()).await? {
-            Inserted::Done => Ok(OpenedJob::New(Box::new(job))),
+            Inserted::Done => Ok(Begun::New(Box::new(job))),
             Inserted::KeyTaken => match self.made_before(&new).await? {
-                Some(job) => Ok(OpenedJob::Before(Box::new(job))),
+                Some(job) => Ok(Begun::Before(Box::new(job))),
                 None => Err(JobError::IdempotencyKeyInUse(new.id)),
             },
         }
@@ -226,11 +206,8 @@ impl Context {
         Ok(Some(job))
     }
 
-    pub(super) async fn begin_file(self: &Arc<Self>, id: JobId, options: FileOptions) -> Result<FileOpened, JobError> {
-        self.open_writer(id, options, ChangedBy::Others).await
-    }
-
-    async fn open_writer(
+    /// Makes the caller the writer of a file, from its first byte.
+    pub(super) async fn open_writer(
         self: &Arc<Self>,
         id: JobId,
         options: FileOptions,
@@ -249,23 +226,18 @@ impl Context {
         let file = options.file();
         match self.store.open_file(id, &file, by, *max_files, *keep_open).await? {
             OpenedFile::Writer(writer) => {
-                if let Some(loading) = presence.live().begin_loading() {
-                    self.tracker.spawn(load_counted(presence.clone(), loading));
-                }
+                load_counted(&presence);
                 let running = Running::new(&presence, permit);
                 let upload = FileUpload::begin(presence, writer, file, pipeline, running);
                 Ok(FileOpened::Upload(Box::new(upload)))
             }
             OpenedFile::Complete(file) => Ok(FileOpened::Complete(Box::new(file))),
             OpenedFile::BeingReceived => Err(JobError::FileBeingReceived { id, name: file.name }),
-            OpenedFile::OtherFormat => Err(JobError::OtherFormat { id, name: file.name }),
             OpenedFile::TooManyFiles => Err(JobError::TooManyFiles { id, max_files: *max_files }),
             OpenedFile::Closed(closed) => Err(self.why_closed(id, closed).await),
         }
     }
-}
 
-impl Context {
     /// Makes the caller the writer of a file that goes on at this offset, of this length if that is known.
     pub(super) async fn resume_file(
         self: &Arc<Self>,
@@ -273,7 +245,7 @@ impl Context {
         name: &str,
         offset: u64,
         length: Option<u64>,
-    ) -> Result<FileResumed, JobError> {
+    ) -> Result<FileOpened, JobError> {
         if self.draining.is_cancelled() {
             return Err(JobError::Draining);
         }
@@ -308,14 +280,12 @@ impl Context {
                         return Err(JobError::FileFailed { id, failure, offset: None });
                     }
                 };
-                if let Some(loading) = presence.live().begin_loading() {
-                    self.tracker.spawn(load_counted(presence.clone(), loading));
-                }
+                load_counted(&presence);
                 let running = Running::new(&presence, permit);
-                Ok(FileResumed::Upload(Box::new(FileUpload::begin(presence, writer, file, pipeline, running))))
+                Ok(FileOpened::Upload(Box::new(FileUpload::begin(presence, writer, file, pipeline, running))))
             }
             ResumedFile::Complete(file) if file.offset == offset && length.is_none_or(|length| length == offset) => {
-                Ok(FileResumed::Complete(Box::new(file)))
+                Ok(FileOpened::Complete(Box::new(file)))
             }
             ResumedFile::Complete(file) => other_offset(file.offset),
             ResumedFile::OtherOffset(offset) => other_offset(offset),

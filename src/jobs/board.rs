@@ -101,9 +101,9 @@ pub(super) struct LiveFile {
     rows_read: AtomicU64,
     rows_skipped: AtomicU64,
     unique_campaigns: AtomicU64,
-    /// Cancelled with the job, and when the file gets another writer, is deleted, or is to wait for its sender.
+    /// Cancelled to end the writer: with the job, when the file is deleted or has another writer, or when [`Self::is_asked_for`].
     fence: CancellationToken,
-    /// It is to wait for its sender, who has asked where to go on.
+    /// The sender has asked by another request where the file goes on.
     is_asked_for: AtomicBool,
     /// Milliseconds after the job's start since which its sender has been waited for; [`NOT_WAITING`] while it is not.
     waiting_since_millis: AtomicU64,
@@ -330,7 +330,8 @@ impl Live {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Ends the writer of a file that has been silent for so long, so that everything that came is stored. Gives whether there is one.
+    /// Ends the writers of a file whose senders have sent nothing for at least `silence`, so that everything that came is stored. Gives whether
+    /// there was such a writer.
     pub(super) fn interrupt_if_silent(&self, name: &str, silence: Duration) -> bool {
         let now_millis = self.elapsed_millis();
         let mut is_interrupted = false;

@@ -7,14 +7,14 @@ use tokio::sync::mpsc;
 
 use crate::ingest::{FileProgress, Pipeline, SavedPipeline};
 
-/// Storing a state takes at most this fraction of a file's time: one part in 50 while it fits one piece.
+/// Taking and storing a small state takes at most this fraction of a file's time: one part in 50.
 const SMALL_SHARE: u32 = 50;
 
-/// The pieces of a state that is small: where the file stands, and what it has counted.
-const SMALL_PIECES: usize = 2;
-
-/// A large one: one part in 10.
+/// A large state: one part in 10.
 const LARGE_SHARE: u32 = 10;
+
+/// The most pieces of a small state: one for where the file stands, one for what it has counted.
+const SMALL_PIECES: usize = 2;
 
 /// A state, and how far the file had been read.
 pub(super) struct TakenState {
@@ -31,11 +31,10 @@ pub(super) struct Taking {
 }
 
 impl TakenState {
-    /// The state after the last byte that was read, or the last one that was asked for. None when the file cannot be gone on with from
-    /// there. Computes: for workers.
+    /// The latest state, if there is one that has not been taken. Computes: for workers.
     pub(super) fn take(pipeline: &mut Pipeline) -> Option<Self> {
         let begun = Instant::now();
-        let saved = pipeline.save().or_else(|| pipeline.take_saved())?;
+        let saved = pipeline.take_latest()?;
         let progress = FileProgress { bytes_received: saved.offset, ..FileProgress::of(pipeline) };
         let taking = Taking { took: begun.elapsed(), is_large: saved.pieces.len() > SMALL_PIECES };
         Some(Self { saved, progress, taking })
@@ -60,11 +59,7 @@ impl DueStates {
     /// Takes the state if it is time to: at once, or, within compressed data, at the next position that can be gone on from.
     pub(super) fn take_when_due(&self, pipeline: &mut Pipeline) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_wanted = match *next {
-            Some(due) => Instant::now() >= due,
-            None => false,
-        };
-        if !is_wanted {
+        if next.is_none_or(|due| Instant::now() < due) {
             return;
         }
         if let Some(state) = TakenState::take(pipeline) {

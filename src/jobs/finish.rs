@@ -227,8 +227,15 @@ async fn load_file(context: &Context, StoredFile { writer, file }: &StoredFile) 
     reader.finish().map_err(|error| damaged(&error))
 }
 
-/// Loads what files have counted that were completed before the job came to the board: leaders are those of all files.
-pub(super) async fn load_counted(presence: Presence, loading: Loading) {
+/// Loads, in a task of its own, what files have counted that were completed before the job came to the board, unless that is done already:
+/// leaders are those of all files.
+pub(super) fn load_counted(presence: &Presence) {
+    if let Some(loading) = presence.live().begin_loading() {
+        presence.context().tracker.spawn(load_all_counted(presence.clone(), loading));
+    }
+}
+
+async fn load_all_counted(presence: Presence, loading: Loading) {
     let (context, live) = (presence.context(), presence.live());
     let loaded = async {
         let files = context.store.files(presence.id()).await.map_err(|error| Failure::from(&error))?;

@@ -70,7 +70,7 @@ impl FormUpload {
                         file.error = Some(failure.clone());
                     }
                 });
-                // It ends the job.
+                // The job ends with it, unless it was interrupted.
                 upload.fail(failure.clone()).await;
                 Err(failure)
             }
@@ -101,27 +101,15 @@ impl FormUpload {
                 let detail = format!("the form has more than {max_files} files; the limit is max_files");
                 Err(FailureKind::FormTooLarge.because(detail).with_limit("max_files", max_files as u64))
             }
-            OpenedFile::Complete(_) | OpenedFile::BeingReceived | OpenedFile::OtherFormat | OpenedFile::Closed(_) => {
-                Err(cancelled())
-            }
+            OpenedFile::Complete(_) | OpenedFile::BeingReceived | OpenedFile::Closed(_) => Err(cancelled()),
         }
     }
 
-    /// Ends the job with everything its files have counted. When this returns a job, it and its results are in the store for good. Goes on
-    /// to the end also when the caller is dropped.
+    /// Ends the job with everything its files have counted. When this returns a job, it and its results are in the store for good.
     ///
     /// # Errors
     /// When the job fails after all.
-    pub async fn finish(self) -> Result<Arc<Job>, JobError> {
-        let id = self.presence.id();
-        let tracker = self.presence.context().tracker.clone();
-        match tracker.spawn(self.conclude()).await {
-            Ok(result) => result,
-            Err(_) => Err(JobError::Failed { id, failure: FailureKind::Internal.because("internal error") }),
-        }
-    }
-
-    async fn conclude(mut self) -> Result<Arc<Job>, JobError> {
+    pub async fn finish(mut self) -> Result<Arc<Job>, JobError> {
         let Some(latest) = self.latest.take() else {
             return Err(self.fail(FailureKind::FormWithoutFile.because("there was no file")).await);
         };
@@ -145,9 +133,7 @@ impl FormUpload {
     pub async fn fail(mut self, mut failure: Failure) -> JobError {
         self.has_ended = true;
         let id = self.presence.id();
-        let ended = end(self.presence.clone(), self.latest.take(), failure.clone());
-        // A panic there has been reported.
-        if let Ok(true) = self.presence.context().tracker.spawn(ended).await {
+        if end(self.presence.clone(), self.latest.take(), failure.clone()).await {
             failure
                 .detail
                 .push_str("; the job is open now, with the files that have come: send the others, and complete it");

@@ -21,7 +21,7 @@ mod service;
 pub mod store;
 mod upkeep;
 
-pub use begin::{Begun, FileOpened, FileResumed, FormBegun, NewJob, OpenedJob};
+pub use begin::{Begun, FileOpened, NewJob};
 pub use board::Stopped;
 pub use context::JobsConfig;
 pub use error::JobError;

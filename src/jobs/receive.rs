@@ -20,7 +20,7 @@ use super::context::Presence;
 use super::error::JobError;
 use super::failure::{Failure, FailureKind};
 use super::finish::{LastFile, conclude, end_without_results, show_leaders};
-use super::model::{FileFormat, FileState, Job, JobFile, JobId};
+use super::model::{FileFormat, FileState, Job, JobFile};
 use super::reports::hex;
 use super::store::{Checkpoint, StoreError, Writer};
 use crate::engine::Aggregate;
@@ -55,9 +55,9 @@ impl FileOptions {
 /// What the end of a body means for its file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyEnd {
-    /// The file ends with it, unless its length says that more is to come.
+    /// The file is complete, unless it has a known length and is shorter.
     EndsFile,
-    /// More is to come, unless the file's length says that it has ended.
+    /// The file waits for more, unless it has reached a known length.
     LeavesOpen,
 }
 
@@ -149,12 +149,6 @@ impl FileUpload {
             has_ended: false,
             _running: running,
         }
-    }
-
-    /// The id of its job.
-    #[must_use]
-    pub fn job(&self) -> JobId {
-        self.presence.id()
     }
 
     /// True when the job finishes with this file.
@@ -295,24 +289,14 @@ impl FileUpload {
     pub async fn pause(mut self) -> Result<JobFile, JobError> {
         let id = self.presence.id();
         let received = self.live_file.progress().bytes_received;
-        let released = self.release(None);
-        let file = self.presence.context().tracker.spawn(released).await;
-        match file {
-            Ok(Ok(Some(file))) if file.durable_offset == received => Ok(file),
-            Ok(Ok(Some(file))) => {
-                let detail = format!(
-                    "the file cannot be cut after {received} bytes, as it is compressed or encoded: {} bytes of it are stored",
-                    file.durable_offset
-                );
-                Err(JobError::FileFailed {
-                    id,
-                    failure: FailureKind::NotDivisible.because(detail),
-                    offset: Some(file.durable_offset),
-                })
+        let failed = |failure, offset| JobError::FileFailed { id, failure, offset };
+        match self.release(None).await.map_err(|failure| failed(failure, None))? {
+            Some(file) if file.durable_offset == received => Ok(file),
+            Some(JobFile { durable_offset, .. }) => {
+                let detail = format!("the file cannot be cut after {received} bytes, as it is compressed or encoded");
+                Err(failed(FailureKind::NotDivisible.because(detail), Some(durable_offset)))
             }
-            Ok(Ok(None)) => Err(JobError::FileFailed { id, failure: fenced(), offset: None }),
-            Ok(Err(failure)) => Err(JobError::FileFailed { id, failure, offset: None }),
-            Err(_) => Err(JobError::Failed { id, failure: FailureKind::Internal.because("internal error") }),
+            None => Err(failed(fenced(), None)),
         }
     }
 
@@ -343,21 +327,11 @@ impl FileUpload {
         Ok(file)
     }
 
-    /// Finishes the job, whose only file it is. When this returns a job, it and its results are in the store for good. Goes on to the end
-    /// also when the caller is dropped.
+    /// Finishes the job, whose only file it is. When this returns a job, it and its results are in the store for good.
     ///
     /// # Errors
     /// When the job fails after all.
-    pub async fn finish(self) -> Result<Arc<Job>, JobError> {
-        let id = self.presence.id();
-        let tracker = self.presence.context().tracker.clone();
-        match tracker.spawn(self.conclude()).await {
-            Ok(result) => result,
-            Err(_) => Err(JobError::Failed { id, failure: FailureKind::Internal.because("internal error") }),
-        }
-    }
-
-    async fn conclude(mut self) -> Result<Arc<Job>, JobError> {
+    pub async fn finish(mut self) -> Result<Arc<Job>, JobError> {
         let Some(read) = self.read.take() else {
             return Err(self.fail(FailureKind::Internal.because("internal error")).await);
         };
@@ -414,11 +388,8 @@ impl FileUpload {
     pub async fn fail(mut self, failure: Failure) -> JobError {
         let id = self.presence.id();
         let closes_itself = self.presence.live().latest().closes_itself;
-        let released = self.release(Some(failure.clone()));
-        // A panic there has been reported.
-        let file = self.presence.context().tracker.spawn(released).await;
-        match file {
-            Ok(Ok(Some(file))) if failure.kind.is_interruption() => {
+        match self.release(Some(failure.clone())).await {
+            Ok(Some(file)) if failure.kind.is_interruption() => {
                 JobError::FileFailed { id, failure, offset: Some(file.durable_offset) }
             }
             _ if closes_itself => JobError::Failed { id, failure },
@@ -472,7 +443,7 @@ impl FileUpload {
             let keep = context.config.keep_open;
             match context.store.release_file(presence.id(), writer, &file, checkpoint, keep).await {
                 Ok(Some(durable_offset)) => {
-                    // That of an earlier writer, when nothing of this one was stored.
+                    // A checkpoint that was being stored when the body ended may have been.
                     (file.offset, file.durable_offset) = (durable_offset, durable_offset);
                     show(&presence, &live_file, file.clone());
                     Ok(Some(file))
@@ -552,6 +523,6 @@ pub(super) fn vanished() -> Failure {
     if std::thread::panicking() {
         FailureKind::Internal.because("internal error")
     } else {
-        FailureKind::UploadIncomplete.because("the sender vanished before the end; nothing was counted")
+        FailureKind::UploadIncomplete.because("the sender vanished before the end")
     }
 }

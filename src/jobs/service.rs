@@ -9,14 +9,15 @@ use futures_util::Stream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::begin::{Begun, FileOpened, FileResumed, FormBegun, NewJob, OpenedJob};
+use super::begin::{Begun, FileOpened, NewJob};
 use super::board::cancelled;
 use super::context::{Context, JobsConfig as Config, Presence};
 use super::error::JobError;
 use super::finish::{end_without_results, finish_files, load_counted};
+use super::form::FormUpload;
 use super::model::{Job, JobId, State};
 use super::publish::remove_published;
-use super::receive::FileOptions;
+use super::receive::{FileOptions, FileUpload};
 use super::results::read_result;
 use super::store::{ChangedBy, FinishingBegun, JobClosed, JobFilter, ResultFile, StoreError};
 use super::upkeep::{end_left_behind, expire, run_upkeep};
@@ -89,7 +90,7 @@ impl Jobs {
     ///
     /// # Errors
     /// When uploads are refused at the moment, or the key was used otherwise.
-    pub async fn begin(self: &Arc<Self>, new: NewJob, file: FileOptions) -> Result<Begun, JobError> {
+    pub async fn begin(self: &Arc<Self>, new: NewJob, file: FileOptions) -> Result<Begun<FileUpload>, JobError> {
         let jobs = Arc::clone(self);
         // A task of its own: were it dropped with the request, the file would have a writer that is nowhere.
         self.outlive(async move { jobs.0.begin_job(&new, file).await }).await
@@ -99,7 +100,7 @@ impl Jobs {
     ///
     /// # Errors
     /// When uploads are refused at the moment, or the key was used otherwise.
-    pub async fn begin_form(self: &Arc<Self>, new: NewJob) -> Result<FormBegun, JobError> {
+    pub async fn begin_form(self: &Arc<Self>, new: NewJob) -> Result<Begun<FormUpload>, JobError> {
         let jobs = Arc::clone(self);
         self.outlive(async move { jobs.0.begin_form_job(&new).await }).await
     }
@@ -108,7 +109,7 @@ impl Jobs {
     ///
     /// # Errors
     /// When too many jobs are open, the key was used otherwise, or the store refuses.
-    pub async fn open_job(&self, new: NewJob) -> Result<OpenedJob, JobError> {
+    pub async fn open_job(&self, new: NewJob) -> Result<Begun<Job>, JobError> {
         self.0.open_job(new).await
     }
 
@@ -119,7 +120,7 @@ impl Jobs {
     pub async fn open_file(self: &Arc<Self>, id: JobId, options: FileOptions) -> Result<FileOpened, JobError> {
         let jobs = Arc::clone(self);
         // A task of its own: were it dropped with the request, the file would have a writer that is nowhere.
-        self.outlive(async move { jobs.0.begin_file(id, options).await }).await
+        self.outlive(async move { jobs.0.open_writer(id, options, ChangedBy::Others).await }).await
     }
 
     /// Makes the caller the writer of a file that goes on at this offset, of this length if that is known.
@@ -132,7 +133,7 @@ impl Jobs {
         name: &str,
         offset: u64,
         length: Option<u64>,
-    ) -> Result<FileResumed, JobError> {
+    ) -> Result<FileOpened, JobError> {
         let (jobs, name) = (Arc::clone(self), name.to_owned());
         self.outlive(async move { jobs.0.resume_file(id, &name, offset, length).await }).await
     }
@@ -172,9 +173,7 @@ impl Jobs {
         }
         presence.live().fence_file(name);
         presence.live().forget_file(name, keep);
-        if let Some(loading) = presence.live().begin_loading() {
-            self.0.tracker.spawn(load_counted(presence.clone(), loading));
-        }
+        load_counted(&presence);
         Ok(())
     }
 

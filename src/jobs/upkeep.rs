@@ -47,8 +47,8 @@ pub(super) async fn run_upkeep(context: Arc<Context>) {
         if let Err(error) = expire(&context).await {
             tracing::error!(%error, "expired jobs could not be removed");
         }
-        if let Err(error) = free_totals(&context).await {
-            tracing::error!(%error, "totals of files that are gone could not be removed");
+        if let Err(error) = free_unused(&context).await {
+            tracing::error!(%error, "totals and checkpoints that are no longer used could not be removed");
         }
     }
 }
@@ -70,7 +70,7 @@ async fn resume_finishing(context: &Arc<Context>) {
     }
 }
 
-async fn free_totals(context: &Context) -> Result<(), StoreError> {
+async fn free_unused(context: &Context) -> Result<(), StoreError> {
     while !context.stopping.is_cancelled() && context.store.free_totals().await? > 0 {}
     while !context.stopping.is_cancelled() && context.store.free_checkpoints().await? > 0 {}
     Ok(())

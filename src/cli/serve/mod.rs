@@ -113,8 +113,8 @@ fn start_metrics() -> Result<PrometheusHandle, Stop> {
         .map_err(|error| failed(&error))
 }
 
-/// Half as many as there are cores: the network takes less than half of an upload's time, the other cores parse. More of them would
-/// mostly wake each other: on two cores one costs an eighth less time for an upload than two.
+/// Half as many as there are cores: the network takes less than half of an upload's processor time, and parsing the rest. More of them would
+/// mostly wake each other: on two cores, an upload takes an eighth less processor time with one than with two.
 fn network_threads() -> usize {
     thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
 }

@@ -5,24 +5,23 @@ use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::header::{CONTENT_RANGE, CONTENT_TYPE};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
-use headers::{ContentRange, HeaderMapExt as _};
 use mime::Mime;
 
 use super::file_answers::{describe, document, job_id};
 use crate::http::app::App;
 use crate::http::body::{BodyLimits, UploadBody, too_large};
 use crate::http::digests::Digests;
-use crate::http::fields::{content_length, invalid_header};
-use crate::http::media::{Media, content_coding, media};
+use crate::http::fields::{FileRange, content_length, invalid_header};
+use crate::http::media::{content_coding, file_media};
 use crate::http::problem::{JobTag, Problem, json_line};
 use crate::http::query::{Query, file_options};
 use crate::http::upload_fields::{UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET};
 use crate::http::view::{FileView, JobView};
 use crate::ingest::Coding;
-use crate::jobs::{BodyEnd, FailureKind, FileResumed, FileState, FileUpload, Job, JobError, JobFile, JobId};
+use crate::jobs::{BodyEnd, FailureKind, FileOpened, FileState, FileUpload, Job, JobError, JobFile, JobId};
 
 /// Where a body belongs in its file.
 pub(super) struct Place {
@@ -41,26 +40,11 @@ pub(super) enum Appended {
     Job(Arc<Job>),
 }
 
-/// The part of a file that a `PUT` says it is; none when it is the whole.
-pub(super) fn range(headers: &HeaderMap) -> Result<Option<Place>, Problem> {
-    if !headers.contains_key(CONTENT_RANGE) {
-        return Ok(None);
+impl From<FileRange> for Place {
+    fn from(FileRange { first, bytes, length }: FileRange) -> Self {
+        // Without a length, nothing says that the file ends here.
+        Self { offset: first, bytes: Some(bytes), length, end: BodyEnd::LeavesOpen }
     }
-    let invalid = |reason: &str| invalid_header(&CONTENT_RANGE, reason);
-    let range: ContentRange = headers.typed_get().ok_or_else(|| invalid("expected bytes FIRST-LAST/LENGTH"))?;
-    let (first, last) = range.bytes_range().ok_or_else(|| invalid("expected bytes FIRST-LAST/LENGTH"))?;
-    let length = range.bytes_len();
-    if first > last || length.is_some_and(|length| last >= length) {
-        return Err(invalid("the first byte comes behind the last, or that behind the end"));
-    }
-    if content_length(headers).is_some_and(|bytes| bytes != last - first + 1) {
-        return Err(invalid("the body has another length"));
-    }
-    if first == 0 && length == Some(last + 1) {
-        return Ok(None);
-    }
-    // Without a length, nothing says that the file ends here.
-    Ok(Some(Place { offset: first, bytes: Some(last - first + 1), length, end: BodyEnd::LeavesOpen }))
 }
 
 /// `PATCH /v1/jobs/{job}/files/{file}`
@@ -83,11 +67,7 @@ pub(in crate::http) async fn patch(
         Some(b"?0") => BodyEnd::LeavesOpen,
         Some(_) => return Err(invalid_header(&UPLOAD_COMPLETE, "expected ?0 or ?1")),
     };
-    let content_type = match media(headers)? {
-        Media::File(content_type) => content_type,
-        Media::Form => return Err(Problem::unsupported_media_type("multipart/form-data (here)")),
-        Media::Json => return Err(Problem::unsupported_media_type("application/json (here)")),
-    };
+    let content_type = file_media(headers)?;
     let coding = content_coding(headers)?;
     let job = app.jobs.get(&job).await?;
     let file = job.file(&name).ok_or(JobError::FileNotFound { id, name })?;
@@ -148,9 +128,9 @@ pub(super) async fn append(
         return Err(JobError::OtherOffset { id, name: file.name.clone(), offset: file.offset }.into());
     }
     match app.jobs.resume_file(id, &file.name, offset, length).await? {
-        FileResumed::Complete(file) if body_bytes == 0 => file_response(id, &file),
-        FileResumed::Complete(file) => Err(JobError::FileComplete { id, name: file.name }.into()),
-        FileResumed::Upload(upload) => {
+        FileOpened::Complete(file) if body_bytes == 0 => file_response(id, &file),
+        FileOpened::Complete(file) => Err(JobError::FileComplete { id, name: file.name }.into()),
+        FileOpened::Upload(upload) => {
             let bytes_to_come = [upload.bytes_to_come(), bytes].into_iter().flatten().min();
             let max_upload_bytes = max_upload_bytes - offset;
             let limits = BodyLimits { max_upload_bytes, bytes_to_come, ..app.body_limits() };

@@ -14,12 +14,12 @@ use tokio::time::timeout;
 use crate::http::app::App;
 use crate::http::body::{BodyLimits, UploadBody, too_large};
 use crate::http::digests::Digests;
-use crate::http::fields::{content_length, length_of_whole};
-use crate::http::media::{Media, content_coding, media};
+use crate::http::fields::{FileRange, length_of_whole};
+use crate::http::media::{content_coding, file_media};
 use crate::http::name::check_name;
 use crate::http::problem::{JobTag, Kind, Problem};
 use crate::http::query::{FILE_OPTIONS, Query, file_options};
-use crate::http::routes::appends::{Appended, append, check_format, range};
+use crate::http::routes::appends::{Appended, append, check_format};
 use crate::http::routes::file_answers::{describe, document, job_id};
 use crate::http::routes::set_field;
 use crate::http::routes::uploads::digest_failure;
@@ -44,26 +44,21 @@ pub(in crate::http) async fn put(
     check_name(&name).map_err(|reason| Problem::new(Kind::InvalidName, reason))?;
     let uri = request.uri().clone();
     let query = Query::read(&uri, &FILE_OPTIONS)?;
-    let content_type = match media(request.headers())? {
-        Media::File(content_type) => content_type,
-        Media::Form => return Err(Problem::unsupported_media_type("multipart/form-data (here)")),
-        Media::Json => return Err(Problem::unsupported_media_type("application/json (here)")),
-    };
     let headers = request.headers();
-    let digests = Digests::read(headers)?;
+    let content_type = file_media(headers)?;
     let coding = content_coding(headers)?;
-    let place = range(headers)?;
-    let length = if place.is_some() { content_length(headers) } else { length_of_whole(headers)? };
+    let job = app.jobs.get(&job).await?;
+    let known = job.file(&name);
+    if let Some(range) = FileRange::read(headers)?.filter(|range| !range.is_whole()) {
+        let file = known.ok_or_else(|| JobError::FileNotFound { id, name: name.clone() })?;
+        check_format(id, file, &query, content_type.as_ref(), coding)?;
+        return append(&app, id, file, range.into(), request).await;
+    }
+    let digests = Digests::read(headers)?;
+    let length = length_of_whole(headers)?;
     let max_upload_bytes = app.config.max_upload_bytes;
     if length.is_some_and(|length| length > max_upload_bytes) {
         return Err(too_large(max_upload_bytes).into());
-    }
-    let job = app.jobs.get(&job).await?;
-    let known = job.file(&name);
-    if let Some(place) = place {
-        let file = known.ok_or_else(|| JobError::FileNotFound { id, name: name.clone() })?;
-        check_format(id, file, &query, content_type.as_ref(), coding)?;
-        return append(&app, id, file, place, request).await;
     }
     let format = match known {
         // Its options are fixed, and need not be given again.

@@ -21,7 +21,7 @@ use crate::http::app::App;
 use crate::http::body::{BodyLimits, FormBody, UnparsedBytes, UploadBody, form_source, too_large};
 use crate::http::digests::{DigestFault, Digests};
 use crate::http::fields::{idempotency_key, length_of_whole};
-use crate::http::media::{Media, content_coding, media};
+use crate::http::media::{Media, content_coding, file_media, media};
 use crate::http::name::check_name;
 use crate::http::problem::{JobTag, Kind, Problem, json_line};
 use crate::http::query::{JOB_OPTIONS, Query, invalid_option, job_options};
@@ -29,8 +29,7 @@ use crate::http::routes::set_field;
 use crate::http::view::{JobView, path};
 use crate::ingest::encoding_for_label;
 use crate::jobs::{
-    Begun, Failure, FailureKind, FileFormat, FileOptions, FormBegun, FormUpload, Job, JobError, JobOptions, NewJob,
-    OpenedJob, hex,
+    Begun, Failure, FailureKind, FileFormat, FileOptions, FormUpload, Job, JobError, JobOptions, NewJob, hex,
 };
 
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -125,8 +124,8 @@ async fn open_job(app: App, request: Request) -> Result<Response, Problem> {
     let options = OpenOptions::deserialize(serde_json::Value::Object(options)).map_err(|error| invalid(&error))?;
     let new = NewJob { bytes_expected: None, ..new_job(&app, &head.headers, name, options.read()?)? };
     Ok(match app.jobs.open_job(new).await? {
-        OpenedJob::New(job) => created(&job),
-        OpenedJob::Before(job) => replay(&job),
+        Begun::New(job) => created(&job),
+        Begun::Before(job) => replay(&job),
     })
 }
 
@@ -139,12 +138,8 @@ async fn receive_file(
 ) -> Result<Response, Problem> {
     // What can be refused is refused before the first byte is asked for.
     let query = Query::read(request.uri(), known_options)?;
-    let content_type = match media(request.headers())? {
-        Media::File(content_type) => content_type,
-        Media::Form => return Err(Problem::unsupported_media_type("multipart/form-data (here; POST it)")),
-        Media::Json => return Err(Problem::unsupported_media_type("application/json (here; POST it)")),
-    };
     let headers = request.headers();
+    let content_type = file_media(headers)?;
     let digests = Digests::read(headers)?;
     let coding = content_coding(headers)?;
     let length = length_of_whole(headers)?;
@@ -153,7 +148,7 @@ async fn receive_file(
     let format = FileFormat { options, coding, with_digest: digests.are_wanted() };
     let file = FileOptions { name: new.name(), format, length, sha256: digests.expected() };
     let mut upload = match app.jobs.begin(new, file).await? {
-        Begun::Upload(upload) => upload,
+        Begun::New(upload) => upload,
         Begun::Before(job) => return Ok(replay(&job)),
     };
     let limits = BodyLimits { bytes_to_come: length, ..app.body_limits() };
@@ -186,8 +181,8 @@ async fn receive_form(app: App, request: Request, known_options: &[&str]) -> Res
     let name = query.text("name").map(str::to_owned);
     let new = new_job(&app, &headers, name, job_options(&query, None)?)?;
     let mut upload = match app.jobs.begin_form(new).await? {
-        FormBegun::Upload(upload) => upload,
-        FormBegun::Before(job) => return Ok(replay(&job)),
+        Begun::New(upload) => upload,
+        Begun::Before(job) => return Ok(replay(&job)),
     };
     let limits = app.body_limits();
     let stopped = upload.stopped();

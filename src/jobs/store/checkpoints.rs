@@ -190,7 +190,8 @@ impl Store {
     /// When the database refuses.
     pub async fn free_checkpoints(&self) -> Result<u64, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        let freed = sqlx::query(sql::FREE_CHECKPOINTS).execute(&mut *transaction).await?.rows_affected();
+        // Every id starts with a hexadecimal digit.
+        let freed = free_pieces(&mut transaction, String::new(), "g".into()).await?;
         turn.commit(transaction).await?;
         Ok(freed)
     }
@@ -219,7 +220,11 @@ async fn insert_piece(
 }
 
 /// Frees some of the pieces of a file's earlier checkpoints: at least as many, on the whole, as are stored.
-async fn free_old_pieces(connection: &mut AnyConnection, writer: Writer) -> Result<(), StoreError> {
-    sqlx::query(sql::FREE_CHECKPOINTS_OF_FILE).bind(writer.file.to_string()).execute(connection).await?;
-    Ok(())
+async fn free_old_pieces(connection: &mut AnyConnection, writer: Writer) -> Result<u64, StoreError> {
+    free_pieces(connection, writer.file.to_string(), writer.file.to_string()).await
+}
+
+async fn free_pieces(connection: &mut AnyConnection, first: String, last: String) -> Result<u64, StoreError> {
+    let query = sqlx::query(sql::FREE_CHECKPOINTS).bind(first).bind(last);
+    Ok(query.execute(connection).await?.rows_affected())
 }

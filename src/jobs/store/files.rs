@@ -35,8 +35,6 @@ pub enum OpenedFile {
     Complete(JobFile),
     /// Another writer is receiving it.
     BeingReceived,
-    /// It waits for its sender, and was begun with other options.
-    OtherFormat,
     /// The job has as many files as it may have.
     TooManyFiles,
     /// The job takes no files at the moment.
@@ -109,11 +107,6 @@ impl Store {
             }
             Some(StoredFile { file, .. }) if file.state == FileState::Receiving => {
                 return Ok(OpenedFile::BeingReceived);
-            }
-            Some(StoredFile { file: known, .. })
-                if known.state == FileState::Waiting && known.format.options != file.format.options =>
-            {
-                return Ok(OpenedFile::OtherFormat);
             }
             Some(StoredFile { writer, .. }) => Writer { epoch: writer.epoch + 1, ..writer },
             None => {

@@ -138,16 +138,10 @@ pub(super) const INSERT_CHECKPOINT_PIECE: &str =
 pub(super) const CHECKPOINT_PIECE: &str =
     "SELECT body FROM checkpoints WHERE file_id = $1 AND epoch = $2 AND number = $3 AND sequence = $4";
 
-/// A few at a time: others want to write, too. What the file goes on from stays, and what its writer is about to store.
+/// Of the files from one id to another, a few pieces at a time: others want to write, too. What a file goes on from stays, and what its
+/// writer is about to store.
 pub(super) const FREE_CHECKPOINTS: &str = "DELETE FROM checkpoints WHERE (file_id, epoch, number, sequence) IN \
-    (SELECT file_id, epoch, number, sequence FROM checkpoints AS old WHERE NOT EXISTS \
-    (SELECT 1 FROM files WHERE files.id = old.file_id AND ((checkpoint_epoch = old.epoch AND checkpoint_number = old.number) \
-    OR (state = 'receiving' AND files.epoch = old.epoch \
-    AND (checkpoint_epoch IS NULL OR checkpoint_epoch <> old.epoch OR checkpoint_number < old.number)))) LIMIT 4)";
-
-/// The same for one file.
-pub(super) const FREE_CHECKPOINTS_OF_FILE: &str = "DELETE FROM checkpoints WHERE (file_id, epoch, number, sequence) IN \
-    (SELECT file_id, epoch, number, sequence FROM checkpoints AS old WHERE file_id = $1 AND NOT EXISTS \
+    (SELECT file_id, epoch, number, sequence FROM checkpoints AS old WHERE file_id >= $1 AND file_id <= $2 AND NOT EXISTS \
     (SELECT 1 FROM files WHERE files.id = old.file_id AND ((checkpoint_epoch = old.epoch AND checkpoint_number = old.number) \
     OR (state = 'receiving' AND files.epoch = old.epoch \
     AND (checkpoint_epoch IS NULL OR checkpoint_epoch <> old.epoch OR checkpoint_number < old.number)))) LIMIT 4)";
