@@ -16,6 +16,8 @@ use crate::ingest::{ContentError, Pipeline, PipelineOptions, PipelineReader};
 /// A job to be received.
 #[derive(Clone, Debug, Default)]
 pub struct NewJob {
+    /// Whose it is; empty without tenants.
+    pub tenant: String,
     /// A label; without one the id is it.
     pub name: Option<String>,
     /// How its files are read and reported.
@@ -40,6 +42,7 @@ impl NewJob {
     /// The job as it begins.
     fn begin(&self, state: State) -> Job {
         let mut job = Job::begin(self.id, self.name(), state, self.options);
+        job.tenant.clone_from(&self.tenant);
         job.details.progress.bytes_expected = self.bytes_expected;
         job.details.sha256.clone_from(&self.sha256);
         job
@@ -120,7 +123,8 @@ impl Context {
         let presence = self.enter_new(job.clone());
         match self.store.insert(&job, new.idempotency_key.as_deref()).await? {
             Inserted::Done => Ok(Begun::New(Box::new(FormUpload::new(presence, permit)))),
-            Inserted::KeyTaken => self.after_lost_race(new).await.map(Begun::Before),
+            // A job that a form makes is none of the open ones.
+            Inserted::KeyTaken | Inserted::TooManyOpen => self.after_lost_race(new).await.map(Begun::Before),
         }
     }
 
@@ -132,7 +136,7 @@ impl Context {
         let Some(key) = &new.idempotency_key else {
             return Ok(None);
         };
-        match self.store.job_by_key(key).await? {
+        match self.store.job_by_key(&new.tenant, key).await? {
             None => Ok(None),
             Some(job) if job.has_expired() => {
                 // It frees the key with it.
@@ -149,7 +153,7 @@ impl Context {
     /// The same, when another request has just taken the key.
     async fn after_lost_race(&self, new: &NewJob) -> Result<Box<Job>, JobError> {
         let key = new.idempotency_key.as_deref().unwrap_or_default();
-        match self.store.job_by_key(key).await? {
+        match self.store.job_by_key(&new.tenant, key).await? {
             Some(job) => Self::answer_again(job, new),
             None => Err(JobError::IdempotencyKeyInUse(new.id)),
         }
@@ -174,13 +178,11 @@ impl Context {
             return Ok(Begun::Before(Box::new(job)));
         }
         let max_open_jobs = self.config.max_open_jobs;
-        if self.store.count_open_jobs().await? >= max_open_jobs {
-            return Err(JobError::TooManyOpenJobs { max_open_jobs });
-        }
         let mut job = new.begin(State::Open);
         job.settle(self.config.keep_open);
-        match self.store.insert(&job, new.idempotency_key.as_deref()).await? {
+        match self.store.insert_open(&job, new.idempotency_key.as_deref(), max_open_jobs).await? {
             Inserted::Done => Ok(Begun::New(Box::new(job))),
+            Inserted::TooManyOpen => Err(JobError::TooManyOpenJobs { max_open_jobs }),
             Inserted::KeyTaken => match self.made_before(&new).await? {
                 Some(job) => Ok(Begun::Before(Box::new(job))),
                 None => Err(JobError::IdempotencyKeyInUse(new.id)),
@@ -193,7 +195,7 @@ impl Context {
         let Some(key) = &new.idempotency_key else {
             return Ok(None);
         };
-        let Some(job) = self.store.job_by_key(key).await? else {
+        let Some(job) = self.store.job_by_key(&new.tenant, key).await? else {
             return Ok(None);
         };
         if job.has_expired() {

@@ -14,7 +14,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use super::checkpoint::DueStates;
 use super::failure::{Failure, FailureKind};
 use super::model::{FileId, FileState, Job, Leader, State};
-use super::store::Writer;
+use super::store::EndedBy;
 use crate::engine::{Aggregate, Fatal, Metric, combined_leaders};
 use crate::ingest::{FileProgress, LaneObserver, Pipeline, SharedPipeline};
 
@@ -22,7 +22,7 @@ use crate::ingest::{FileProgress, LaneObserver, Pipeline, SharedPipeline};
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The leaders are looked for this often at most.
-const LEADERS_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const LEADERS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Looking for the leaders takes at most this fraction of an upload's time: one part in 50.
 const LEADERS_SHARE: u32 = 50;
@@ -48,8 +48,10 @@ pub(super) struct Live {
     last_look: Mutex<LastLook>,
     /// They will be looked for as soon as they may be.
     is_look_planned: AtomicBool,
+    /// Something has been read since the last look.
+    are_leaders_behind: AtomicBool,
     /// How the job has ended, while that is not recorded.
-    unrecorded: Mutex<Option<(Option<Writer>, Arc<Job>)>>,
+    unrecorded: Mutex<Option<(EndedBy, Arc<Job>)>>,
     /// Cancelled when the upload is over and nothing more is written for it.
     over: CancellationToken,
 }
@@ -127,6 +129,12 @@ impl LiveFile {
         self.waiting_since_millis.store(NOT_WAITING, Ordering::Relaxed);
     }
 
+    /// For how long its sender has been waited for.
+    pub(super) fn silence(&self, live: &Live) -> Duration {
+        let since_millis = self.waiting_since_millis.load(Ordering::Relaxed);
+        Duration::from_millis(live.elapsed_millis().saturating_sub(since_millis))
+    }
+
     /// This many bytes are stored for good.
     pub(super) fn set_durable_offset(&self, offset: u64) {
         self.durable_offset.store(offset, Ordering::Relaxed);
@@ -167,6 +175,7 @@ impl Live {
             sum: Mutex::default(),
             last_look: Mutex::new(LastLook { begun: started, took: Duration::ZERO }),
             is_look_planned: AtomicBool::new(false),
+            are_leaders_behind: AtomicBool::new(false),
             unrecorded: Mutex::new(None),
             over: CancellationToken::new(),
         }
@@ -265,6 +274,11 @@ impl Live {
         !self.is_look_planned.swap(true, Ordering::Relaxed)
     }
 
+    /// True when the leaders are not those of everything that has been read.
+    pub(super) fn are_leaders_behind(&self) -> bool {
+        self.are_leaders_behind.load(Ordering::Relaxed)
+    }
+
     /// Looks for the leaders, if they may be looked for already, and shows them; else gives when they may be. Computes: for workers.
     pub(super) fn show_leaders(&self) -> Result<(), Instant> {
         let mut last_look = self.last_look.lock().unwrap_or_else(PoisonError::into_inner);
@@ -333,15 +347,11 @@ impl Live {
     /// Ends the writers of a file whose senders have sent nothing for at least `silence`, so that everything that came is stored. Gives whether
     /// there was such a writer.
     pub(super) fn interrupt_if_silent(&self, name: &str, silence: Duration) -> bool {
-        let now_millis = self.elapsed_millis();
         let mut is_interrupted = false;
-        for file in self.files().iter().filter(|file| file.name == name) {
-            let silent_millis = now_millis.saturating_sub(file.waiting_since_millis.load(Ordering::Relaxed));
-            if u128::from(silent_millis) >= silence.as_millis() {
-                file.is_asked_for.store(true, Ordering::Relaxed);
-                file.fence.cancel();
-                is_interrupted = true;
-            }
+        for file in self.files().iter().filter(|file| file.name == name && file.silence(self) >= silence) {
+            file.is_asked_for.store(true, Ordering::Relaxed);
+            file.fence.cancel();
+            is_interrupted = true;
         }
         is_interrupted
     }
@@ -385,13 +395,13 @@ impl Live {
         });
     }
 
-    /// Keeps an end that could not be recorded, and the writer that it is recorded for.
-    pub(super) fn keep_unrecorded(&self, writer: Option<Writer>, job: Arc<Job>) {
-        *self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) = Some((writer, job));
+    /// Keeps an end that could not be recorded.
+    pub(super) fn keep_unrecorded(&self, by: EndedBy, job: Arc<Job>) {
+        *self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) = Some((by, job));
     }
 
     /// The end that could not be recorded, if there is one.
-    pub(super) fn take_unrecorded(&self) -> Option<(Option<Writer>, Arc<Job>)> {
+    pub(super) fn take_unrecorded(&self) -> Option<(EndedBy, Arc<Job>)> {
         self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
@@ -447,6 +457,7 @@ impl Live {
 
     /// Tells of progress when that is due, with the leaders when it is time to look for them.
     fn advanced(&self) {
+        self.are_leaders_behind.store(true, Ordering::Relaxed);
         let now_millis = self.elapsed_millis();
         let due_millis = self.next_notice_millis.load(Ordering::Relaxed);
         let interval_millis = u64::try_from(PROGRESS_INTERVAL.as_millis()).unwrap_or(u64::MAX);
@@ -485,6 +496,7 @@ impl Live {
         let files = self.files().clone();
         let pipelines: Vec<_> =
             files.iter().map(|file| file.pipeline.lock().unwrap_or_else(PoisonError::into_inner)).collect();
+        self.are_leaders_behind.store(false, Ordering::Relaxed);
         let sum = self.sum();
         if self.counted().is_partial {
             return None;

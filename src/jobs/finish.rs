@@ -11,20 +11,19 @@ use super::failure::{Failure, FailureKind};
 use super::model::{FileState, Job, JobFile, State, now};
 use super::publish::publish_results;
 use super::reports::{Reports, hex};
-use super::store::{StoreError, StoredFile, Writer};
+use super::store::{EndedBy, Finishing, StoreError, StoredFile};
 use crate::engine::report::Stats;
 use crate::engine::{Aggregate, AggregateReader, Metric};
 use crate::ingest::{ContentError, Sha256Digest};
 
-/// Ends a job that has not ended, for `writer` when that is why. Gives false when it has ended otherwise, is gone, or its file has another
-/// writer.
+/// Ends a job that has not ended. Gives false when it has ended otherwise, is gone, or another has taken the place of `by`.
 ///
 /// # Errors
 /// When that cannot be recorded; it is tried again later.
 pub(super) async fn end_without_results(
     context: &Context,
     live: &Live,
-    writer: Option<Writer>,
+    by: EndedBy,
     failure: Failure,
 ) -> Result<bool, StoreError> {
     let state = if failure.kind == FailureKind::UploadCancelled { State::Cancelled } else { State::Failed };
@@ -33,25 +32,20 @@ pub(super) async fn end_without_results(
         return Ok(false);
     }
     job.end(state, Some(failure), context.config.keep_finished);
-    record_end(context, live, writer, Arc::new(job)).await
+    record_end(context, live, by, Arc::new(job)).await
 }
 
 /// Records that a job has ended, and only then shows it.
-pub(super) async fn record_end(
-    context: &Context,
-    live: &Live,
-    writer: Option<Writer>,
-    job: Arc<Job>,
-) -> Result<bool, StoreError> {
+pub(super) async fn record_end(context: &Context, live: &Live, by: EndedBy, job: Arc<Job>) -> Result<bool, StoreError> {
     let frees_key = job.details.error.as_ref().is_none_or(|failure| failure.kind.is_retryable());
-    match context.store.end(&job, frees_key, writer).await {
+    match context.store.end(&job, frees_key, by).await {
         Ok(is_recorded) => {
             if is_recorded {
                 count_end(&job);
                 live.end(Arc::clone(&job));
             }
             // A job whose file has another writer goes on.
-            if is_recorded || writer.is_none() {
+            if is_recorded || !matches!(by, EndedBy::Writer(_)) {
                 context.forget_live(job.id);
             }
             Ok(is_recorded)
@@ -59,7 +53,7 @@ pub(super) async fn record_end(
         Err(error) => {
             tracing::error!(job = %job.id, %error, "the end of a job could not be recorded yet");
             context.keep_live(job.id);
-            live.keep_unrecorded(writer, job);
+            live.keep_unrecorded(by, job);
             Err(error)
         }
     }
@@ -67,7 +61,6 @@ pub(super) async fn record_end(
 
 /// A file all of which has been counted, and which is recorded as complete only with the success of its job.
 pub(super) struct LastFile {
-    pub(super) writer: Writer,
     pub(super) file: JobFile,
     pub(super) sha256: Option<Sha256Digest>,
 }
@@ -75,21 +68,21 @@ pub(super) struct LastFile {
 /// Makes a job succeed with what its files have counted. When this returns a job, it and its results are in the store for good.
 ///
 /// # Errors
-/// When the job is gone, its last file has another writer, or the job cannot succeed. It has not been recorded as failed then.
+/// When the job is gone, another has taken the place of `by`, or the job cannot succeed. It has not been recorded as failed then.
 pub(super) async fn conclude(
     context: &Arc<Context>,
     live: &Arc<Live>,
+    by: EndedBy,
     last_file: Option<LastFile>,
     aggregate: Aggregate,
 ) -> Result<Arc<Job>, Failure> {
-    let (writer, file) = last_file.map(|LastFile { writer, file, sha256 }| (writer, (file, sha256))).unzip();
     let keep = context.config.keep_finished;
     let summarized = Arc::clone(live);
-    let summary = context.workers.run(move || summarize(&summarized, file, aggregate, keep)).await?;
+    let summary = context.workers.run(move || summarize(&summarized, last_file, aggregate, keep)).await?;
     let Some((job, reports)) = summary else {
         return Err(cancelled());
     };
-    match context.store.succeed(&job, writer, reports.produce()).await {
+    match context.store.succeed(&job, by, reports.produce()).await {
         Ok(true) => {}
         // It was cancelled or deleted first.
         Ok(false) => return Err(cancelled()),
@@ -121,7 +114,7 @@ fn count_end(job: &Job) {
 /// The job as it will be when its results are stored, and these; none when it has ended already.
 fn summarize(
     live: &Live,
-    last_file: Option<(JobFile, Option<Sha256Digest>)>,
+    last_file: Option<LastFile>,
     aggregate: Aggregate,
     keep: jiff::SignedDuration,
 ) -> Option<(Job, Reports)> {
@@ -129,7 +122,7 @@ fn summarize(
     if job.state.is_final() {
         return None;
     }
-    if let Some((file, sha256)) = last_file {
+    if let Some(LastFile { file, sha256 }) = last_file {
         job.put_file(file);
         job.details.sha256 = sha256.map(hex);
     }
@@ -161,7 +154,9 @@ fn summarize(
 ///
 /// # Errors
 /// Why there are no results.
-pub(super) async fn finish_files(presence: &Presence, files: Vec<StoredFile>) -> Result<Arc<Job>, Failure> {
+pub(super) async fn finish_files(presence: &Presence, finishing: Finishing) -> Result<Arc<Job>, Failure> {
+    let Finishing { epoch, files } = finishing;
+    let by = EndedBy::Finisher(epoch);
     let (context, live) = (presence.context(), presence.live());
     // Only for show, and as large as what is being loaded.
     live.reset_counted();
@@ -175,15 +170,15 @@ pub(super) async fn finish_files(presence: &Presence, files: Vec<StoredFile>) ->
         job.add_up();
     });
     let finished = match load_totals(context, files).await {
-        Ok(aggregate) => conclude(context, live, None, aggregate).await,
+        Ok(aggregate) => conclude(context, live, by, None, aggregate).await,
         Err(failure) => Err(failure),
     };
     if let Err(failure) = &finished {
         let ended = if failure.kind.is_about_contents() || live.latest().closes_itself {
-            end_without_results(context, live, None, failure.clone()).await.map(drop)
+            end_without_results(context, live, by, failure.clone()).await.map(drop)
         } else {
             let keep = context.config.keep_open;
-            let reopened = context.store.end_finishing(presence.id(), keep).await;
+            let reopened = context.store.end_finishing(presence.id(), epoch, keep).await;
             live.update(|job| job.settle(keep));
             reopened
         };

@@ -15,7 +15,7 @@ use super::failure::{Failure, FailureKind};
 use super::finish::{end_without_results, finish_files};
 use super::model::Job;
 use super::receive::{FileOptions, FileUpload, Running, vanished};
-use super::store::{ChangedBy, FinishingBegun, OpenedFile};
+use super::store::{ChangedBy, EndedBy, FinishingBegun, OpenedFile};
 use crate::ingest::Pipeline;
 
 /// A job that a form makes. It is [finished](Self::finish) or [fails](Self::fail); when it is dropped before, its sender has vanished.
@@ -119,13 +119,13 @@ impl FormUpload {
         }
         latest.complete().await?;
         let id = self.presence.id();
-        let files = match self.presence.context().store.begin_finishing(id, ChangedBy::ItsUpload).await {
-            Ok(FinishingBegun::Files(files)) => files,
+        let finishing = match self.presence.context().store.begin_finishing(id, ChangedBy::ItsUpload).await {
+            Ok(FinishingBegun::Files(finishing)) => finishing,
             // It was cancelled or deleted first.
             Ok(_) => return Err(self.fail(cancelled()).await),
             Err(error) => return Err(self.fail(Failure::from(&error)).await),
         };
-        finish_files(&self.presence, files).await.map_err(|failure| JobError::Failed { id, failure })
+        finish_files(&self.presence, finishing).await.map_err(|failure| JobError::Failed { id, failure })
     }
 
     /// Ends the form, and gives the answer for its sender. When it broke off the job is an open one from now on, with the files that have
@@ -169,7 +169,7 @@ async fn end(presence: Presence, latest: Option<FileUpload>, failure: Failure) -
         return false;
     }
     // What cannot be recorded is tried again later.
-    drop(end_without_results(context, live, None, failure).await);
+    drop(end_without_results(context, live, EndedBy::Request, failure).await);
     false
 }
 

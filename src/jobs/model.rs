@@ -340,6 +340,8 @@ impl From<&CampaignTotals<'_>> for Leader {
 pub struct Job {
     /// Its name for good.
     pub id: JobId,
+    /// Whose it is; empty without tenants.
+    pub tenant: String,
     /// A label; not unique.
     pub name: String,
     /// Where it stands.
@@ -388,7 +390,8 @@ impl Job {
     pub(super) fn begin(id: JobId, name: String, state: State, options: JobOptions) -> Self {
         let details = Details { options, ..Details::default() };
         let closes_itself = state != State::Open;
-        Self { id, name, state, closes_itself, created_at: now(), finished_at: None, expires_at: None, details }
+        let tenant = String::new();
+        Self { id, tenant, name, state, closes_itself, created_at: now(), finished_at: None, expires_at: None, details }
     }
 
     /// The latest file of this name.

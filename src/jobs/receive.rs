@@ -5,16 +5,16 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
-use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::spawn_blocking;
+use tokio::time::{Instant, interval_at};
 use tokio_util::sync::DropGuard;
 
-use super::board::{FileObserver, Live, LiveFile, Stopped};
+use super::board::{FileObserver, LEADERS_INTERVAL, Live, LiveFile, Stopped};
 use super::checkpoint::{DueStates, TakenState};
 use super::context::Presence;
 use super::error::JobError;
@@ -22,7 +22,7 @@ use super::failure::{Failure, FailureKind};
 use super::finish::{LastFile, conclude, end_without_results, show_leaders};
 use super::model::{FileFormat, FileState, Job, JobFile};
 use super::reports::hex;
-use super::store::{Checkpoint, StoreError, Writer};
+use super::store::{Checkpoint, EndedBy, StoreError, Writer};
 use crate::engine::Aggregate;
 use crate::ingest::{FileProgress, Finished, LaneError, Pipeline, SavedPipeline, Sha256Digest, receive};
 
@@ -246,6 +246,18 @@ impl FileUpload {
             }
             pending().await
         };
+        // What a sender has sent before it fell silent is looked at, too.
+        let looking = async {
+            let mut ticks = interval_at(Instant::now() + LEADERS_INTERVAL, LEADERS_INTERVAL);
+            loop {
+                ticks.tick().await;
+                let live = Arc::clone(self.presence.live());
+                if live.are_leaders_behind() && self.live_file.silence(&live) >= LEADERS_INTERVAL {
+                    // What may not be done yet is tried again; a panic there has been reported.
+                    drop(context.workers.run(move || live.show_leaders()).await);
+                }
+            }
+        };
         let mut source = Watched { source, live: self.presence.live(), file: &self.live_file };
         let receiving = receive(&mut source, self.live_file.pipeline(), &context.workers, &observer);
         tokio::select! {
@@ -256,6 +268,7 @@ impl FileUpload {
                 LaneError::Worker(error) => error.into(),
             }),
             stopped = storing => stopped,
+            () = looking => Ok(()),
         }
     }
 
@@ -335,8 +348,9 @@ impl FileUpload {
         let Some(read) = self.read.take() else {
             return Err(self.fail(FailureKind::Internal.because("internal error")).await);
         };
-        let last_file = LastFile { writer: self.writer, file: read.file(&self.name, self.format), sha256: read.sha256 };
-        let concluded = conclude(self.presence.context(), self.presence.live(), Some(last_file), read.aggregate).await;
+        let last_file = LastFile { file: read.file(&self.name, self.format), sha256: read.sha256 };
+        let (context, live) = (self.presence.context(), self.presence.live());
+        let concluded = conclude(context, live, EndedBy::Writer(self.writer), Some(last_file), read.aggregate).await;
         match concluded {
             Ok(job) => {
                 self.has_ended = true;
@@ -418,9 +432,9 @@ impl FileUpload {
             let job = live.latest();
             if job.closes_itself && !is_interruption {
                 let failure = failure.unwrap_or_else(|| FailureKind::Internal.because("internal error"));
-                let writer = (!job.details.is_form).then_some(writer);
+                let by = if job.details.is_form { EndedBy::Request } else { EndedBy::Writer(writer) };
                 // What cannot be recorded is tried again later.
-                if matches!(end_without_results(context, live, writer, failure).await, Ok(false)) {
+                if matches!(end_without_results(context, live, by, failure).await, Ok(false)) {
                     live.remove_file(&live_file, |_| {});
                 }
                 return Ok(None);

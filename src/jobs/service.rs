@@ -19,7 +19,7 @@ use super::model::{Job, JobId, State};
 use super::publish::remove_published;
 use super::receive::{FileOptions, FileUpload};
 use super::results::read_result;
-use super::store::{ChangedBy, FinishingBegun, JobClosed, JobFilter, ResultFile, StoreError};
+use super::store::{ChangedBy, EndedBy, FinishingBegun, JobClosed, JobFilter, ResultFile, StoreError};
 use super::upkeep::{end_left_behind, expire, run_upkeep};
 
 /// An upload that is cancelled ends within this time, unless something is very wrong.
@@ -200,8 +200,8 @@ impl Jobs {
             };
         };
         match self.0.store.begin_finishing(id, ChangedBy::Others).await? {
-            FinishingBegun::Files(files) => {
-                finish_files(&presence, files).await.map_err(|failure| JobError::Failed { id, failure })
+            FinishingBegun::Files(finishing) => {
+                finish_files(&presence, finishing).await.map_err(|failure| JobError::Failed { id, failure })
             }
             FinishingBegun::Incomplete(names) => Err(JobError::FilesIncomplete { id, names }),
             FinishingBegun::NoFiles => Err(JobError::NoFiles(id)),
@@ -256,7 +256,7 @@ impl Jobs {
         let mut job = self.0.find(id_or_name).await?;
         if let Some(presence) = self.0.enter(job.id).await? {
             let live = presence.live();
-            let is_recorded = end_without_results(&self.0, live, None, cancelled()).await?;
+            let is_recorded = end_without_results(&self.0, live, EndedBy::Request, cancelled()).await?;
             live.cancel();
             job = if is_recorded { live.latest() } else { self.0.find(&job.id.to_string()).await? };
         }

@@ -39,9 +39,9 @@ pub(super) async fn run_upkeep(context: Arc<Context>) {
             _ = sweeps.tick() => {}
         }
         for live in context.live_jobs() {
-            if let Some((writer, job)) = live.take_unrecorded() {
+            if let Some((by, job)) = live.take_unrecorded() {
                 // It has been logged.
-                drop(record_end(&context, &live, writer, job).await);
+                drop(record_end(&context, &live, by, job).await);
             }
         }
         if let Err(error) = expire(&context).await {
@@ -57,10 +57,11 @@ pub(super) async fn run_upkeep(context: Arc<Context>) {
 async fn resume_finishing(context: &Arc<Context>) {
     let resumed = async {
         for id in context.store.finishing_jobs().await? {
-            let files = context.store.files(id).await?;
-            if let Some(presence) = context.enter(id).await? {
+            if let Some(presence) = context.enter(id).await?
+                && let Some(finishing) = context.store.resume_finishing(id).await?
+            {
                 // What fails has been logged, and shows in the job.
-                drop(finish_files(&presence, files).await);
+                drop(finish_files(&presence, finishing).await);
             }
         }
         Ok::<_, StoreError>(())

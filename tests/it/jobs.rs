@@ -47,12 +47,16 @@ fn a_running_upload_shows_its_progress_and_its_leaders() {
 }
 
 #[test]
-fn progress_is_shown_even_when_the_sender_falls_silent_early() {
+fn progress_and_leaders_are_shown_even_when_the_sender_falls_silent_early() {
     let service = Service::start();
     let mut upload = OpenUpload::begin(&service, "early");
     upload.send(&csv(100)[HEADER.len()..]);
-    let job = service.wait_for_job(&upload.id, |job| job["progress"]["rows_read"] == 100);
+    let job =
+        service.wait_for_job(&upload.id, |job| job["progress"]["rows_read"] == 100 && job["top_ctr"] != json!([]));
     assert_eq!(job["state"], "receiving");
+    // Too soon after the first look for another one.
+    upload.send(b"late,2025-01-01,1,1,0.01,1\n");
+    service.wait_for_job(&upload.id, |job| job["top_ctr"][0]["campaign_id"] == "late");
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use adtally::jobs::store::{ChangedBy, FinishingBegun, Inserted, JobClosed, OpenedFile, Output, Writer};
+use adtally::jobs::store::{ChangedBy, EndedBy, FinishingBegun, Inserted, JobClosed, OpenedFile, Output, Writer};
 use adtally::jobs::{
     Details, Failure, FailureKind, FileFormat, FileState, Job, JobFile, JobFilter, JobId, JobOptions, Leader,
     ResultFile, State, Store, StoreError,
 };
 use jiff::{SignedDuration, Timestamp};
+use sqlx::{Connection as _, Executor as _};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 
@@ -50,6 +51,9 @@ contract!(sqlite:
     a_name_means_the_newest_job
     a_key_belongs_to_one_job
     of_many_with_the_same_key_at_once_one_is_inserted
+    each_tenant_has_keys_of_its_own
+    no_more_jobs_are_open_than_may_be
+    a_migration_that_was_not_recorded_is_repeated
     jobs_are_listed_newest_first_by_what_is_asked
     a_job_ends_once
     results_come_with_the_success_of_their_job
@@ -58,6 +62,7 @@ contract!(sqlite:
     others_read_while_results_are_written
     others_write_while_results_are_made
     a_finisher_that_died_leaves_no_staged_results
+    a_finisher_that_another_has_replaced_stores_nothing
     a_removed_job_takes_its_results_with_it
     expired_jobs_are_removed_and_remembered
     jobs_left_behind_fail
@@ -78,6 +83,7 @@ fn now() -> Timestamp {
 fn receiving(name: &str) -> Job {
     Job {
         id: JobId::new(),
+        tenant: String::new(),
         name: name.into(),
         state: State::Receiving,
         closes_itself: true,
@@ -145,7 +151,7 @@ fn many_outputs() -> Vec<Result<Output, String>> {
 
 async fn succeed(store: &Store, job: &Job) -> Job {
     let job = ended(job, State::Succeeded);
-    assert!(store.succeed(&job, None, producer(outputs())).await.unwrap());
+    assert!(store.succeed(&job, EndedBy::Request, producer(outputs())).await.unwrap());
     job
 }
 
@@ -175,10 +181,10 @@ async fn what_is_inserted_is_there_also_for_the_next_process(database: &Database
     store.close().await;
     let store = database.open().await;
     assert_eq!(store.job(job.id).await.unwrap().as_ref(), Some(&done));
-    assert_eq!(store.job_by_key("key").await.unwrap().as_ref(), Some(&done));
+    assert_eq!(store.job_by_key("", "key").await.unwrap().as_ref(), Some(&done));
     assert!(store.result(job.id, "a.csv").await.unwrap().is_some());
     assert_eq!(store.job(JobId::new()).await.unwrap(), None);
-    assert_eq!(store.job_by_key("other").await.unwrap(), None);
+    assert_eq!(store.job_by_key("", "other").await.unwrap(), None);
 }
 
 async fn a_name_means_the_newest_job(database: &Database) {
@@ -190,7 +196,7 @@ async fn a_name_means_the_newest_job(database: &Database) {
     assert_eq!(store.newest_named("same").await.unwrap(), Some(newest.clone()));
     assert_eq!(store.newest_named("sam%").await.unwrap(), None);
     // Another end makes no other age.
-    store.end(&ended(&newest, State::Failed), false, None).await.unwrap();
+    store.end(&ended(&newest, State::Failed), false, EndedBy::Request).await.unwrap();
     assert_eq!(store.newest_named("same").await.unwrap().unwrap().id, newest.id);
 }
 
@@ -204,12 +210,12 @@ async fn a_key_belongs_to_one_job(database: &Database) {
     insert(&store, "three").await;
     insert(&store, "four").await;
     // A key stays with a job that ended for good, and leaves one that came to nothing.
-    store.end(&ended(&first, State::Failed), true, None).await.unwrap();
-    assert_eq!(store.job_by_key("key").await.unwrap(), None);
+    store.end(&ended(&first, State::Failed), true, EndedBy::Request).await.unwrap();
+    assert_eq!(store.job_by_key("", "key").await.unwrap(), None);
     assert_eq!(store.insert(&second, Some("key")).await.unwrap(), Inserted::Done);
-    store.end(&ended(&second, State::Failed), false, None).await.unwrap();
+    store.end(&ended(&second, State::Failed), false, EndedBy::Request).await.unwrap();
     assert_eq!(store.insert(&receiving("five"), Some("key")).await.unwrap(), Inserted::KeyTaken);
-    assert_eq!(store.job_by_key("key").await.unwrap().map(|job| job.id), Some(second.id));
+    assert_eq!(store.job_by_key("", "key").await.unwrap().map(|job| job.id), Some(second.id));
     store.delete(second.id).await.unwrap();
     assert_eq!(store.insert(&receiving("six"), Some("key")).await.unwrap(), Inserted::Done);
 }
@@ -224,6 +230,54 @@ async fn of_many_with_the_same_key_at_once_one_is_inserted(database: &Database) 
     assert_eq!(inserted.iter().filter(|inserted| **inserted == Inserted::Done).count(), 1);
     let all = JobFilter { limit: 100, ..JobFilter::default() };
     assert_eq!(one.list(&all).await.unwrap().len(), 1);
+}
+
+async fn each_tenant_has_keys_of_its_own(database: &Database) {
+    let store = database.open().await;
+    let (nobodys, theirs) = (receiving("job"), Job { tenant: "they".into(), ..receiving("job") });
+    for job in [&nobodys, &theirs] {
+        assert_eq!(store.insert(job, Some("key")).await.unwrap(), Inserted::Done);
+        assert_eq!(store.job_by_key(&job.tenant, "key").await.unwrap().as_ref(), Some(job));
+    }
+    let another = Job { id: JobId::new(), ..theirs.clone() };
+    assert_eq!(store.insert(&another, Some("key")).await.unwrap(), Inserted::KeyTaken);
+    assert_eq!(store.job_by_key("others", "key").await.unwrap(), None);
+}
+
+async fn no_more_jobs_are_open_than_may_be(database: &Database) {
+    let (one, other) = (database.open().await, database.open().await);
+    let attempts = (0..20).map(|number| {
+        let store = if number % 2 == 0 { &one } else { &other };
+        let job = Job { state: State::Open, closes_itself: false, ..receiving("open") };
+        async move { store.insert_open(&job, None, 7).await.unwrap() }
+    });
+    let inserted = futures_util::future::join_all(attempts).await;
+    assert_eq!(inserted.iter().filter(|inserted| **inserted == Inserted::Done).count(), 7);
+    assert_eq!(inserted.iter().filter(|inserted| **inserted == Inserted::TooManyOpen).count(), 13);
+    let all = JobFilter { limit: 100, ..JobFilter::default() };
+    assert_eq!(one.list(&all).await.unwrap().len(), 7);
+}
+
+/// The process can die between the end of a migration and its record.
+async fn a_migration_that_was_not_recorded_is_repeated(database: &Database) {
+    let store = database.open().await;
+    let job = insert(&store, "kept").await;
+    let job = succeed(&store, &job).await;
+    let open = insert_open(&store).await;
+    open_file(&store, &open, "a").await;
+    store.close().await;
+    let mut connection = sqlx::AnyConnection::connect(&database.url).await.unwrap();
+    let forgotten = connection.execute("DELETE FROM _sqlx_migrations WHERE version = 6").await.unwrap();
+    assert_eq!(forgotten.rows_affected(), 1);
+    connection.close().await.unwrap();
+    let store = database.open().await;
+    assert_eq!(store.job(job.id).await.unwrap(), Some(job.clone()));
+    assert!(store.result(job.id, "a.csv").await.unwrap().is_some());
+    assert_eq!(store.files(open.id).await.unwrap().len(), 1);
+    // What belongs to a job goes with it as before.
+    assert!(store.delete(job.id).await.unwrap() && store.delete(open.id).await.unwrap());
+    assert_eq!(store.result(job.id, "a.csv").await.unwrap(), None);
+    assert_eq!(store.files(open.id).await.unwrap(), []);
 }
 
 async fn jobs_are_listed_newest_first_by_what_is_asked(database: &Database) {
@@ -256,12 +310,12 @@ async fn a_job_ends_once(database: &Database) {
     let store = database.open().await;
     let job = insert(&store, "job").await;
     let failed = ended(&job, State::Failed);
-    store.end(&failed, false, None).await.unwrap();
-    store.end(&ended(&job, State::Cancelled), true, None).await.unwrap();
+    store.end(&failed, false, EndedBy::Request).await.unwrap();
+    store.end(&ended(&job, State::Cancelled), true, EndedBy::Request).await.unwrap();
     assert_eq!(store.job(job.id).await.unwrap(), Some(failed));
     // One that is not there does not come by its end.
     let unknown = receiving("unknown");
-    store.end(&ended(&unknown, State::Failed), false, None).await.unwrap();
+    store.end(&ended(&unknown, State::Failed), false, EndedBy::Request).await.unwrap();
     assert_eq!(store.job(unknown.id).await.unwrap(), None);
 }
 
@@ -307,7 +361,7 @@ async fn results_that_break_off_leave_nothing(database: &Database) {
     for (outputs, says) in
         [(vec![], "broke off"), (incomplete, "broke off"), (failed, "out of paper"), (twice, ""), (endless, "")]
     {
-        let error: StoreError = store.succeed(&success, None, producer(outputs)).await.unwrap_err();
+        let error: StoreError = store.succeed(&success, EndedBy::Request, producer(outputs)).await.unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
         assert_eq!(store.job(job.id).await.unwrap().as_ref(), Some(&job), "{error}");
         assert_eq!(store.result(job.id, "a.csv").await.unwrap(), None, "{error}");
@@ -320,13 +374,13 @@ async fn results_that_break_off_leave_nothing(database: &Database) {
 async fn a_job_that_has_ended_takes_no_results(database: &Database) {
     let store = database.open().await;
     let job = insert(&store, "job").await;
-    store.end(&ended(&job, State::Cancelled), true, None).await.unwrap();
+    store.end(&ended(&job, State::Cancelled), true, EndedBy::Request).await.unwrap();
     let removed = insert(&store, "removed").await;
     store.delete(removed.id).await.unwrap();
     let done = succeed(&store, &insert(&store, "done").await).await;
     for job in [&job, &removed, &done] {
         for outputs in [outputs(), many_outputs()] {
-            assert!(!store.succeed(&ended(job, State::Succeeded), None, producer(outputs)).await.unwrap());
+            assert!(!store.succeed(&ended(job, State::Succeeded), EndedBy::Request, producer(outputs)).await.unwrap());
         }
         assert_eq!(store.piece(job.id, "many.csv", 0).await.unwrap(), None, "staged pieces are left");
     }
@@ -350,7 +404,7 @@ async fn others_read_while_results_are_written(database: &Database) {
             sender.send(output).await.unwrap();
         }
     };
-    let (stored, ()) = tokio::join!(store.succeed(&success, None, receiver), reading);
+    let (stored, ()) = tokio::join!(store.succeed(&success, EndedBy::Request, receiver), reading);
     assert!(stored.unwrap());
     assert_eq!(store.job(job.id).await.unwrap(), Some(success));
 }
@@ -369,7 +423,7 @@ async fn others_write_while_results_are_made(database: &Database) {
             sender.send(output).await.unwrap();
         }
     };
-    let both = async { tokio::join!(store.succeed(&success, None, receiver), others) };
+    let both = async { tokio::join!(store.succeed(&success, EndedBy::Request, receiver), others) };
     let (stored, ()) = tokio::time::timeout(crate::service::PATIENCE, both).await.expect("others wait for the results");
     assert!(stored.unwrap());
     assert_eq!(store.job(job.id).await.unwrap(), Some(success));
@@ -383,7 +437,7 @@ async fn a_finisher_that_died_leaves_no_staged_results(database: &Database) {
     let job = insert(&store, "large").await;
     let (sender, receiver) = mpsc::channel(1);
     let success = ended(&job, State::Succeeded);
-    let mut finisher = Box::pin(store.succeed(&success, None, receiver));
+    let mut finisher = Box::pin(store.succeed(&success, EndedBy::Request, receiver));
     let dies_at_the_end = async {
         for output in many_outputs().into_iter().take(40) {
             sender.send(output).await.unwrap();
@@ -403,6 +457,48 @@ async fn a_finisher_that_died_leaves_no_staged_results(database: &Database) {
         1
     );
     assert_eq!(store.piece(job.id, "many.csv", 0).await.unwrap(), None, "staged pieces are left");
+}
+
+async fn a_finisher_that_another_has_replaced_stores_nothing(database: &Database) {
+    let (store, another) = (database.open().await, database.open().await);
+    let job = insert_open(&store).await;
+    let writer = open_file(&store, &job, "a").await;
+    assert!(complete_file(&store, &job, writer, "a").await);
+    let begun = store.begin_finishing(job.id, ChangedBy::Others).await.unwrap();
+    let FinishingBegun::Files(replaced) = begun else { panic!("{begun:?}") };
+    let success = ended(&job, State::Succeeded);
+    let (sender, receiver) = mpsc::channel(1);
+    let mut late = Box::pin(store.succeed(&success, EndedBy::Finisher(replaced.epoch), receiver));
+    let mut pieces = many_outputs().into_iter();
+    let staging = async {
+        for output in pieces.by_ref().take(40) {
+            sender.send(output).await.unwrap();
+        }
+    };
+    tokio::select! {
+        _ = &mut late => panic!("it ended without its last piece"),
+        () = staging => {}
+    }
+    assert!(another.piece(job.id, "many.csv", 0).await.unwrap().is_some(), "nothing was staged");
+    let finishing = another.resume_finishing(job.id).await.unwrap().unwrap();
+    assert_eq!((finishing.files.len(), finishing.epoch), (1, replaced.epoch + 1));
+    let by = EndedBy::Finisher(finishing.epoch);
+    assert!(another.succeed(&success, by, producer(many_outputs())).await.unwrap());
+    // The first one goes on as if nothing had happened.
+    let rest = async {
+        for output in pieces {
+            // It may have stopped reading.
+            drop(sender.send(output).await);
+        }
+        drop(sender);
+    };
+    assert!(!tokio::join!(late, rest).0.unwrap());
+    assert_eq!(another.job(job.id).await.unwrap().as_ref(), Some(&success));
+    for start in [0, 10, 390] {
+        let piece = another.piece(job.id, "many.csv", start).await.unwrap();
+        assert_eq!(piece.map(|piece| piece.start), Some(start));
+    }
+    assert_eq!(another.resume_finishing(job.id).await.unwrap(), None);
 }
 
 async fn a_removed_job_takes_its_results_with_it(database: &Database) {
@@ -430,13 +526,13 @@ async fn expired_jobs_are_removed_and_remembered(database: &Database) {
         let job = insert(&store, "job").await;
         let mut end = ended(&job, State::Failed);
         end.expires_at = Some(time + SignedDuration::from_secs(number));
-        store.end(&end, false, None).await.unwrap();
+        store.end(&end, false, EndedBy::Request).await.unwrap();
         jobs.push(end);
     }
     let running = insert(&store, "running").await;
     let mut done = ended(&insert(&store, "done").await, State::Succeeded);
     done.expires_at = Some(time);
-    assert!(store.succeed(&done, None, producer(outputs())).await.unwrap());
+    assert!(store.succeed(&done, EndedBy::Request, producer(outputs())).await.unwrap());
     assert_eq!(store.expire(time - SignedDuration::from_secs(1)).await.unwrap(), []);
     let until = time + SignedDuration::from_secs(200);
     let mut expired = Vec::new();
@@ -471,7 +567,7 @@ async fn jobs_left_behind_fail(database: &Database) {
     store.insert(&two, None).await.unwrap();
     let done = succeed(&store, &insert(&store, "done").await).await;
     let cancelled = ended(&insert(&store, "cancelled").await, State::Cancelled);
-    store.end(&cancelled, false, None).await.unwrap();
+    store.end(&cancelled, false, EndedBy::Request).await.unwrap();
     let failure: Failure = FailureKind::ServerStopped.because("it fell");
     let keep = SignedDuration::from_hours(1);
     assert_eq!(store.fail_receiving(&failure, keep, keep).await.unwrap(), 2);
@@ -481,7 +577,7 @@ async fn jobs_left_behind_fail(database: &Database) {
         assert_eq!((job.state, job.details.error), (State::Failed, Some(failure.clone())));
         assert_eq!(job.expires_at, job.finished_at.map(|finished_at| finished_at + keep));
     }
-    assert_eq!(store.job_by_key("key").await.unwrap(), None, "it may be tried again");
+    assert_eq!(store.job_by_key("", "key").await.unwrap(), None, "it may be tried again");
     assert_eq!(store.job(done.id).await.unwrap(), Some(done));
     assert_eq!(store.job(cancelled.id).await.unwrap(), Some(cancelled));
 }
@@ -494,7 +590,7 @@ async fn texts_of_all_kinds_are_kept(database: &Database) {
         job.details.error = Some(FailureKind::Internal.because(format!("{name}\n\u{7f}")));
         assert_eq!(store.insert(&job, Some(name)).await.unwrap(), Inserted::Done);
         assert_eq!(store.newest_named(name).await.unwrap().as_ref(), Some(&job), "{name}");
-        assert_eq!(store.job_by_key(name).await.unwrap().as_ref(), Some(&job), "{name}");
+        assert_eq!(store.job_by_key("", name).await.unwrap().as_ref(), Some(&job), "{name}");
         let filter = JobFilter { name: Some(name.into()), limit: 9, ..JobFilter::default() };
         assert_eq!(store.list(&filter).await.unwrap(), [job], "{name}");
     }
@@ -570,7 +666,7 @@ async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &
     assert_eq!(complete, OpenedFile::Complete(in_state("a.csv", FileState::Complete)));
     // The end of the job ends every writer.
     let last = open_file(&store, &job, "b.csv").await;
-    assert!(store.end(&ended(&job, State::Cancelled), true, None).await.unwrap());
+    assert!(store.end(&ended(&job, State::Cancelled), true, EndedBy::Request).await.unwrap());
     assert!(!complete_file(&store, &job, last, "b.csv").await);
     assert_eq!(store.release_file(job.id, last, &waiting, None, KEEP).await.unwrap(), None);
     let closed = OpenedFile::Closed(JobClosed::Ended(State::Cancelled));
@@ -666,7 +762,7 @@ async fn files_of_a_job_that_is_finished_do_not_change(database: &Database) {
     let done = open_file(&store, &job, "a").await;
     assert!(complete_file(&store, &job, done, "a").await);
     assert!(
-        matches!(store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(), FinishingBegun::Files(files) if files.len() == 1)
+        matches!(store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(), FinishingBegun::Files(finishing) if finishing.files.len() == 1)
     );
     let assert_closed = async || {
         let finishing = JobClosed::Finishing;
@@ -686,7 +782,9 @@ async fn files_of_a_job_that_is_finished_do_not_change(database: &Database) {
     let failure = FailureKind::ServerStopped.because("it fell");
     assert_eq!(store.fail_receiving(&failure, KEEP, KEEP).await.unwrap(), 0);
     assert_closed().await;
-    store.end_finishing(job.id, KEEP).await.unwrap();
+    store.end_finishing(job.id, 2, KEEP).await.unwrap();
+    assert_closed().await;
+    store.end_finishing(job.id, 1, KEEP).await.unwrap();
     assert_eq!(store.finishing_jobs().await.unwrap(), []);
     assert_eq!(store.delete_file(job.id, "a", KEEP).await.unwrap(), Ok(true));
     // Others have no files that change.
@@ -719,11 +817,11 @@ async fn a_job_that_closes_itself_begins_and_succeeds_with_its_file(database: &D
     // With another writer than the file's nothing succeeds.
     let done = ended(&job, State::Succeeded);
     let stranger = Writer { epoch: writer.epoch + 1, ..writer };
-    assert!(!store.succeed(&done, Some(stranger), producer(outputs())).await.unwrap());
-    assert!(!store.succeed(&done, Some(stranger), producer(many_outputs())).await.unwrap());
+    assert!(!store.succeed(&done, EndedBy::Writer(stranger), producer(outputs())).await.unwrap());
+    assert!(!store.succeed(&done, EndedBy::Writer(stranger), producer(many_outputs())).await.unwrap());
     assert_eq!(store.job(job.id).await.unwrap().unwrap().state, State::Receiving);
     assert!(store.result(job.id, "a.csv").await.unwrap().is_none());
-    assert!(store.succeed(&done, Some(writer), producer(outputs())).await.unwrap());
+    assert!(store.succeed(&done, EndedBy::Writer(writer), producer(outputs())).await.unwrap());
     assert_eq!(store.job(job.id).await.unwrap(), Some(done));
     assert!(store.files(job.id).await.unwrap().is_empty());
 }
@@ -741,7 +839,7 @@ async fn only_its_upload_changes_the_files_of_a_job_that_closes_itself(database:
     let closed = FinishingBegun::Closed(JobClosed::ClosesItself);
     assert_eq!(store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(), closed);
     let finishing = store.begin_finishing(job.id, ChangedBy::ItsUpload).await.unwrap();
-    assert!(matches!(finishing, FinishingBegun::Files(files) if files.len() == 1));
+    assert!(matches!(finishing, FinishingBegun::Files(finishing) if finishing.files.len() == 1));
     // A finisher that died is not taken for an upload that broke off.
     let failure = FailureKind::ServerStopped.because("stopped");
     assert_eq!(store.fail_receiving(&failure, KEEP, KEEP).await.unwrap(), 0);

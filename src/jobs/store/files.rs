@@ -54,11 +54,20 @@ pub enum JobClosed {
     Finishing,
 }
 
+/// The right to make the results of a job, and the files they are made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finishing {
+    /// The finisher's number: an earlier one can store nothing more.
+    pub epoch: i64,
+    /// All of the job's files, in the order of completion.
+    pub files: Vec<StoredFile>,
+}
+
 /// How the wish to finish an open job ended.
 #[derive(Clone, Debug, PartialEq)]
 pub enum FinishingBegun {
     /// Its files no longer change.
-    Files(Vec<StoredFile>),
+    Files(Finishing),
     /// These files are not complete.
     Incomplete(Vec<String>),
     /// It has no file.
@@ -216,18 +225,34 @@ impl Store {
         if files.is_empty() {
             return Ok(FinishingBegun::NoFiles);
         }
-        sqlx::query(sql::BEGIN_FINISHING).bind(job.to_string()).execute(&mut *transaction).await?;
+        let epoch = begin_finisher(&mut transaction, job).await?;
         turn.commit(transaction).await?;
-        Ok(FinishingBegun::Files(files))
+        Ok(FinishingBegun::Files(Finishing { epoch, files }))
     }
 
-    /// Opens a job again whose results could not be stored.
+    /// Takes the place of a finisher that an earlier process was. None when the job is not finishing.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn end_finishing(&self, job: JobId, keep: Keep) -> Result<(), StoreError> {
+    pub async fn resume_finishing(&self, job: JobId) -> Result<Option<Finishing>, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        sqlx::query(sql::END_FINISHING).bind(job.to_string()).execute(&mut *transaction).await?;
+        if why_closed(&mut transaction, job, ChangedBy::ItsUpload).await? != Some(JobClosed::Finishing) {
+            return Ok(None);
+        }
+        let rows = sqlx::query(sql::FILES).bind(job.to_string()).fetch_all(&mut *transaction).await?;
+        let files = rows.iter().map(file_of_row).collect::<Result<Vec<_>, _>>()?;
+        let epoch = begin_finisher(&mut transaction, job).await?;
+        turn.commit(transaction).await?;
+        Ok(Some(Finishing { epoch, files }))
+    }
+
+    /// Opens a job again whose results this finisher could not store.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn end_finishing(&self, job: JobId, epoch: i64, keep: Keep) -> Result<(), StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        sqlx::query(sql::END_FINISHING).bind(job.to_string()).bind(epoch).execute(&mut *transaction).await?;
         settle(&mut transaction, job, keep).await?;
         turn.commit(transaction).await
     }
@@ -261,15 +286,6 @@ impl Store {
         Ok(freed)
     }
 
-    /// Open jobs that have not ended.
-    ///
-    /// # Errors
-    /// When the database refuses.
-    pub async fn count_open_jobs(&self) -> Result<u64, StoreError> {
-        let count: i64 = sqlx::query(sql::COUNT_OPEN_JOBS).fetch_one(&self.pool).await?.try_get(0)?;
-        Ok(u64::try_from(count).unwrap_or_default())
-    }
-
     /// Keeps the leaders of an open job with it.
     ///
     /// # Errors
@@ -289,6 +305,12 @@ impl Store {
         }
         Ok(job)
     }
+}
+
+/// Makes the caller the one who makes a job's results, and gives its number.
+async fn begin_finisher(connection: &mut AnyConnection, job: JobId) -> Result<i64, StoreError> {
+    sqlx::query(sql::BEGIN_FINISHING).bind(job.to_string()).execute(&mut *connection).await?;
+    Ok(sqlx::query(sql::FINISHER).bind(job.to_string()).fetch_one(connection).await?.try_get(0)?)
 }
 
 async fn insert_totals(

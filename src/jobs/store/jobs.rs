@@ -1,8 +1,9 @@
 //! The records of jobs.
 
 use jiff::Timestamp;
-use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, AssertSqlSafe, Row as _, Transaction};
+use sqlx::any::{AnyArguments, AnyRow};
+use sqlx::query::Query;
+use sqlx::{Any, AnyConnection, AssertSqlSafe, Row as _, Transaction};
 
 use super::database::Store;
 use super::error::StoreError;
@@ -40,6 +41,47 @@ pub enum Inserted {
     Done,
     /// Its idempotency key is taken.
     KeyTaken,
+    /// As many jobs are open as may be.
+    TooManyOpen,
+}
+
+/// Who ends a job, and ends nothing once another has taken its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum EndedBy {
+    /// A request about the whole job, such as its cancellation.
+    Request,
+    /// The writer of its one file.
+    Writer(Writer),
+    /// The one who makes its results, by number.
+    Finisher(i64),
+}
+
+impl EndedBy {
+    /// A condition on the job `$1` that holds until another takes the place. Its parameters have the numbers from `first` on.
+    pub(super) fn condition(self, first: usize) -> String {
+        match self {
+            Self::Request => String::new(),
+            Self::Writer(_) => format!(
+                " AND EXISTS (SELECT 1 FROM files WHERE id = ${first} AND epoch = ${} AND state = 'receiving')",
+                first + 1
+            ),
+            Self::Finisher(_) => format!(" AND finishing = 1 AND finisher_epoch = ${first}"),
+        }
+    }
+
+    /// Binds the parameters of the condition.
+    pub(super) fn bind(self, query: Query<'_, Any, AnyArguments>) -> Query<'_, Any, AnyArguments> {
+        match self {
+            Self::Request => query,
+            Self::Writer(Writer { file, epoch }) => query.bind(file.to_string()).bind(epoch),
+            Self::Finisher(epoch) => query.bind(epoch),
+        }
+    }
+
+    /// True when another may have been in the place before, and left staged results.
+    pub(super) fn may_follow_another(self) -> bool {
+        !matches!(self, Self::Writer(Writer { epoch: 1, .. }))
+    }
 }
 
 impl Store {
@@ -50,6 +92,28 @@ impl Store {
     pub async fn insert(&self, job: &Job, idempotency_key: Option<&str>) -> Result<Inserted, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
         let inserted = insert(&mut transaction, job, idempotency_key).await?;
+        turn.commit(transaction).await?;
+        Ok(inserted)
+    }
+
+    /// Adds a job that takes files until it is completed, unless `max_open_jobs` of that kind have not ended.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn insert_open(
+        &self,
+        job: &Job,
+        idempotency_key: Option<&str>,
+        max_open_jobs: u64,
+    ) -> Result<Inserted, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        let inserted = insert(&mut transaction, job, idempotency_key).await?;
+        if inserted == Inserted::Done {
+            let count: i64 = sqlx::query(sql::COUNT_OPEN_JOBS).fetch_one(&mut *transaction).await?.try_get(0)?;
+            if u64::try_from(count).unwrap_or_default() > max_open_jobs {
+                return Ok(Inserted::TooManyOpen);
+            }
+        }
         turn.commit(transaction).await?;
         Ok(inserted)
     }
@@ -66,7 +130,7 @@ impl Store {
         file: &JobFile,
     ) -> Result<Option<Writer>, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        if insert(&mut transaction, job, idempotency_key).await? == Inserted::KeyTaken {
+        if insert(&mut transaction, job, idempotency_key).await? != Inserted::Done {
             return Ok(None);
         }
         let writer = Writer { file: FileId::new(), epoch: 1 };
@@ -87,14 +151,14 @@ impl Store {
         Ok(left.rows_affected() > 0)
     }
 
-    /// Records that a job has ended without results. Gives false, and changes nothing, when it has ended already or is gone; also when its
-    /// end is due to `writer`, and the file has another one.
+    /// Records that a job has ended without results. Gives false, and changes nothing, when it has ended already or is gone; also when
+    /// another has taken the place of `by`.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn end(&self, job: &Job, frees_key: bool, writer: Option<Writer>) -> Result<bool, StoreError> {
+    pub async fn end(&self, job: &Job, frees_key: bool, by: EndedBy) -> Result<bool, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        let is_recorded = end_job(&mut transaction, job, frees_key, writer).await?;
+        let is_recorded = end_job(&mut transaction, job, frees_key, by).await?;
         turn.commit(transaction).await?;
         Ok(is_recorded)
     }
@@ -104,7 +168,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
-        self.one(sql::JOB_BY_ID, id.to_string()).await
+        self.one(sql::JOB_BY_ID, &[Value::Text(id.to_string())]).await
     }
 
     /// The newest job of this name.
@@ -112,20 +176,21 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn newest_named(&self, name: &str) -> Result<Option<Job>, StoreError> {
-        self.one(sql::NEWEST_JOB_BY_NAME, name.to_owned()).await
+        self.one(sql::NEWEST_JOB_BY_NAME, &[Value::Text(name.to_owned())]).await
     }
 
-    /// The job that was created with this key.
+    /// The job that a tenant has created with this key.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn job_by_key(&self, idempotency_key: &str) -> Result<Option<Job>, StoreError> {
-        self.one(sql::JOB_BY_IDEMPOTENCY_KEY, idempotency_key.to_owned()).await
+    pub async fn job_by_key(&self, tenant: &str, idempotency_key: &str) -> Result<Option<Job>, StoreError> {
+        let values = [tenant, idempotency_key].map(|text| Value::Text(text.to_owned()));
+        self.one(sql::JOB_BY_IDEMPOTENCY_KEY, &values).await
     }
 
-    async fn one(&self, query: &'static str, key: String) -> Result<Option<Job>, StoreError> {
+    async fn one(&self, query: &'static str, values: &[Value]) -> Result<Option<Job>, StoreError> {
         let mut connection = self.pool.acquire().await?;
-        let rows = readable(&mut connection, query, &[Value::Text(key)], MAX_NAMESAKES).await?;
+        let rows = readable(&mut connection, query, values, MAX_NAMESAKES).await?;
         drop(connection);
         let mut damage = rows.damage;
         for row in &rows.rows {
@@ -256,7 +321,7 @@ impl Store {
             match job.or_else(|error| undamaged_part(row).ok_or(error)) {
                 Ok(mut job) => {
                     job.end(State::Failed, Some(failure.clone()), keep);
-                    end_job(&mut transaction, &job, true, None).await?;
+                    end_job(&mut transaction, &job, true, EndedBy::Request).await?;
                     failed += 1;
                 }
                 Err(error) => warn_of_damage(&error),
@@ -293,6 +358,7 @@ pub(super) async fn insert(
         .bind(idempotency_key.map(str::to_owned))
         .bind(if job.details.is_form { 2 } else { i64::from(job.closes_itself) })
         .bind(details_text(job)?)
+        .bind(job.tenant.clone())
         .execute(connection)
         .await?;
     Ok(if inserted.rows_affected() == 0 { Inserted::KeyTaken } else { Inserted::Done })
@@ -303,24 +369,21 @@ async fn has_files(connection: &mut AnyConnection, job: JobId) -> Result<bool, S
     Ok(count > 0)
 }
 
-/// Writes a job's end, unless it has ended or is gone, or the file that ends it has another writer. Gives whether it was written.
+/// Writes a job's end, unless it has ended or is gone, or another has taken the place of `by`. Gives whether it was written.
 pub(super) async fn end_job(
-    transaction: &mut Transaction<'static, sqlx::Any>,
+    transaction: &mut Transaction<'static, Any>,
     job: &Job,
     frees_key: bool,
-    writer: Option<Writer>,
+    by: EndedBy,
 ) -> Result<bool, StoreError> {
-    let mut query = sqlx::query(if writer.is_some() { sql::END_JOB_OF_WRITER } else { sql::END_JOB })
+    let query = sqlx::query(AssertSqlSafe(sql::END_JOB.to_owned() + &by.condition(7)))
         .bind(job.id.to_string())
         .bind(job.state.name())
         .bind(job.finished_at.map(Timestamp::as_microsecond))
         .bind(job.expires_at.map(Timestamp::as_microsecond))
         .bind(details_text(job)?)
         .bind(i64::from(frees_key));
-    if let Some(Writer { file, epoch }) = writer {
-        query = query.bind(file.to_string()).bind(epoch);
-    }
-    Ok(query.execute(&mut **transaction).await?.rows_affected() > 0)
+    Ok(by.bind(query).execute(&mut **transaction).await?.rows_affected() > 0)
 }
 
 /// The rows of a query that can be read, and what is wrong with one of the others.
@@ -386,6 +449,7 @@ fn job_of_row(row: &AnyRow) -> Result<Job, StoreError> {
     let details: Details = serde_json::from_str(&details).map_err(|error| damaged(&format!("job {id}: {error}")))?;
     Ok(Job {
         id: parse_id(&id)?,
+        tenant: row.try_get("tenant")?,
         name: row.try_get("name")?,
         state: state.parse().map_err(|error| damaged(&format!("job {id}: state {state:?}: {error}")))?,
         closes_itself: row.try_get::<i64, _>("closes_itself")? != 0,
@@ -400,6 +464,7 @@ fn job_of_row(row: &AnyRow) -> Result<Job, StoreError> {
 fn undamaged_part(row: &AnyRow) -> Option<Job> {
     Some(Job {
         id: row.try_get::<String, _>("id").ok()?.parse().ok()?,
+        tenant: row.try_get("tenant").ok()?,
         name: row.try_get("name").ok()?,
         state: row.try_get::<String, _>("state").ok()?.parse().ok()?,
         closes_itself: true,

@@ -5,8 +5,7 @@ use tokio::sync::mpsc;
 
 use super::database::Store;
 use super::error::StoreError;
-use super::files::Writer;
-use super::jobs::end_job;
+use super::jobs::{EndedBy, end_job};
 use super::sql;
 use crate::jobs::model::{Job, JobId};
 
@@ -67,21 +66,20 @@ impl Store {
     /// Stores the results of a job and makes it `succeeded`. More results than one transaction may hold are staged before, in
     /// short transactions between which others write; only the last transaction makes them results.
     ///
-    /// Gives false when the job has ended otherwise, or is gone; also when `last_file`, which has counted as a whole but is not recorded
-    /// as complete, has another writer.
+    /// Gives false when the job has ended otherwise, or is gone; also when another has taken the place of `by`.
     ///
     /// # Errors
     /// When the database refuses, or the results cannot be made. What was staged is discarded then.
     pub async fn succeed(
         &self,
         job: &Job,
-        last_file: Option<Writer>,
+        by: EndedBy,
         outputs: mpsc::Receiver<Result<Output, String>>,
     ) -> Result<bool, StoreError> {
         let mut has_staged = false;
-        let stored = self.store_results(job, last_file, outputs, &mut has_staged).await;
+        let stored = self.store_results(job, by, outputs, &mut has_staged).await;
         if has_staged && !matches!(stored, Ok(true)) {
-            self.discard_staged(job.id).await;
+            self.discard_staged(job.id, by).await;
         }
         stored
     }
@@ -89,7 +87,7 @@ impl Store {
     async fn store_results(
         &self,
         job: &Job,
-        last_file: Option<Writer>,
+        by: EndedBy,
         mut outputs: mpsc::Receiver<Result<Output, String>>,
         has_staged: &mut bool,
     ) -> Result<bool, StoreError> {
@@ -101,8 +99,8 @@ impl Store {
             match output.map_err(StoreError::Output)? {
                 Output::Piece { name, start, length, body } => {
                     if !pieces.have_room_for(body.len()) {
-                        *has_staged = true;
-                        if !self.stage(&job_id, &mut pieces).await? {
+                        let is_first = !std::mem::replace(has_staged, true);
+                        if !self.stage(&job_id, by, is_first, &mut pieces).await? {
                             return Ok(false);
                         }
                     }
@@ -113,8 +111,11 @@ impl Store {
             }
         }
         let (turn, mut transaction) = self.begin().await?;
-        if !end_job(&mut transaction, job, false, last_file).await? {
+        if !end_job(&mut transaction, job, false, by).await? {
             return Ok(false);
+        }
+        if !*has_staged && by.may_follow_another() {
+            sqlx::query(sql::DISCARD_RESULTS).bind(job_id.clone()).execute(&mut *transaction).await?;
         }
         pieces.insert(&mut transaction, &job_id).await?;
         insert_results(&mut transaction, &job_id, results).await?;
@@ -122,12 +123,17 @@ impl Store {
         Ok(true)
     }
 
-    /// Stores pieces ahead of the end of their job. Gives false when it has ended already.
-    async fn stage(&self, job_id: &str, pieces: &mut Pieces) -> Result<bool, StoreError> {
+    /// Stores pieces ahead of the end of their job; with the first ones, what another has staged before is discarded. Gives false when the
+    /// job has ended already, or another has taken the place of `by`.
+    async fn stage(&self, job_id: &str, by: EndedBy, is_first: bool, pieces: &mut Pieces) -> Result<bool, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        let job = sqlx::query(sql::UNENDED_JOB).bind(job_id.to_owned()).fetch_optional(&mut *transaction).await?;
-        if job.is_none() {
+        let statement = sql::UNENDED_JOB.to_owned() + &by.condition(2);
+        let query = by.bind(sqlx::query(AssertSqlSafe(statement)).bind(job_id.to_owned()));
+        if query.fetch_optional(&mut *transaction).await?.is_none() {
             return Ok(false);
+        }
+        if is_first && by.may_follow_another() {
+            sqlx::query(sql::DISCARD_RESULTS).bind(job_id.to_owned()).execute(&mut *transaction).await?;
         }
         for name in pieces.names() {
             let query = sqlx::query(sql::STAGE_RESULT).bind(job_id.to_owned()).bind(name.to_owned());
@@ -138,16 +144,17 @@ impl Store {
         Ok(true)
     }
 
-    /// What cannot be discarded now is when the store is opened the next time, or with its job.
-    async fn discard_staged(&self, job: JobId) {
-        if let Err(error) = self.try_to_discard_staged(job).await {
+    /// Discards what `by` has staged; what another has staged since stays. What cannot be discarded now is when the store is opened the next time, or with its job.
+    async fn discard_staged(&self, job: JobId, by: EndedBy) {
+        if let Err(error) = self.try_to_discard_staged(job, by).await {
             tracing::error!(%job, %error, "staged results could not be discarded");
         }
     }
 
-    async fn try_to_discard_staged(&self, job: JobId) -> Result<(), StoreError> {
+    async fn try_to_discard_staged(&self, job: JobId, by: EndedBy) -> Result<(), StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        sqlx::query(sql::DISCARD_STAGED).bind(job.to_string()).execute(&mut *transaction).await?;
+        let statement = sql::discard_staged(&(sql::UNENDED_JOB.to_owned() + &by.condition(2)));
+        by.bind(sqlx::query(AssertSqlSafe(statement)).bind(job.to_string())).execute(&mut *transaction).await?;
         turn.commit(transaction).await
     }
 

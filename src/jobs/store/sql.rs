@@ -3,44 +3,37 @@
 pub(super) const CHECK: &str = "SELECT 1 FROM jobs LIMIT 1";
 
 pub(super) const INSERT_JOB: &str = "INSERT INTO jobs \
-    (id, name, state, created_at, finished_at, expires_at, idempotency_key, closes_itself, details) \
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (idempotency_key) DO NOTHING";
+    (id, name, state, created_at, finished_at, expires_at, idempotency_key, closes_itself, details, tenant) \
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT (tenant, idempotency_key) DO NOTHING";
 
-/// Only a job that has not ended can change. Its files go with its end.
+/// Only a job that has not ended can change. Its files go with its end. The condition of an [`EndedBy`](super::EndedBy) follows.
 pub(super) const END_JOB: &str = "UPDATE jobs SET state = $2, finished_at = $3, expires_at = $4, details = $5, \
     idempotency_key = CASE WHEN $6 = 1 THEN NULL ELSE idempotency_key END \
     WHERE id = $1 AND state IN ('open', 'receiving', 'interrupted')";
 
-/// The same, as long as a file has this writer.
-pub(super) const END_JOB_OF_WRITER: &str = "UPDATE jobs SET state = $2, finished_at = $3, expires_at = $4, details = $5, \
-    idempotency_key = CASE WHEN $6 = 1 THEN NULL ELSE idempotency_key END \
-    WHERE id = $1 AND state IN ('open', 'receiving', 'interrupted') \
-    AND EXISTS (SELECT 1 FROM files WHERE id = $7 AND epoch = $8 AND state = 'receiving')";
-
 /// The queries for jobs are completed with a limit.
-pub(super) const JOB_BY_ID: &str =
-    "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details FROM jobs WHERE id = $1";
+pub(super) const JOB_BY_ID: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details FROM jobs WHERE id = $1";
 
-pub(super) const NEWEST_JOB_BY_NAME: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
+pub(super) const NEWEST_JOB_BY_NAME: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE name = $1 ORDER BY id DESC";
 
-pub(super) const JOB_BY_IDEMPOTENCY_KEY: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
-    FROM jobs WHERE idempotency_key = $1";
+pub(super) const JOB_BY_IDEMPOTENCY_KEY: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
+    FROM jobs WHERE tenant = $1 AND idempotency_key = $2";
 
-pub(super) const LIST_JOBS: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
+pub(super) const LIST_JOBS: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) ORDER BY id DESC";
 
-pub(super) const LIST_JOBS_BY_STATE: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
+pub(super) const LIST_JOBS_BY_STATE: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND state = $3 ORDER BY id DESC";
 
-pub(super) const LIST_JOBS_BY_NAME: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
+pub(super) const LIST_JOBS_BY_NAME: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $3 ORDER BY id DESC";
 
-pub(super) const LIST_JOBS_BY_NAME_AND_STATE: &str = "SELECT id, name, state, created_at, finished_at, expires_at, \
+pub(super) const LIST_JOBS_BY_NAME_AND_STATE: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, \
     closes_itself, details FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $3 AND state = $4 \
     ORDER BY id DESC";
 
-pub(super) const RECEIVING_JOBS: &str = "SELECT id, name, state, created_at, finished_at, expires_at, closes_itself, details \
+pub(super) const RECEIVING_JOBS: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE state = 'receiving' AND closes_itself > 0 AND finishing = 0";
 
 pub(super) const DELETE_JOB: &str = "DELETE FROM jobs WHERE id = $1";
@@ -53,7 +46,7 @@ pub(super) const FORGET_EXPIRED_JOBS: &str = "DELETE FROM expired_jobs WHERE exp
 
 pub(super) const EXPIRED_JOB: &str = "SELECT 1 FROM expired_jobs WHERE id = $1";
 
-/// Present while a job has not ended.
+/// Present while a job has not ended. The condition of an [`EndedBy`](super::EndedBy) follows.
 pub(super) const UNENDED_JOB: &str =
     "SELECT 1 FROM jobs WHERE id = $1 AND state IN ('open', 'receiving', 'interrupted')";
 
@@ -73,8 +66,14 @@ pub(super) const COMPLETE_STAGED: &str =
 pub(super) const INSERT_PIECES: &str = "INSERT INTO result_pieces (job_id, name, start, length, body)";
 
 /// The pieces go with their results.
-pub(super) const DISCARD_STAGED: &str = "DELETE FROM results WHERE job_id = $1 \
-    AND NOT EXISTS (SELECT 1 FROM jobs WHERE id = $1 AND state = 'succeeded')";
+pub(super) const DISCARD_RESULTS: &str = "DELETE FROM results WHERE job_id = $1";
+
+/// Staged results of a job that has ended without them, or that [`UNENDED_JOB`] and a condition select.
+pub(super) fn discard_staged(unended: &str) -> String {
+    format!(
+        "{DISCARD_RESULTS} AND (EXISTS (SELECT 1 FROM jobs WHERE id = $1 AND state IN ('failed', 'cancelled')) OR EXISTS ({unended}))"
+    )
+}
 
 /// Staged results of jobs that will never succeed.
 pub(super) const DISCARD_ALL_STAGED: &str =
@@ -99,6 +98,7 @@ pub(super) const PIECE_AT: &str = "SELECT start, length, body FROM result_pieces
 
 pub(super) const JOB_STATE: &str = "SELECT state, closes_itself, finishing FROM jobs WHERE id = $1";
 
+/// Open jobs that have not ended.
 pub(super) const COUNT_OPEN_JOBS: &str =
     "SELECT COUNT(*) FROM jobs WHERE state IN ('open', 'receiving', 'interrupted') AND closes_itself = 0";
 
@@ -169,10 +169,12 @@ pub(super) const LEAVE_OPEN: &str = "UPDATE jobs SET closes_itself = 0, idempote
 
 pub(super) const UNSETTLED_JOBS: &str = "SELECT id FROM jobs WHERE closes_itself = 0 AND state = 'receiving'";
 
-pub(super) const BEGIN_FINISHING: &str =
-    "UPDATE jobs SET finishing = 1, state = 'receiving', expires_at = NULL WHERE id = $1";
+pub(super) const BEGIN_FINISHING: &str = "UPDATE jobs \
+    SET finishing = 1, finisher_epoch = finisher_epoch + 1, state = 'receiving', expires_at = NULL WHERE id = $1";
 
-pub(super) const END_FINISHING: &str = "UPDATE jobs SET finishing = 0 WHERE id = $1";
+pub(super) const FINISHER: &str = "SELECT finisher_epoch FROM jobs WHERE id = $1";
+
+pub(super) const END_FINISHING: &str = "UPDATE jobs SET finishing = 0 WHERE id = $1 AND finisher_epoch = $2";
 
 pub(super) const FINISHING_JOBS: &str =
     "SELECT id FROM jobs WHERE finishing = 1 AND state IN ('open', 'receiving', 'interrupted')";
