@@ -8,7 +8,7 @@ use super::failure::{Failure, FailureKind};
 use super::finish::load_counted;
 use super::form::FormUpload;
 use super::model::{FileState, Job, JobFile, JobId, JobOptions, State};
-use super::receive::{FileOptions, FileUpload, Running};
+use super::receive::{FileOptions, FileUpload};
 use super::store::{ChangedBy, CheckpointId, Inserted, JobClosed, OpenedFile, ResumedFile, StoredFile, Writer};
 use super::upkeep::expire;
 use crate::ingest::{ContentError, Pipeline, PipelineOptions, PipelineReader};
@@ -93,7 +93,7 @@ impl Context {
         let presence = self.enter_new(shown);
         match self.store.insert_with_file(&job, new.idempotency_key.as_deref(), &file).await? {
             Some(writer) => {
-                let running = Running::new(&presence, permit);
+                let running = presence.run_with(permit);
                 Ok(Begun::New(Box::new(FileUpload::begin(presence, writer, file, pipeline, running))))
             }
             None => self.after_lost_race(new).await.map(Begun::Before),
@@ -229,7 +229,7 @@ impl Context {
         match self.store.open_file(id, &file, by, *max_files, *keep_open).await? {
             OpenedFile::Writer(writer) => {
                 load_counted(&presence);
-                let running = Running::new(&presence, permit);
+                let running = presence.run_with(permit);
                 let upload = FileUpload::begin(presence, writer, file, pipeline, running);
                 Ok(FileOpened::Upload(Box::new(upload)))
             }
@@ -260,7 +260,11 @@ impl Context {
         {
             return Err(JobError::OtherLength { id, name: name.into(), known });
         }
-        let permit = self.permit_upload()?;
+        // A writer that takes over runs with what the one before has.
+        let running_or_permit = match presence.live().running(name) {
+            Some(running) => Ok(running),
+            None => Err(self.permit_upload()?),
+        };
         let keep_open = self.config.keep_open;
         let other_offset = |offset| Err(JobError::OtherOffset { id, name: name.into(), offset });
         match self.store.resume_file(id, name, offset, keep_open).await? {
@@ -283,7 +287,7 @@ impl Context {
                     }
                 };
                 load_counted(&presence);
-                let running = Running::new(&presence, permit);
+                let running = running_or_permit.unwrap_or_else(|permit| presence.run_with(permit));
                 Ok(FileOpened::Upload(Box::new(FileUpload::begin(presence, writer, file, pipeline, running))))
             }
             ResumedFile::Complete(file) if file.offset == offset && length.is_none_or(|length| length == offset) => {

@@ -13,10 +13,11 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::checkpoint::DueStates;
 use super::failure::{Failure, FailureKind};
+use super::live_file::{LiveFile, Running};
 use super::model::{FileId, FileState, Job, Leader, State};
 use super::store::EndedBy;
 use crate::engine::{Aggregate, Fatal, Metric, combined_leaders};
-use crate::ingest::{FileProgress, LaneObserver, Pipeline, SharedPipeline};
+use crate::ingest::{FileProgress, LaneObserver, Pipeline};
 
 /// Those who wait for changes are told of progress this often at most.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -89,73 +90,6 @@ impl LastLook {
     /// When the leaders may be looked for again without taking more than their share of an upload's time.
     fn next(&self) -> Instant {
         if self.took < SHORT_LOOK { self.begun } else { self.begun + self.took * LEADERS_SHARE }
-    }
-}
-
-const NOT_WAITING: u64 = u64::MAX;
-
-/// A file that is being received.
-pub(super) struct LiveFile {
-    name: String,
-    pipeline: SharedPipeline,
-    bytes_received: AtomicU64,
-    durable_offset: AtomicU64,
-    rows_read: AtomicU64,
-    rows_skipped: AtomicU64,
-    unique_campaigns: AtomicU64,
-    /// Cancelled to end the writer: with the job, when the file is deleted or has another writer, or when [`Self::is_asked_for`].
-    fence: CancellationToken,
-    /// The sender has asked by another request where the file goes on.
-    is_asked_for: AtomicBool,
-    /// Milliseconds after the job's start since which its sender has been waited for; [`NOT_WAITING`] while it is not.
-    waiting_since_millis: AtomicU64,
-}
-
-impl LiveFile {
-    /// Locked by a worker while it reads a batch.
-    pub(super) fn pipeline(&self) -> &SharedPipeline {
-        &self.pipeline
-    }
-
-    /// Its sender is waited for.
-    pub(super) fn waits(&self, live: &Live) {
-        let since = live.elapsed_millis();
-        // When it is waited for already, that stays.
-        let _ = self.waiting_since_millis.compare_exchange(NOT_WAITING, since, Ordering::Relaxed, Ordering::Relaxed);
-    }
-
-    /// Something has come.
-    pub(super) fn waits_no_more(&self) {
-        self.waiting_since_millis.store(NOT_WAITING, Ordering::Relaxed);
-    }
-
-    /// For how long its sender has been waited for.
-    pub(super) fn silence(&self, live: &Live) -> Duration {
-        let since_millis = self.waiting_since_millis.load(Ordering::Relaxed);
-        Duration::from_millis(live.elapsed_millis().saturating_sub(since_millis))
-    }
-
-    /// This many bytes are stored for good.
-    pub(super) fn set_durable_offset(&self, offset: u64) {
-        self.durable_offset.store(offset, Ordering::Relaxed);
-    }
-
-    fn show(&self, progress: FileProgress) {
-        let FileProgress { bytes_received, rows_read, rows_skipped, unique_campaigns } = progress;
-        self.bytes_received.store(bytes_received, Ordering::Relaxed);
-        self.rows_read.store(rows_read, Ordering::Relaxed);
-        self.rows_skipped.store(rows_skipped, Ordering::Relaxed);
-        self.unique_campaigns.store(unique_campaigns, Ordering::Relaxed);
-    }
-
-    /// How far it has been read.
-    pub(super) fn progress(&self) -> FileProgress {
-        FileProgress {
-            bytes_received: self.bytes_received.load(Ordering::Relaxed),
-            rows_read: self.rows_read.load(Ordering::Relaxed),
-            rows_skipped: self.rows_skipped.load(Ordering::Relaxed),
-            unique_campaigns: self.unique_campaigns.load(Ordering::Relaxed),
-        }
     }
 }
 
@@ -295,22 +229,8 @@ impl Live {
     }
 
     /// Shows a file as being received.
-    pub(super) fn add_file(&self, name: &str, pipeline: Pipeline) -> Arc<LiveFile> {
-        let progress = FileProgress::of(&pipeline);
-        let file = Arc::new(LiveFile {
-            name: name.to_owned(),
-            pipeline: Arc::new(Mutex::new(Some(pipeline))),
-            bytes_received: AtomicU64::new(0),
-            // What it goes on from is stored.
-            durable_offset: AtomicU64::new(progress.bytes_received),
-            rows_read: AtomicU64::new(0),
-            rows_skipped: AtomicU64::new(0),
-            unique_campaigns: AtomicU64::new(0),
-            fence: self.cancelled.child_token(),
-            is_asked_for: AtomicBool::new(false),
-            waiting_since_millis: AtomicU64::new(NOT_WAITING),
-        });
-        file.show(progress);
+    pub(super) fn add_file(&self, name: &str, pipeline: Pipeline, running: Arc<Running>) -> Arc<LiveFile> {
+        let file = Arc::new(LiveFile::new(name, pipeline, self.cancelled.child_token(), running));
         self.files().push(Arc::clone(&file));
         file
     }
@@ -328,7 +248,7 @@ impl Live {
 
     /// Shows a file no longer.
     pub(super) fn forget_file(&self, name: &str, keep: jiff::SignedDuration) {
-        self.files().retain(|file| file.name != name);
+        self.files().retain(|file| file.name() != name);
         // What one of them has counted cannot be taken out of the sum.
         self.reset_counted();
         self.update(|job| {
@@ -348,23 +268,22 @@ impl Live {
     /// there was such a writer.
     pub(super) fn interrupt_if_silent(&self, name: &str, silence: Duration) -> bool {
         let mut is_interrupted = false;
-        for file in self.files().iter().filter(|file| file.name == name && file.silence(self) >= silence) {
-            file.is_asked_for.store(true, Ordering::Relaxed);
-            file.fence.cancel();
+        for file in self.files().iter().filter(|file| file.name() == name && file.silence() >= silence) {
+            file.interrupt();
             is_interrupted = true;
         }
         is_interrupted
     }
 
-    /// True while a file has a writer here.
-    pub(super) fn has_writer(&self, name: &str) -> bool {
-        self.files().iter().any(|file| file.name == name)
+    /// What the writer of a file, if it has one here, runs with.
+    pub(super) fn running(&self, name: &str) -> Option<Arc<Running>> {
+        self.files().iter().find(|file| file.name() == name).map(|file| Arc::clone(file.running()))
     }
 
     /// Ends the writer of a file, if it has one here.
     pub(super) fn fence_file(&self, name: &str) {
-        for file in self.files().iter().filter(|file| file.name == name) {
-            file.fence.cancel();
+        for file in self.files().iter().filter(|file| file.name() == name) {
+            file.fence().cancel();
         }
     }
 
@@ -421,7 +340,7 @@ impl Live {
 
     /// Resolves on cancel, shutdown, or when a file's writer is fenced.
     pub(super) fn stopped(self: &Arc<Self>, file: Option<&Arc<LiveFile>>) -> Stopped {
-        let token = file.map_or(&self.cancelled, |file| &file.fence);
+        let token = file.map_or(&self.cancelled, |file| file.fence());
         Stopped { token: Box::pin(token.clone().cancelled_owned()), live: Arc::clone(self), file: file.cloned() }
     }
 
@@ -429,9 +348,9 @@ impl Live {
     fn show_progress(&self, job: &mut Job) {
         for file in self.files().iter() {
             let progress = file.progress();
-            if let Some(shown) = job.details.files.iter_mut().rev().find(|shown| shown.name == file.name) {
+            if let Some(shown) = job.details.files.iter_mut().rev().find(|shown| shown.name == file.name()) {
                 shown.show(progress);
-                shown.durable_offset = file.durable_offset.load(Ordering::Relaxed);
+                shown.durable_offset = file.durable_offset();
             }
             let known = &mut job.details.progress.unique_campaigns;
             // Of several files the largest number is certain; a look at all of them may find more.
@@ -495,7 +414,7 @@ impl Live {
         let top = self.latest.borrow().details.options.top;
         let files = self.files().clone();
         let pipelines: Vec<_> =
-            files.iter().map(|file| file.pipeline.lock().unwrap_or_else(PoisonError::into_inner)).collect();
+            files.iter().map(|file| file.pipeline().lock().unwrap_or_else(PoisonError::into_inner)).collect();
         self.are_leaders_behind.store(false, Ordering::Relaxed);
         let sum = self.sum();
         if self.counted().is_partial {
@@ -582,7 +501,7 @@ impl Future for Stopped {
                 FailureKind::ServerStopped.because(reason)
             } else if self.live.cancelled.is_cancelled() {
                 cancelled()
-            } else if self.file.as_ref().is_some_and(|file| file.is_asked_for.load(Ordering::Relaxed)) {
+            } else if self.file.as_ref().is_some_and(|file| file.is_asked_for()) {
                 FailureKind::SenderStalled
                     .because("nothing came any more, and another request asked where the file goes on")
             } else {

@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use super::board::{Live, cancelled};
 use super::error::JobError;
+use super::live_file::Running;
 use super::model::{FileFormat, Job, JobId, State};
 use super::results_dir::ResultsDir;
 use super::store::{DatabaseLock, Store, StoreError};
@@ -225,6 +226,14 @@ impl Presence {
 
     pub(super) fn id(&self) -> JobId {
         self.id
+    }
+}
+
+impl Presence {
+    /// What a writer of one of the job's files runs with.
+    pub(super) fn run_with(&self, permit: OwnedSemaphorePermit) -> Arc<Running> {
+        let over = self.live.latest().closes_itself.then(|| self.live.over().clone().drop_guard());
+        Running::new(permit, over)
     }
 }
 

@@ -13,8 +13,9 @@ use super::context::Presence;
 use super::error::JobError;
 use super::failure::{Failure, FailureKind};
 use super::finish::{end_without_results, finish_files};
+use super::live_file::Running;
 use super::model::Job;
-use super::receive::{FileOptions, FileUpload, Running, vanished};
+use super::receive::{FileOptions, FileUpload, vanished};
 use super::store::{ChangedBy, EndedBy, FinishingBegun, OpenedFile};
 use crate::ingest::Pipeline;
 
@@ -31,7 +32,7 @@ pub struct FormUpload {
 
 impl FormUpload {
     pub(super) fn new(presence: Presence, permit: OwnedSemaphorePermit) -> Self {
-        let running = Running::new(&presence, permit);
+        let running = presence.run_with(permit);
         Self { presence, running, names: HashSet::new(), latest: None, has_ended: false }
     }
 

@@ -11,6 +11,7 @@ mod failure;
 mod find;
 mod finish;
 mod form;
+mod live_file;
 mod model;
 mod publish;
 mod receive;

@@ -9,17 +9,17 @@ use std::task::{self, Poll};
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, interval_at};
-use tokio_util::sync::DropGuard;
 
-use super::board::{FileObserver, LEADERS_INTERVAL, Live, LiveFile, Stopped};
+use super::board::{FileObserver, LEADERS_INTERVAL, Stopped};
 use super::checkpoint::{DueStates, TakenState};
 use super::context::Presence;
 use super::error::JobError;
 use super::failure::{Failure, FailureKind};
 use super::finish::{LastFile, conclude, end_without_results, show_leaders};
+use super::live_file::{LiveFile, Running};
 use super::model::{FileFormat, FileState, Job, JobFile};
 use super::reports::hex;
 use super::store::{Checkpoint, EndedBy, StoreError, Writer};
@@ -80,21 +80,6 @@ impl Read {
     }
 }
 
-/// One of the uploads that may run at once. The files of a form, which come one after the other, share one.
-pub(super) struct Running {
-    _permit: OwnedSemaphorePermit,
-    /// Of a job that closes itself: tells when nothing more is written for it.
-    _over: Option<DropGuard>,
-}
-
-impl Running {
-    pub(super) fn new(presence: &Presence, permit: OwnedSemaphorePermit) -> Arc<Self> {
-        let live = presence.live();
-        let over = live.latest().closes_itself.then(|| live.over().clone().drop_guard());
-        Arc::new(Self { _permit: permit, _over: over })
-    }
-}
-
 /// A file that is being received. It is [complete](Self::complete), [finishes its job](Self::finish), [waits](Self::pause) for more or
 /// [fails](Self::fail); when it is dropped before, its sender has vanished.
 pub struct FileUpload {
@@ -111,7 +96,6 @@ pub struct FileUpload {
     next_number: AtomicI64,
     read: Option<Read>,
     has_ended: bool,
-    _running: Arc<Running>,
 }
 
 impl FileUpload {
@@ -128,7 +112,7 @@ impl FileUpload {
         let progress = FileProgress::of(&pipeline);
         let durable = Mutex::new((progress, pipeline.crc64()));
         file.state = FileState::Receiving;
-        let live_file = presence.live().add_file(&name, pipeline);
+        let live_file = presence.live().add_file(&name, pipeline, running);
         presence.live().update(|job| {
             file.show(progress);
             job.put_file(file);
@@ -147,7 +131,6 @@ impl FileUpload {
             next_number,
             read: None,
             has_ended: false,
-            _running: running,
         }
     }
 
@@ -252,13 +235,13 @@ impl FileUpload {
             loop {
                 ticks.tick().await;
                 let live = Arc::clone(self.presence.live());
-                if live.are_leaders_behind() && self.live_file.silence(&live) >= LEADERS_INTERVAL {
+                if live.are_leaders_behind() && self.live_file.silence() >= LEADERS_INTERVAL {
                     // What may not be done yet is tried again; a panic there has been reported.
                     drop(context.workers.run(move || live.show_leaders()).await);
                 }
             }
         };
-        let mut source = Watched { source, live: self.presence.live(), file: &self.live_file };
+        let mut source = Watched { source, file: &self.live_file };
         let receiving = receive(&mut source, self.live_file.pipeline(), &context.workers, &observer);
         tokio::select! {
             biased;
@@ -479,7 +462,6 @@ impl FileUpload {
 /// A source of bytes that tells how long it has been waited for. Time during which nothing was asked of it does not count.
 struct Watched<'a, S> {
     source: &'a mut S,
-    live: &'a Live,
     file: &'a LiveFile,
 }
 
@@ -489,7 +471,7 @@ impl<S: Stream + Unpin> Stream for Watched<'_, S> {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Option<S::Item>> {
         let polled = Pin::new(&mut *self.source).poll_next(context);
         match &polled {
-            Poll::Pending => self.file.waits(self.live),
+            Poll::Pending => self.file.waits(),
             Poll::Ready(_) => self.file.waits_no_more(),
         }
         polled

@@ -147,7 +147,7 @@ impl Jobs {
         if !live.interrupt_if_silent(name, SILENCE) {
             return;
         }
-        let ended = async { while live.has_writer(name) && changes.changed().await.is_ok() {} };
+        let ended = async { while live.running(name).is_some() && changes.changed().await.is_ok() {} };
         // What is not stored by then is told at the next question.
         drop(timeout(INTERRUPT_TIMEOUT, ended).await);
     }
