@@ -88,6 +88,8 @@ impl Context {
         let mut shown = job.clone();
         shown.put_file(file.clone());
         let presence = self.enter_new(shown);
+        let live = Arc::clone(presence.live());
+        let _beginning = live.begin_writer().await;
         match self.store.insert_with_file(&job, new.idempotency_key.as_deref(), &file).await? {
             Some(writer) => {
                 let running = Running::new(&presence, permit);
@@ -224,6 +226,8 @@ impl Context {
         let pipeline = Pipeline::new(&self.pipeline_options(&options.format)).map_err(failed)?;
         let JobsConfig { max_files, keep_open, .. } = &self.config;
         let file = options.file();
+        let live = Arc::clone(presence.live());
+        let _beginning = live.begin_writer().await;
         match self.store.open_file(id, &file, by, *max_files, *keep_open).await? {
             OpenedFile::Writer(writer) => {
                 load_counted(&presence);
@@ -261,6 +265,8 @@ impl Context {
         let permit = self.permit_upload()?;
         let keep_open = self.config.keep_open;
         let other_offset = |offset| Err(JobError::OtherOffset { id, name: name.into(), offset });
+        let live = Arc::clone(presence.live());
+        let _beginning = live.begin_writer().await;
         match self.store.resume_file(id, name, offset, keep_open).await? {
             ResumedFile::Writer(stored, checkpoint) => {
                 let StoredFile { writer, mut file } = *stored;

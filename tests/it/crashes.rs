@@ -184,11 +184,12 @@ impl Upload<'_> {
         };
         let mut connection = self.service.connect();
         let length = if is_part { bytes } else { missing };
-        let is_open = connection.try_send(self.head(file.as_deref(), start, length, is_part))
-            && self.send(&mut connection, file.as_deref(), start, bytes);
+        let is_open = connection.try_send(self.head(file.as_deref(), start, length, is_part));
+        let is_slow = matches!(step, Step::Kill(_)) && !self.random.one_in(4);
+        let is_open = is_open && self.send(&mut connection, file.as_deref(), start, bytes, is_slow);
         match step {
             Step::Kill(_) => {
-                if self.random.one_in(2) {
+                if is_slow {
                     self.await_checkpoint(start);
                 }
                 self.kill();
@@ -233,15 +234,27 @@ impl Upload<'_> {
         }
     }
 
-    /// Sends bytes in pieces of any size, and asks now and then how much is stored. Gives false when the server takes no more.
-    fn send(&mut self, connection: &mut Connection, file: Option<&str>, start: usize, bytes: usize) -> bool {
-        let mut sent = 0;
+    /// Sends bytes in pieces of any size, and asks now and then how much is stored. A slow sender rests on its way. Gives false when the
+    /// server takes no more.
+    fn send(
+        &mut self,
+        connection: &mut Connection,
+        file: Option<&str>,
+        start: usize,
+        bytes: usize,
+        is_slow: bool,
+    ) -> bool {
+        let (mut sent, mut rests) = (0, is_slow);
         while sent < bytes {
             let piece = (1 + self.random.below(32 * 1024)).min(bytes - sent);
             if !connection.try_send(&self.sample.contents[start + sent..start + sent + piece]) {
                 return false;
             }
             sent += piece;
+            if rests && sent >= bytes / 3 {
+                rests = false;
+                self.await_checkpoint(start);
+            }
             if let Some(file) = file
                 && self.random.one_in(4)
             {
@@ -253,8 +266,14 @@ impl Upload<'_> {
 
     /// Waits a little for something more to be stored: there need not be anything.
     fn await_checkpoint(&mut self, start: usize) {
-        let Some(file) = self.file() else { return };
-        let give_up = Instant::now() + Duration::from_millis(300);
+        let give_up = Instant::now() + Duration::from_millis(200);
+        let file = loop {
+            match self.file() {
+                Some(file) => break file,
+                None if Instant::now() > give_up => return,
+                None => {}
+            }
+        };
         while self.ask(&file) == start && Instant::now() < give_up {}
     }
 
@@ -278,7 +297,7 @@ fn kill_during_uploads(kind: &'static str, kills: usize) {
         if all_kills >= kills {
             break;
         }
-        let way = if (number + random.below(2)) % 2 == 0 { Way::Patch } else { Way::Range };
+        let way = if random.one_in(2) { Way::Patch } else { Way::Range };
         let upload = Upload {
             service: &mut service,
             sample: &sample,

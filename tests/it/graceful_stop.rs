@@ -79,7 +79,9 @@ fn uploads_that_are_stopped_go_on_after_the_start_and_come_to_the_same() {
     service.wait_for_job(&id, |job| job["files"][1]["offset"] == 5000);
     terminate(&mut service);
     for mut connection in connections {
-        connection.read_reply().expect_problem(503, "server_stopped", &["bytes are stored: go on there"]);
+        let reply = connection.read_reply();
+        reply.expect_problem(503, "server_stopped", &["bytes are stored: go on there"]);
+        assert!(reply.header("upload-offset").is_some() && reply.header("retry-after").is_some(), "{reply:?}");
     }
     // All of them are told at the end of the time that they had.
     let took = assert_stops(&mut service);

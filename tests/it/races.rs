@@ -259,6 +259,56 @@ fn a_sender_that_comes_back_after_another_has_the_file_changes_nothing() {
 }
 
 #[test]
+fn what_is_shown_after_a_race_for_a_file_is_what_is_stored() {
+    run(async {
+        let mut place = Place::new().await;
+        let whole = csv(ROWS);
+        let id = place.open("shown").await;
+        // The job stays on the board.
+        let _watching = place.jobs.subscribe(id).await.unwrap().unwrap();
+        for _ in 0..rounds("ADTALLY_RACES", FEW_ROUNDS) {
+            let stored = place.random.below(whole.len() - 1);
+            let FileOpened::Upload(mut upload) = place.jobs.open_file(id, options("a.csv")).await.unwrap() else {
+                panic!("it is complete");
+            };
+            assert!(!upload.read(&mut body(&whole[..stored]), BodyEnd::LeavesOpen).await.unwrap());
+            upload.pause().await.unwrap();
+            let senders = [0, 1, 2].map(|_| {
+                let (jobs, rest) = (Arc::clone(&place.jobs), whole[stored..].to_vec());
+                spawn(async move {
+                    let FileOpened::Upload(mut upload) = jobs.resume_file(id, "a.csv", stored as u64, None).await?
+                    else {
+                        panic!("it is complete");
+                    };
+                    match upload.read(&mut body(&rest), BodyEnd::EndsFile).await {
+                        Ok(_) => upload.complete().await,
+                        Err(failure) => Err(upload.fail(failure).await),
+                    }
+                })
+            });
+            let mut won = 0;
+            for sender in senders {
+                match sender.await.unwrap() {
+                    Ok(file) => won += u64::from(file.offset == whole.len() as u64),
+                    Err(error) => assert!(is_lost_race(&error), "{error:?}"),
+                }
+            }
+            assert_eq!(won, 1);
+            let job = place.jobs.get(&id.to_string()).await.unwrap();
+            let file = job.file("a.csv").unwrap();
+            let length = whole.len() as u64;
+            assert_eq!(
+                (file.state, file.offset, file.durable_offset),
+                (FileState::Complete, length, length),
+                "{file:?}"
+            );
+            assert_eq!(job.details.progress.rows_read, u64::from(ROWS));
+            place.jobs.delete_file(id, "a.csv").await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn a_job_that_is_completed_by_several_requests_is_merged_once() {
     run(async {
         let place = Place::new().await;
@@ -451,10 +501,10 @@ fn between_processes_a_writer_and_the_one_that_replaces_it_never_both_store_some
                     assert_eq!(file.writer.epoch, first.epoch + 1);
                     // The first one comes back late, again and again.
                     let late = Checkpoint { number: 1, offset: 20, pieces: vec![vec![1]] };
-                    let waiting = JobFile { state: FileState::Waiting, ..complete.clone() };
+                    let broken_off = JobFile { state: FileState::Waiting, ..complete.clone() };
                     assert!(!one.save_checkpoint(first, late.clone()).await.unwrap());
                     assert!(!one.complete_file(job.id, first, &complete, (1, vec![1]), KEEP).await.unwrap());
-                    let released = one.release_file(job.id, first, &waiting, Some(late), KEEP).await.unwrap();
+                    let released = one.release_file(job.id, first, &broken_off, Some(late), KEEP).await.unwrap();
                     assert_eq!(released, None);
                     let files = one.files(job.id).await.unwrap();
                     assert_eq!(files[0].writer, file.writer);

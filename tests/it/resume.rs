@@ -531,6 +531,36 @@ fn who_goes_on_where_the_file_stands_takes_it_over() {
 }
 
 #[test]
+fn a_file_that_was_taken_over_is_shown_as_its_last_sender_left_it() {
+    let service = Service::start();
+    let whole = csv(300);
+    let open = service.send("POST", "/v1/jobs", &[("content-type", "application/json")], b"{}").expect(201);
+    let job = open["links"]["self"].as_str().unwrap();
+    let file = format!("{job}/files/a.csv");
+    // As long as another file is being received, the job is not read from the store.
+    let mut other = service.connect();
+    other.send(chunked_head(&format!("{job}/files/b.csv"), "")).send(chunk(&whole));
+    let mut first = service.connect();
+    first.send(chunked_head(&file, "")).send(chunk(&whole[..100])).half_close();
+    first.read_rest();
+    let mut first = hang(&service, &file, 100, &whole[100..150]);
+    service.wait_for_job(open["id"].as_str().unwrap(), |job| {
+        let offset = |name: &str| {
+            let files = job["files"].as_array().unwrap();
+            files.iter().find(|file| file["name"] == name).map(|file| file["offset"].clone())
+        };
+        offset("a.csv") == Some(json!(150)) && offset("b.csv") == Some(json!(whole.len()))
+    });
+    let complete = patch(&service, &file, 100, &whole[100..]).expect(200);
+    assert_eq!((&complete["state"], &complete["offset"]), (&json!("complete"), &json!(whole.len())));
+    first.read_reply().expect_problem(409, "file_deleted", &["being sent by another request"]);
+    assert_eq!(service.get(&file).expect(200), complete);
+    let head = service.request("HEAD", &file);
+    assert_eq!(head.header("upload-offset"), Some(&*whole.len().to_string()));
+    other.vanish();
+}
+
+#[test]
 fn who_asks_where_a_silent_upload_stands_learns_all_that_came() {
     let service = Service::start();
     let whole = csv(300);
