@@ -34,7 +34,7 @@ struct Facts {
     detail: Cow<'static, str>,
     job: Option<JobId>,
     limit: Option<Limit>,
-    header: Option<(HeaderName, HeaderValue)>,
+    headers: Vec<(HeaderName, HeaderValue)>,
     /// What really happened, for the log alone.
     cause: Option<Arc<str>>,
 }
@@ -203,11 +203,11 @@ impl<'a> From<&'a Failure> for Document<'a> {
 
 impl Problem {
     pub(super) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
-        let header = match kind.describe().1 {
-            StatusCode::SERVICE_UNAVAILABLE => Some((RETRY_AFTER, RETRY_AFTER_SECONDS)),
-            _ => None,
+        let headers = match kind.describe().1 {
+            StatusCode::SERVICE_UNAVAILABLE => vec![(RETRY_AFTER, RETRY_AFTER_SECONDS)],
+            _ => Vec::new(),
         };
-        Self(Box::new(Facts { kind, detail: detail.into(), job: None, limit: None, header, cause: None }))
+        Self(Box::new(Facts { kind, detail: detail.into(), job: None, limit: None, headers, cause: None }))
     }
 
     /// An internal failure: the cause is for the log, not for the sender.
@@ -234,7 +234,7 @@ impl Problem {
     }
 
     fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.0.header = Some((name, value));
+        self.0.headers.push((name, value));
         self
     }
 
@@ -408,7 +408,7 @@ pub(super) fn render(mut response: Response, request_id: &str) -> Response {
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
-    if let Some((name, value)) = problem.header {
+    for (name, value) in problem.headers {
         response.headers_mut().insert(name, value);
     }
     *response.body_mut() = Body::from(body);

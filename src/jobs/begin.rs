@@ -91,6 +91,8 @@ impl Context {
         let mut shown = job.clone();
         shown.put_file(file.clone());
         let presence = self.enter_new(shown);
+        let live = Arc::clone(presence.live());
+        let _beginning = live.begin_writer().await;
         match self.store.insert_with_file(&job, new.idempotency_key.as_deref(), &file).await? {
             Some(writer) => {
                 let running = presence.run_with(permit);
@@ -226,6 +228,8 @@ impl Context {
         let pipeline = Pipeline::new(&self.pipeline_options(&options.format)).map_err(failed)?;
         let JobsConfig { max_files, keep_open, .. } = &self.config;
         let file = options.file();
+        let live = Arc::clone(presence.live());
+        let _beginning = live.begin_writer().await;
         match self.store.open_file(id, &file, by, *max_files, *keep_open).await? {
             OpenedFile::Writer(writer) => {
                 load_counted(&presence);
@@ -260,13 +264,15 @@ impl Context {
         {
             return Err(JobError::OtherLength { id, name: name.into(), known });
         }
+        let keep_open = self.config.keep_open;
+        let other_offset = |offset| Err(JobError::OtherOffset { id, name: name.into(), offset });
+        let live = Arc::clone(presence.live());
+        let _beginning = live.begin_writer().await;
         // A writer that takes over runs with what the one before has.
         let running_or_permit = match presence.live().running(name) {
             Some(running) => Ok(running),
             None => Err(self.permit_upload()?),
         };
-        let keep_open = self.config.keep_open;
-        let other_offset = |offset| Err(JobError::OtherOffset { id, name: name.into(), offset });
         match self.store.resume_file(id, name, offset, keep_open).await? {
             ResumedFile::Writer(stored, checkpoint) => {
                 let StoredFile { writer, mut file } = *stored;

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::checkpoint::DueStates;
@@ -41,6 +41,8 @@ pub(super) struct Live {
     started: Instant,
     /// Files that are being received.
     files: Mutex<Vec<Arc<LiveFile>>>,
+    /// Held while a writer of one of them begins.
+    beginning: AsyncMutex<()>,
     counted: Mutex<Counted>,
     sum: Mutex<Sum>,
     /// Milliseconds after the start at which progress is told again.
@@ -104,6 +106,7 @@ impl Live {
             stopping: stopping.clone(),
             started,
             files: Mutex::default(),
+            beginning: AsyncMutex::default(),
             counted: Mutex::new(Counted { is_partial, ..Counted::default() }),
             next_notice_millis: AtomicU64::new(0),
             sum: Mutex::default(),
@@ -280,11 +283,17 @@ impl Live {
         self.files().iter().find(|file| file.name() == name).map(|file| Arc::clone(file.running()))
     }
 
-    /// Ends the writer of a file, if it has one here.
+    /// Ends the writer of a file, if it has one here. What it still receives does not count, and is not shown.
     pub(super) fn fence_file(&self, name: &str) {
-        for file in self.files().iter().filter(|file| file.name() == name) {
+        self.update(|job| self.show_progress(job));
+        for file in self.files().extract_if(.., |file| file.name() == name) {
             file.fence().cancel();
         }
+    }
+
+    /// Held while a writer begins: each must be shown before the next one replaces it.
+    pub(super) async fn begin_writer(&self) -> AsyncMutexGuard<'_, ()> {
+        self.beginning.lock().await
     }
 
     /// Told of every change.

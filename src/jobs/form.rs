@@ -92,6 +92,7 @@ impl FormUpload {
         let context = self.presence.context();
         let pipeline = Pipeline::new(&context.pipeline_options(&options.format))?;
         let file = options.file();
+        let _beginning = self.presence.live().begin_writer().await;
         let (max_files, keep_open) = (context.config.max_files, context.config.keep_open);
         let opened = context.store.open_file(self.presence.id(), &file, ChangedBy::ItsUpload, max_files, keep_open);
         match opened.await.map_err(|error| Failure::from(&error))? {

@@ -5,13 +5,14 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, interval_at, sleep};
 
 use super::board::{FileObserver, LEADERS_INTERVAL, Stopped};
 use super::checkpoint::{DueStates, TakenState};
@@ -31,6 +32,9 @@ const PIECE_BYTES: usize = 1024 * 1024;
 
 /// Fast, and a third of the size.
 const ZSTD_LEVEL: i32 = 1;
+
+/// How often the end of a writer is tried to be recorded when the store refuses.
+const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What is known of a file before its first byte.
 #[derive(Clone, Debug)]
@@ -407,7 +411,7 @@ impl FileUpload {
         let is_about_contents = failure.as_ref().is_some_and(|failure| failure.kind.is_about_contents());
         file.state = if is_about_contents { FileState::Failed } else { FileState::Waiting };
         file.error.clone_from(&failure);
-        let (progress, crc64) = *self.durable.lock().unwrap_or_else(PoisonError::into_inner);
+        let durable = *self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let (presence, writer, live_file) = (self.presence.clone(), self.writer, Arc::clone(&self.live_file));
         async move {
@@ -429,12 +433,8 @@ impl FileUpload {
             };
             let taken = if is_interruption { context.workers.run(take).await? } else { None };
             // Another state than the stored one, when anything has come.
-            let taken = taken.filter(|state| state.saved.offset > progress.bytes_received);
-            let (progress, crc64) =
-                taken.as_ref().map_or((progress, crc64), |state| (state.progress, state.saved.crc64));
-            file.show(progress);
-            file.durable_offset = progress.bytes_received;
-            file.crc64nvme = crc64.map(crc64_text);
+            let taken = taken.filter(|state| state.saved.offset > durable.0.bytes_received);
+            goes_on_at(&mut file, taken.as_ref().map_or(durable, |state| (state.progress, state.saved.crc64)));
             let checkpoint =
                 taken.map(|state| Checkpoint { number, offset: state.saved.offset, pieces: state.saved.pieces });
             let keep = context.config.keep_open;
@@ -451,10 +451,41 @@ impl FileUpload {
                     Ok(None)
                 }
                 Err(error) => {
-                    tracing::error!(file = %writer.file, %error, "a file is shown as being received until the next start");
+                    tracing::error!(file = %writer.file, %error, "what came of a file could not be stored");
+                    goes_on_at(&mut file, durable);
+                    context.tracker.spawn(release_later(presence.clone(), writer, live_file, file));
                     Err(Failure::from(&error))
                 }
             }
+        }
+    }
+}
+
+/// Writes into a file that it goes on at this position.
+fn goes_on_at(file: &mut JobFile, (progress, crc64): (FileProgress, Option<u64>)) {
+    file.show(progress);
+    file.durable_offset = progress.bytes_received;
+    file.crc64nvme = crc64.map(crc64_text);
+}
+
+/// Records that a file has no writer any more as soon as the store takes it: until then only a sender that goes on where the file
+/// stands gets it.
+async fn release_later(presence: Presence, writer: Writer, live_file: Arc<LiveFile>, mut file: JobFile) {
+    let context = presence.context();
+    loop {
+        tokio::select! {
+            // The next start releases the file.
+            () = context.stopping.cancelled() => return,
+            () = sleep(RELEASE_INTERVAL) => {}
+        }
+        match context.store.release_file(presence.id(), writer, &file, None, context.config.keep_open).await {
+            Ok(Some(durable_offset)) => {
+                (file.offset, file.durable_offset) = (durable_offset, durable_offset);
+                return show(&presence, &live_file, file);
+            }
+            // It is another writer's, or gone.
+            Ok(None) => return presence.live().remove_file(&live_file, |_| {}),
+            Err(error) => tracing::debug!(file = %writer.file, %error, "the end of a writer could not be recorded yet"),
         }
     }
 }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::harness::{HEADER, Workspace, gzip, lines, zstandard};
+use crate::expected::Expected;
+use crate::harness::{HEADER, gzip, lines, zstandard};
 use crate::jobs::read_event;
 use crate::senders::{LAST_CHUNK, chunk, chunked_head, csv};
 use crate::service::{Connection, PATIENCE, Reply, Service};
@@ -37,7 +38,7 @@ pub(crate) fn complete(service: &Service, id: &str) -> Reply {
 
 /// Completes a job whose results are perhaps being made.
 #[track_caller]
-fn complete_in_the_end(service: &Service, id: &str) -> Value {
+pub(crate) fn complete_in_the_end(service: &Service, id: &str) -> Value {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let reply = complete(service, id);
@@ -93,7 +94,7 @@ impl SlowFile {
 }
 
 /// Files of a job by their names, as they are sent.
-type Files = BTreeMap<String, Vec<u8>>;
+pub(crate) type Files = BTreeMap<String, Vec<u8>>;
 
 /// Files that differ in the order of their columns, their line ends, their quotes and their compression. Some rows do not count, in
 /// all more of them than are reported.
@@ -129,49 +130,19 @@ fn samples(count: u32, rows: u32) -> Files {
     (0..count).map(sample).collect()
 }
 
-/// A document without what depends on the time.
-fn without_times(stats: &Value) -> Value {
-    let members = stats.as_object().unwrap().iter().filter(|(name, _)| !name.contains("second"));
-    members.map(|(name, value)| (name.clone(), value.clone())).collect::<serde_json::Map<_, _>>().into()
-}
-
 /// Checks that a job has succeeded with what the command makes of the same files in the order in which the job shows them.
 #[track_caller]
-fn assert_as_by_command(service: &Service, job: &Value, files: &Files) {
+pub(crate) fn assert_as_by_command(service: &Service, job: &Value, files: &Files) {
     assert_eq!(job["state"], "succeeded", "{job}");
-    let place = Workspace::new();
-    let mut arguments = Vec::new();
-    for file in job["files"].as_array().unwrap() {
+    let shown = job["files"].as_array().unwrap();
+    assert_eq!(shown.len(), files.len(), "{job}");
+    let in_order = shown.iter().map(|file| {
         assert_eq!(file["state"], "complete", "{file}");
-        let name = file["name"].as_str().unwrap();
-        assert_eq!(
-            (&file["length"], &file["offset"]),
-            (&json!(files[name].len()), &json!(files[name].len())),
-            "{file}"
-        );
-        place.write(name, &files[name]);
-        arguments.extend(["--input", name]);
-    }
-    assert_eq!(arguments.len(), files.len() * 2, "{job}");
-    arguments.extend(["--output", "out", "--all-campaigns"]);
-    crate::harness::run(&mut place.aggregate(arguments), b"").assert_done();
-    let expected = place.files("out");
-    let links = job["links"]["results"].as_object().unwrap();
-    assert_eq!(links.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
-    for (name, link) in links {
-        let reply = service.get(link.as_str().unwrap());
-        if name == "stats.json" {
-            assert_eq!(without_times(&reply.expect(200)), without_times(&place.read_json("out/stats.json")));
-            assert_eq!(reply.json(), job["stats"]);
-        } else {
-            assert!(
-                reply.status == 200 && reply.text() == expected[name],
-                "{name}: {} and {}",
-                reply.text(),
-                expected[name]
-            );
-        }
-    }
+        let (name, contents) = files.get_key_value(file["name"].as_str().unwrap()).unwrap();
+        assert_eq!((&file["length"], &file["offset"]), (&json!(contents.len()), &json!(contents.len())), "{file}");
+        (name.as_str(), contents.as_slice())
+    });
+    Expected::of(in_order).assert_are_those_of(service, job);
 }
 
 #[test]

@@ -266,6 +266,38 @@ fn a_file_is_left_open_until_it_is_said_to_end() {
 }
 
 #[test]
+fn who_missed_the_last_answer_finds_the_file_complete_and_sends_nothing_twice() {
+    let service = Service::start();
+    let whole = csv(300);
+    let expected = outcome(&service, &service.put("/v1/jobs/whole", &whole).expect(201));
+    for by_range in [false, true] {
+        let name = format!("missed-{by_range}");
+        let job = break_off(&service, &name, &whole, 100);
+        let (resume, _) = place(&service, &job);
+        let length = whole.len() - 100;
+        let common = format!("HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n");
+        let head = if by_range {
+            format!("PUT {resume} {common}Content-Range: bytes 100-{}/{}\r\n\r\n", whole.len() - 1, whole.len())
+        } else {
+            format!("PATCH {resume} {common}Upload-Offset: 100\r\n\r\n")
+        };
+        let mut connection = service.connect();
+        connection.send(head).send(&whole[100..]);
+        connection.vanish();
+        let finished = service.wait_for_job(&name, |job| job["state"] != "receiving");
+        assert_eq!(outcome(&service, &finished), expected);
+        let end = whole.len().to_string();
+        let head = service.request("HEAD", &resume);
+        assert_eq!((head.header("upload-offset"), head.header("upload-complete")), (Some(&*end), Some("?1")));
+        for again in [patch(&service, &resume, 100, &whole[100..]), put_range(&service, &resume, 100, &whole)] {
+            again.expect_problem(409, "other_offset", &[]);
+            assert_eq!(again.header("upload-offset"), Some(&*end));
+        }
+        assert_eq!(service.get(&format!("/v1/jobs/{name}")).expect(200), finished);
+    }
+}
+
+#[test]
 fn what_does_not_fit_is_refused_before_it_counts() {
     let service = Service::start();
     let whole = csv(300);
@@ -497,6 +529,36 @@ fn who_goes_on_where_the_file_stands_takes_it_over() {
     first.try_send(chunk(&whole[150..]));
     first.read_reply().expect_problem(409, "file_deleted", &["being sent by another request"]);
     assert_eq!(service.get("/v1/jobs/two").expect(200), finished);
+}
+
+#[test]
+fn a_file_that_was_taken_over_is_shown_as_its_last_sender_left_it() {
+    let service = Service::start();
+    let whole = csv(300);
+    let open = service.send("POST", "/v1/jobs", &[("content-type", "application/json")], b"{}").expect(201);
+    let job = open["links"]["self"].as_str().unwrap();
+    let file = format!("{job}/files/a.csv");
+    // As long as another file is being received, the job is not read from the store.
+    let mut other = service.connect();
+    other.send(chunked_head(&format!("{job}/files/b.csv"), "")).send(chunk(&whole));
+    let mut first = service.connect();
+    first.send(chunked_head(&file, "")).send(chunk(&whole[..100])).half_close();
+    first.read_rest();
+    let mut first = hang(&service, &file, 100, &whole[100..150]);
+    service.wait_for_job(open["id"].as_str().unwrap(), |job| {
+        let offset = |name: &str| {
+            let files = job["files"].as_array().unwrap();
+            files.iter().find(|file| file["name"] == name).map(|file| file["offset"].clone())
+        };
+        offset("a.csv") == Some(json!(150)) && offset("b.csv") == Some(json!(whole.len()))
+    });
+    let complete = patch(&service, &file, 100, &whole[100..]).expect(200);
+    assert_eq!((&complete["state"], &complete["offset"]), (&json!("complete"), &json!(whole.len())));
+    first.read_reply().expect_problem(409, "file_deleted", &["being sent by another request"]);
+    assert_eq!(service.get(&file).expect(200), complete);
+    let head = service.request("HEAD", &file);
+    assert_eq!(head.header("upload-offset"), Some(&*whole.len().to_string()));
+    other.vanish();
 }
 
 #[test]

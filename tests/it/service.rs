@@ -168,7 +168,7 @@ impl Service {
             if reply.status == 200 && is_wanted(&reply.json()) {
                 return reply.json();
             }
-            assert!(Instant::now() < deadline, "job {job} is still {reply:?}");
+            assert!(Instant::now() < deadline, "job {job} is still {}", reply.text());
         }
     }
 

@@ -13,7 +13,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
@@ -27,6 +27,12 @@ use directories::prepare_directory;
 /// Upper bounds of the duration histogram, in seconds: from answers out of memory to uploads of minutes.
 const DURATION_BUCKETS: [f64; 11] = [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
 
+/// How long the store has at the end for what it has not taken yet. Without that, senders go on at an earlier place.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(700);
+
+/// How long the threads have to end.
+const THREADS_TIMEOUT: Duration = Duration::from_millis(300);
+
 pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
     start_log(arguments);
     prepare_directory(&arguments.data_dir, "--data-dir")?;
@@ -37,7 +43,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
     let runtime = start_runtime()?;
     let result = runtime.block_on(run_service(arguments, metrics));
     // Blocking work whose result is no longer needed must not delay the exit.
-    runtime.shutdown_timeout(Duration::from_secs(1));
+    runtime.shutdown_timeout(THREADS_TIMEOUT);
     result
 }
 
@@ -75,8 +81,9 @@ async fn run_service(arguments: &Arguments, metrics: PrometheusHandle) -> Result
         () = jobs.drained(drain_timeout) => {}
         _ = signals.first() => shutdown.abort.cancel(),
     }
-    jobs.stop_uploads().await;
+    // What is in flight is still answered.
     shutdown.stop.cancel();
+    jobs.stop_uploads().await;
     // Uploads have ended; downloads may go on.
     tokio::select! {
         _ = &mut server => {}
@@ -89,7 +96,9 @@ async fn run_service(arguments: &Arguments, metrics: PrometheusHandle) -> Result
         // A panic there has been logged already.
         drop(server.await);
     }
-    jobs.close().await;
+    if timeout(CLOSE_TIMEOUT, jobs.close()).await.is_err() {
+        tracing::warn!("not everything could be stored in time; the next start goes on with what was stored before");
+    }
     upkeep.abort();
     tracing::info!("stopped");
     Ok(())
