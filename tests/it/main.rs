@@ -6,6 +6,8 @@
 mod broken_uploads;
 mod cases;
 mod cli;
+mod codings;
+mod compressed_places;
 mod connections;
 mod durable_ends;
 mod exact_answers;
@@ -24,6 +26,7 @@ mod refusals;
 mod released_states;
 mod results;
 mod resume;
+mod resume_compressed;
 mod saved;
 mod saved_uploads;
 mod senders;
