@@ -4,7 +4,7 @@
 //! as it is, valid or not; other encodings are decoded as the WHATWG Encoding Standard says, with U+FFFD for what cannot
 //! be.
 
-use encoding_rs::{CoderResult, Encoding, UTF_8, UTF_16BE, UTF_16LE};
+use encoding_rs::{CoderResult, Encoding, ISO_2022_JP, UTF_8, UTF_16BE, UTF_16LE};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -48,11 +48,20 @@ enum State {
         /// Of UTF-16, the beginning of a character whose end has not come, at most [`MAX_HELD_UNIT_BYTES`]. So the decoder
         /// keeps nothing, and can be replaced by a new one.
         held: Vec<u8>,
+        /// Of other multi-byte charsets, the bytes since the decoder last kept nothing. None when that is too much.
+        line: Option<Vec<u8>>,
     },
 }
 
 /// A high surrogate and the first byte of the next unit.
 const MAX_HELD_UNIT_BYTES: usize = 3;
+
+/// The longest line within which multi-byte text can be gone on with. Longer records are errors anyway.
+const MAX_LINE_BYTES: usize = 1024 * 1024;
+
+const ESCAPE: u8 = 0x1b;
+/// What follows an escape that leads back to ASCII (RFC 1468).
+const TO_ASCII: &[u8] = b"(B";
 
 /// Where a decoder stands, as far as another needs to know.
 #[derive(Serialize, Deserialize)]
@@ -63,9 +72,19 @@ pub(super) struct SavedDecoder {
 
 #[derive(Serialize, Deserialize)]
 enum SavedState {
-    Start { held: Vec<u8> },
+    Start {
+        held: Vec<u8>,
+    },
     Passing,
-    Decoding { encoding: String, held: Vec<u8> },
+    Decoding {
+        encoding: String,
+        held: Vec<u8>,
+    },
+    /// In the middle of a line that another decoder has to read again.
+    InLine {
+        encoding: String,
+        line: Vec<u8>,
+    },
 }
 
 impl TextDecoder {
@@ -117,7 +136,8 @@ impl TextDecoder {
         let (encoding, mark_bytes) = Self::sniff(self.declared, &held);
         if encoding != UTF_8 {
             let decoder = Box::new(encoding.new_decoder_without_bom_handling());
-            self.state = State::Decoding { decoder, piece: vec![0; PIECE_BYTES], held: Vec::new() };
+            self.state =
+                State::Decoding { decoder, piece: vec![0; PIECE_BYTES], held: Vec::new(), line: Some(Vec::new()) };
         }
         self.decode(&held[mark_bytes..], false, sink)
     }
@@ -128,7 +148,7 @@ impl TextDecoder {
         is_last: bool,
         sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        let State::Decoding { decoder, piece, held } = &mut self.state else {
+        let State::Decoding { decoder, piece, held, line } = &mut self.state else {
             return if bytes.is_empty() { Ok(()) } else { sink(bytes) };
         };
         let joined;
@@ -143,6 +163,9 @@ impl TextDecoder {
             held.extend_from_slice(rest);
             bytes = whole;
         }
+        if !can_be_replaced(decoder.encoding()) {
+            remember_line(line, decoder.encoding(), bytes);
+        }
         loop {
             let (result, read, written, _) = decoder.decode_to_utf8(bytes, piece, is_last);
             bytes = &bytes[read..];
@@ -155,17 +178,19 @@ impl TextDecoder {
         }
     }
 
-    /// Where the decoder stands; `None` when only the decoder itself knows: in the middle of text in a multi-byte charset.
+    /// Where the decoder stands; `None` when only the decoder itself knows: in the middle of a very long line in a multi-byte charset.
     pub(super) fn save(&self) -> Option<SavedDecoder> {
         let state = match &self.state {
             State::Start { held } => SavedState::Start { held: held.clone() },
             State::Passing => SavedState::Passing,
-            State::Decoding { decoder, held, .. } => {
+            State::Decoding { decoder, held, line, .. } => {
                 let encoding = decoder.encoding();
-                if !can_be_replaced(encoding) {
-                    return None;
+                let name = encoding.name().into();
+                if can_be_replaced(encoding) {
+                    SavedState::Decoding { encoding: name, held: held.clone() }
+                } else {
+                    SavedState::InLine { encoding: name, line: line.clone()? }
                 }
-                SavedState::Decoding { encoding: encoding.name().into(), held: held.clone() }
             }
         };
         Some(SavedDecoder { declared: self.declared.name().into(), state })
@@ -191,7 +216,21 @@ impl TextDecoder {
                     return inconsistent("it holds back whole characters");
                 }
                 let decoder = Box::new(encoding.new_decoder_without_bom_handling());
-                State::Decoding { decoder, piece: vec![0; PIECE_BYTES], held }
+                State::Decoding { decoder, piece: vec![0; PIECE_BYTES], held, line: None }
+            }
+            SavedState::InLine { encoding, line } => {
+                let encoding = encoding_named(&encoding)?;
+                if can_be_replaced(encoding) || line.len() > MAX_LINE_BYTES {
+                    return inconsistent("its line cannot be gone on with");
+                }
+                let decoder = Box::new(encoding.new_decoder_without_bom_handling());
+                let state =
+                    State::Decoding { decoder, piece: vec![0; PIECE_BYTES], held: Vec::new(), line: Some(Vec::new()) };
+                let mut restored = Self { declared, state };
+                // Its text has been handed on.
+                let nowhere = |_: &[u8]| Ok::<_, RestoreError>(());
+                restored.decode(&line, false, &mut { nowhere })?;
+                return Ok(restored);
             }
         };
         Ok(Self { declared, state })
@@ -207,6 +246,37 @@ fn encoding_named(name: &str) -> Result<&'static Encoding, RestoreError> {
 /// True for encodings whose decoders keep nothing between whole characters.
 fn can_be_replaced(encoding: &'static Encoding) -> bool {
     encoding.is_single_byte() || encoding == UTF_8 || is_utf_16(encoding)
+}
+
+/// Notes bytes that a decoder of a multi-byte charset reads. Behind an LF it keeps nothing, as LF is never a part of a longer character; but
+/// in ISO-2022-JP it does, unless the text there is in ASCII.
+fn remember_line(line: &mut Option<Vec<u8>>, encoding: &'static Encoding, bytes: &[u8]) {
+    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    let (before, behind) = bytes.split_at(end);
+    let keeps_nothing = if encoding == ISO_2022_JP {
+        let mut before_line_end = line.take();
+        if let Some(known) = &mut before_line_end {
+            known.extend_from_slice(before);
+        }
+        let text = before_line_end.as_deref().unwrap_or(before);
+        let is_ascii = match text.iter().rposition(|byte| *byte == ESCAPE) {
+            Some(escape) => text[escape + 1..].starts_with(TO_ASCII),
+            None => before_line_end.is_some(),
+        };
+        *line = before_line_end;
+        end > 0 && is_ascii
+    } else {
+        end > 0
+    };
+    if keeps_nothing {
+        line.get_or_insert_default().clear();
+    }
+    if let Some(known) = line {
+        known.extend_from_slice(behind);
+        if known.len() > MAX_LINE_BYTES {
+            *line = None;
+        }
+    }
 }
 
 fn is_utf_16(encoding: &'static Encoding) -> bool {
@@ -266,6 +336,52 @@ mod tests {
                 assert_eq!(decode(label, bytes, step), text, "{bytes:?} as {label} in pieces of {step}");
             }
         }
+    }
+
+    /// Decodes bytes, with another decoder from each of these places on.
+    fn decode_on(encoding: &'static Encoding, bytes: &[u8], places: &[usize]) -> Vec<u8> {
+        let mut text = Vec::new();
+        let mut sink = |piece: &[u8]| {
+            text.extend_from_slice(piece);
+            Ok::<_, Infallible>(())
+        };
+        let mut decoder = TextDecoder::new(encoding);
+        let mut start = 0;
+        for place in places {
+            decoder.push(&bytes[start..*place], &mut sink).unwrap();
+            let saved = postcard::to_allocvec(&decoder.save().unwrap()).unwrap();
+            decoder = TextDecoder::restore(postcard::from_bytes(&saved).unwrap()).unwrap();
+            assert_eq!(postcard::to_allocvec(&decoder.save().unwrap()).unwrap(), saved);
+            start = *place;
+        }
+        decoder.push(&bytes[start..], &mut sink).unwrap();
+        decoder.finish(&mut sink).unwrap();
+        text
+    }
+
+    #[test]
+    fn text_of_every_encoding_goes_on_at_any_byte() {
+        // Characters of many lengths, cut ones, and what leads from one set of characters of ISO-2022-JP to another.
+        let bytes = b"caf\xe9\n\x82\xa0\n\x8f\xa1\n\x811\n\x8130\x81\x30\n\x88b\n\x1b$B$\"$\n$!a\n\x1b(B\na\x1b$B$\"\x1b(J\n~\x1b\n(Ba\n\x1b(Bb\n\x1b(I1";
+        for label in ["shift_jis", "gbk", "gb18030", "big5", "euc-jp", "euc-kr", "iso-2022-jp", "utf-16le", "koi8-r"] {
+            let encoding = encoding_for_label(label).unwrap();
+            let whole = decode(label, bytes, bytes.len());
+            for first in 0..=bytes.len() {
+                for second in first..=bytes.len() {
+                    assert_eq!(decode_on(encoding, bytes, &[first, second]), whole, "{label} at {first} and {second}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn very_long_lines_cannot_be_gone_on_with() {
+        let mut decoder = TextDecoder::new(encoding_rs::SHIFT_JIS);
+        let push = |decoder: &mut TextDecoder, bytes: &[u8]| decoder.push(bytes, |_| Ok::<_, Infallible>(())).unwrap();
+        push(&mut decoder, &vec![b'a'; MAX_LINE_BYTES + MAX_MARK_BYTES]);
+        assert!(decoder.save().is_none());
+        push(&mut decoder, b"a\nb");
+        assert!(decoder.save().is_some());
     }
 
     #[test]

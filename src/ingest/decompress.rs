@@ -1,12 +1,14 @@
 //! Decompression, step by step, of data in pieces of any size.
 
 use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
-use flate2::{Decompress, FlushDecompress, Status};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 
-const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+use super::gzip::{self, Gzip, PlaceInMember};
+use super::inflate::{Inflated, Inflater, Wrapper};
+use super::step::{Step, StopAt};
+use crate::engine::RestoreError;
 
 /// Windows of Zstandard frames as powers of two: what `zstd --long` makes, and what untrusted senders may ask for.
 const MAX_ZSTD_WINDOW_LOG: u32 = 27;
@@ -38,7 +40,7 @@ impl Coding {
     pub fn sniff(start: &[u8]) -> Self {
         // RFC 8878, 3.1.2: a file may start with a frame that is to be skipped.
         let is_skippable = matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
-        if start.starts_with(&GZIP_MAGIC) {
+        if start.starts_with(&gzip::MAGIC) {
             Self::Gzip
         } else if start.starts_with(&ZSTD_MAGIC) || is_skippable {
             Self::Zstd
@@ -89,13 +91,36 @@ pub enum DecompressError {
     },
 }
 
-/// What one step did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Step {
-    /// Bytes taken from the input.
-    pub consumed: usize,
-    /// Bytes written to the output.
-    pub produced: usize,
+/// A position in compressed data from which another decompressor can go on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place(At);
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum At {
+    Start(Coding),
+    /// Behind a member or frame, or behind the end.
+    Between(Coding),
+    /// Within a gzip member, at the end of a deflate block.
+    InMember(PlaceInMember),
+}
+
+impl Place {
+    /// The first byte.
+    pub(super) fn start(coding: Coding) -> Self {
+        Self(At::Start(coding))
+    }
+
+    /// Behind a member or frame.
+    pub(super) fn between(coding: Coding) -> Self {
+        Self(At::Between(coding))
+    }
+
+    pub(super) fn coding(&self) -> Coding {
+        match self.0 {
+            At::Start(coding) | At::Between(coding) => coding,
+            At::InMember(_) => Coding::Gzip,
+        }
+    }
 }
 
 /// Decompresses members and frames one behind the other.
@@ -107,15 +132,11 @@ pub struct Decompressor {
 
 enum Stream {
     Identity,
-    Gzip {
-        member: Decompress,
-        /// Bytes of the magic number of a further member that have been seen.
-        magic_seen: usize,
-    },
+    Gzip(Gzip),
     Zstd(Decoder<'static>),
     Brotli(Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>),
     /// `None` before the first byte, which tells the two formats apart.
-    Deflate(Option<Decompress>),
+    Deflate(Option<Inflater>),
 }
 
 impl Decompressor {
@@ -139,7 +160,7 @@ impl Decompressor {
     fn with_window_log(coding: Coding, max_window_log: u32) -> Result<Self, DecompressError> {
         let stream = match coding {
             Coding::Identity => Stream::Identity,
-            Coding::Gzip => Stream::Gzip { member: new_gzip_member(), magic_seen: 0 },
+            Coding::Gzip => Stream::Gzip(Gzip::new().map_err(|reason| damaged(coding, &reason))?),
             Coding::Zstd => {
                 let failed = |error: std::io::Error| damaged(coding, &error);
                 let mut decoder = Decoder::new().map_err(failed)?;
@@ -155,23 +176,40 @@ impl Decompressor {
         Ok(Self { stream, is_unfinished: coding != Coding::Identity })
     }
 
-    /// A decompressor for what an untrusted sender sends behind the end of a member or frame, as [`Self::untrusted`].
+    /// A decompressor for what an untrusted sender sends from this place on, as [`Self::untrusted`].
     ///
     /// # Errors
-    /// When the decompressor's memory cannot be had.
-    pub(super) fn at_member_boundary(coding: Coding) -> Result<Self, DecompressError> {
-        Ok(Self { is_unfinished: false, ..Self::untrusted(coding)? })
+    /// When there is no such place, or the decompressor's memory cannot be had.
+    pub fn at(place: &Place) -> Result<Self, RestoreError> {
+        let no_memory = |_| RestoreError::Inconsistent("no decompressor");
+        match &place.0 {
+            At::Start(coding) => Self::untrusted(*coding).map_err(no_memory),
+            At::Between(Coding::Gzip) => {
+                let gzip = Gzip::behind_member().map_err(RestoreError::Inconsistent)?;
+                Ok(Self { stream: Stream::Gzip(gzip), is_unfinished: false })
+            }
+            At::Between(coding) => Ok(Self { is_unfinished: false, ..Self::untrusted(*coding).map_err(no_memory)? }),
+            At::InMember(place) => Ok(Self { stream: Stream::Gzip(Gzip::within_member(place)?), is_unfinished: true }),
+        }
     }
 
-    /// True where a member or frame has ended and nothing of the next has been seen: another decompressor can go on from there.
-    pub(super) fn is_at_member_boundary(&self) -> bool {
-        !self.is_unfinished && !matches!(self.stream, Stream::Gzip { magic_seen: 1.., .. })
+    /// Where the last step has ended, if another decompressor can go on from there: behind a member or frame, and at the end of a deflate
+    /// block of gzip when the step [stops](Self::step_to_place) there.
+    #[must_use]
+    pub fn place(&self) -> Option<Place> {
+        if !self.is_unfinished {
+            return Some(Place::between(self.coding()));
+        }
+        match &self.stream {
+            Stream::Gzip(gzip) => gzip.place_in_member().map(|place| Place(At::InMember(place))),
+            _ => None,
+        }
     }
 
-    pub(super) fn coding(&self) -> Coding {
+    fn coding(&self) -> Coding {
         match self.stream {
             Stream::Identity => Coding::Identity,
-            Stream::Gzip { .. } => Coding::Gzip,
+            Stream::Gzip(_) => Coding::Gzip,
             Stream::Zstd(_) => Coding::Zstd,
             Stream::Brotli(_) => Coding::Brotli,
             Stream::Deflate(_) => Coding::Deflate,
@@ -184,13 +222,30 @@ impl Decompressor {
     /// # Errors
     /// When the data is damaged.
     pub fn step(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, DecompressError> {
+        self.step_to(input, output, StopAt::StreamEnd)
+    }
+
+    /// As [`Self::step`], but stops at the next [place](Self::place) from which another decompressor can go on. Where it stops, it may have
+    /// done nothing.
+    ///
+    /// # Errors
+    /// When the data is damaged.
+    pub fn step_to_place(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, DecompressError> {
+        self.step_to(input, output, StopAt::BlockEnd)
+    }
+
+    fn step_to(&mut self, input: &[u8], output: &mut [u8], stop_at: StopAt) -> Result<Step, DecompressError> {
         match &mut self.stream {
             Stream::Identity => {
                 let count = input.len().min(output.len());
                 output[..count].copy_from_slice(&input[..count]);
                 Ok(Step { consumed: count, produced: count })
             }
-            Stream::Gzip { .. } => self.step_gzip(input, output),
+            Stream::Gzip(gzip) => {
+                let step = gzip.step(input, output, stop_at).map_err(|reason| damaged(Coding::Gzip, &reason))?;
+                self.is_unfinished = !gzip.is_behind_member();
+                Ok(step)
+            }
             Stream::Zstd(decoder) => {
                 let (mut input, mut output) = (InBuffer::around(input), OutBuffer::around(output));
                 let wanted = decoder.run(&mut input, &mut output).map_err(|error| damaged(Coding::Zstd, &error))?;
@@ -243,53 +298,26 @@ impl Decompressor {
         // RFC 1950, 2.2: the low four bits are 8 for deflate, and the others at most 7; RFC 1951 starts with the
         // same only for a stored block with odd padding, which no compressor writes.
         let has_zlib_header = first & 0x0f == 8 && first >> 4 <= 7;
-        let inflater = stream.get_or_insert_with(|| Decompress::new(has_zlib_header));
-        let (step, status) = inflate(inflater, Coding::Deflate, input, output)?;
-        self.is_unfinished = status != Status::StreamEnd;
-        Ok(step)
+        let wrapper = if has_zlib_header { Wrapper::Zlib } else { Wrapper::Nothing };
+        let inflater = match stream {
+            Some(inflater) => inflater,
+            None => stream.insert(Inflater::new(wrapper).map_err(|reason| damaged(Coding::Deflate, &reason))?),
+        };
+        let inflated = inflate(inflater, input, output)?;
+        self.is_unfinished = !inflated.has_ended;
+        Ok(Step { consumed: inflated.consumed, produced: inflated.produced })
     }
 
     /// Writes what a full output held back.
     fn inflate_rest(&mut self, output: &mut [u8]) -> Result<Step, DecompressError> {
         match &mut self.stream {
             Stream::Deflate(Some(inflater)) if self.is_unfinished => {
-                let (step, status) = inflate(inflater, Coding::Deflate, &[], output)?;
-                self.is_unfinished = status != Status::StreamEnd;
-                Ok(step)
+                let inflated = inflate(inflater, &[], output)?;
+                self.is_unfinished = !inflated.has_ended;
+                Ok(Step { consumed: 0, produced: inflated.produced })
             }
             _ => Ok(Step::default()),
         }
-    }
-
-    fn step_gzip(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, DecompressError> {
-        let Stream::Gzip { member, magic_seen } = &mut self.stream else {
-            return Ok(Step::default());
-        };
-        let mut consumed = 0;
-        if !self.is_unfinished {
-            // Behind a member comes another, or padding with zeros.
-            while *magic_seen < GZIP_MAGIC.len()
-                && let Some(byte) = input.get(consumed)
-            {
-                consumed += 1;
-                if *byte == GZIP_MAGIC[*magic_seen] {
-                    *magic_seen += 1;
-                } else if *byte != 0 || *magic_seen > 0 {
-                    return Err(damaged(Coding::Gzip, &"something else follows its last member"));
-                }
-            }
-            if *magic_seen < GZIP_MAGIC.len() {
-                return Ok(Step { consumed, produced: 0 });
-            }
-            *member = new_gzip_member();
-            *magic_seen = 0;
-            self.is_unfinished = true;
-            let magic = member.decompress(&GZIP_MAGIC, &mut [], FlushDecompress::None);
-            magic.map_err(|error| damaged(Coding::Gzip, &error))?;
-        }
-        let (step, status) = inflate(member, Coding::Gzip, &input[consumed..], output)?;
-        self.is_unfinished = status != Status::StreamEnd;
-        Ok(Step { consumed: consumed + step.consumed, ..step })
     }
 
     /// Checks that the data is complete.
@@ -297,21 +325,8 @@ impl Decompressor {
     /// # Errors
     /// When its end is missing.
     pub fn finish(&self) -> Result<(), DecompressError> {
-        match &self.stream {
-            Stream::Gzip { magic_seen, .. } if self.is_unfinished || *magic_seen > 0 => {
-                Err(DecompressError::Truncated(Coding::Gzip))
-            }
-            Stream::Zstd(_) if self.is_unfinished => Err(DecompressError::Truncated(Coding::Zstd)),
-            Stream::Brotli(_) if self.is_unfinished => Err(DecompressError::Truncated(Coding::Brotli)),
-            Stream::Deflate(_) if self.is_unfinished => Err(DecompressError::Truncated(Coding::Deflate)),
-            _ => Ok(()),
-        }
+        if self.is_unfinished { Err(DecompressError::Truncated(self.coding())) } else { Ok(()) }
     }
-}
-
-fn new_gzip_member() -> Decompress {
-    // The largest window that deflate has: 2^15 bytes.
-    Decompress::new_gzip(15)
 }
 
 /// Some formats are one stream: nothing may follow.
@@ -319,22 +334,8 @@ fn expect_no_more(coding: Coding, input: &[u8]) -> Result<Step, DecompressError>
     if input.is_empty() { Ok(Step::default()) } else { Err(damaged(coding, &"something else follows its end")) }
 }
 
-/// One call of the inflater, and what it did.
-fn inflate(
-    stream: &mut Decompress,
-    coding: Coding,
-    input: &[u8],
-    output: &mut [u8],
-) -> Result<(Step, Status), DecompressError> {
-    let (in_before, out_before) = (stream.total_in(), stream.total_out());
-    let status = stream.decompress(input, output, FlushDecompress::None).map_err(|error| damaged(coding, &error))?;
-    // Both differences are lengths within the buffers.
-    let difference = |now: u64, before: u64| usize::try_from(now - before).unwrap_or(0);
-    let step = Step {
-        consumed: difference(stream.total_in(), in_before),
-        produced: difference(stream.total_out(), out_before),
-    };
-    Ok((step, status))
+fn inflate(inflater: &mut Inflater, input: &[u8], output: &mut [u8]) -> Result<Inflated, DecompressError> {
+    inflater.inflate(input, output, StopAt::StreamEnd).map_err(|reason| damaged(Coding::Deflate, &reason))
 }
 
 fn damaged(coding: Coding, reason: &dyn std::fmt::Display) -> DecompressError {

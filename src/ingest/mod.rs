@@ -3,14 +3,20 @@
 mod block;
 mod charset;
 mod decompress;
+mod gzip;
+mod inflate;
 mod lane;
 mod local;
 mod pipeline;
 mod saved;
+mod step;
+mod tail;
 
 pub use charset::{TextDecoder, UnknownEncoding, encoding_for_label};
-pub use decompress::{Coding, DecompressError, Decompressor, Step};
+pub use decompress::{Coding, DecompressError, Decompressor, Place};
 pub use lane::{FileProgress, LaneError, LaneObserver, SharedPipeline, WorkerPanicked, Workers, receive};
 pub use local::{Input, LocalError, LocalOptions, Observer, aggregate_local};
 pub use pipeline::{ContentError, Finished, Pipeline, PipelineOptions, PipelineReader, RATIO_FREE_BYTES, Sha256Digest};
 pub use saved::SavedPipeline;
+pub use step::Step;
+pub use tail::MAX_TAIL_BYTES;

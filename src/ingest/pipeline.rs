@@ -6,12 +6,10 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::charset::TextDecoder;
-use super::decompress::{Coding, DecompressError, Decompressor};
-use super::saved::{Opened, SavedInput, SavedPipeline, State, decompress, restore_digest, save_digest};
+use super::decompress::{Coding, DecompressError, Place};
+use super::saved::{Opened, SavedInput, SavedPipeline, State, TailReader, decompress, restore_digest, save_digest};
+use super::tail::Compressed;
 use crate::engine::{Aggregate, AggregateReader, Fatal, RestoreError, Tally, TallyOptions};
-
-/// Decompressed text is handed on in pieces of this size.
-const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// Text from which on the decompression ratio is looked at: a short text may well consist of one row repeated.
 pub const RATIO_FREE_BYTES: u64 = 64 * 1024 * 1024;
@@ -106,10 +104,7 @@ enum Input {
     /// Fewer bytes have been seen than tell how they are compressed.
     Start(Vec<u8>),
     Plain,
-    Compressed {
-        decompressor: Box<Decompressor>,
-        scratch: Box<[u8]>,
-    },
+    Compressed(Compressed),
 }
 
 impl Input {
@@ -117,8 +112,7 @@ impl Input {
         if coding == Coding::Identity {
             return Ok(Self::Plain);
         }
-        let decompressor = Box::new(Decompressor::untrusted(coding)?);
-        Ok(Self::Compressed { decompressor, scratch: vec![0; SCRATCH_BYTES].into() })
+        Compressed::new(coding).map(Self::Compressed)
     }
 }
 
@@ -148,17 +142,16 @@ impl Pipeline {
 
     /// Goes on where another pipeline [stood](Self::save). How the text is read is part of the state; the kernel, and the
     /// limits of decompression, are those of `options`.
-    fn restore(state: State, tally: Tally, options: &PipelineOptions) -> Result<Self, RestoreError> {
+    fn restore(state: State, tail: &[u8], tally: Tally, options: &PipelineOptions) -> Result<Self, RestoreError> {
         let input = match state.input {
             SavedInput::Start(start) => Input::Start(start),
             SavedInput::Plain => Input::Plain,
-            SavedInput::Between(coding) => {
-                let decompressor = Decompressor::at_member_boundary(coding);
-                let decompressor = decompressor.map_err(|_| RestoreError::Inconsistent("no decompressor"))?;
-                Input::Compressed { decompressor: Box::new(decompressor), scratch: vec![0; SCRATCH_BYTES].into() }
+            SavedInput::Between(coding) => Input::Compressed(Compressed::at(Place::between(coding), state.text_bytes)?),
+            SavedInput::Compressed { place, text_before_place, .. } => {
+                Input::Compressed(Compressed::at(place, text_before_place)?)
             }
         };
-        Ok(Self {
+        let mut pipeline = Self {
             input,
             decoder: TextDecoder::restore(state.decoder)?,
             tally,
@@ -170,7 +163,20 @@ impl Pipeline {
             max_decompression_ratio: options.max_decompression_ratio,
             is_save_wanted: false,
             saved: None,
-        })
+        };
+        pipeline.read_again(tail).map_err(|_| RestoreError::Inconsistent("its tail cannot be read"))?;
+        Ok(pipeline)
+    }
+
+    /// Reads the tail of a state, which has been digested, and the text of which has been counted.
+    fn read_again(&mut self, mut tail: &[u8]) -> Result<(), ContentError> {
+        let mut may_have_more = false;
+        while !tail.is_empty() || may_have_more {
+            let (consumed, is_full) = self.step(tail)?;
+            tail = &tail[consumed..];
+            may_have_more = is_full;
+        }
+        Ok(())
     }
 
     /// The state after the last byte that was read; `None` when it cannot be gone on from there.
@@ -179,8 +185,8 @@ impl Pipeline {
         self.save_at(self.bytes_received)
     }
 
-    /// Asks for a state to be saved at the next position that can be gone on from: at the end of the next piece, or, in
-    /// compressed data, where a member or frame ends.
+    /// Asks for a state to be saved at the next position that can be gone on from: at the end of the next piece, or, behind more compressed
+    /// data than [is kept](super::MAX_TAIL_BYTES), where a member, a frame, or a block of gzip ends.
     pub fn save_when_possible(&mut self) {
         self.is_save_wanted = true;
     }
@@ -193,13 +199,15 @@ impl Pipeline {
     }
 
     fn save_at(&self, offset: u64) -> Option<SavedPipeline> {
+        let mut tail: &[u8] = &[];
         let input = match &self.input {
             Input::Start(start) => SavedInput::Start(start.clone()),
             Input::Plain => SavedInput::Plain,
-            Input::Compressed { decompressor, .. } if decompressor.is_at_member_boundary() => {
-                SavedInput::Between(decompressor.coding())
+            Input::Compressed(compressed) => {
+                let (place, text_before_place, kept) = compressed.kept()?;
+                tail = kept;
+                SavedInput::compressed(place.clone(), text_before_place, tail)
             }
-            Input::Compressed { .. } => return None,
         };
         let state = State {
             bytes_received: offset,
@@ -210,8 +218,8 @@ impl Pipeline {
             tally: self.tally.save_position(),
             crc64: self.crc64.as_ref().map(crc_fast::Digest::get_state),
         };
-        let pieces = state.seal(self.tally.so_far());
-        Some(SavedPipeline { offset, crc64: self.crc64(), pieces })
+        let pieces = state.seal(tail, self.tally.so_far());
+        Some(SavedPipeline { offset, crc64: self.crc64(), tail_bytes: tail.len() as u64, pieces })
     }
 
     /// Saves the state if that was asked for and this is a position to go on from. `unread` bytes have been received and
@@ -222,6 +230,15 @@ impl Pipeline {
         {
             self.is_save_wanted = false;
             self.saved = Some(saved);
+        }
+    }
+
+    /// How many bytes a state that is saved now has to repeat, as they cannot be gone on from.
+    #[must_use]
+    pub fn tail_bytes(&self) -> u64 {
+        match &self.input {
+            Input::Compressed(compressed) => compressed.kept().map_or(0, |(_, _, tail)| tail.len() as u64),
+            _ => 0,
         }
     }
 
@@ -249,7 +266,7 @@ impl Pipeline {
     /// # Errors
     /// When the contents cannot be used. The pipeline is of no more use then.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), ContentError> {
-        self.bytes_received += piece.len() as u64;
+        self.bytes_received = self.bytes_received.saturating_add(piece.len() as u64);
         let Input::Start(start) = &mut self.input else {
             return self.read(piece);
         };
@@ -272,8 +289,8 @@ impl Pipeline {
         if matches!(self.input, Input::Start(_)) {
             self.start(0)?;
         }
-        if let Input::Compressed { decompressor, .. } = &self.input {
-            decompressor.finish()?;
+        if let Input::Compressed(compressed) = &self.input {
+            compressed.finish()?;
         }
         let crc64 = self.crc64();
         let Self { decoder, mut tally, sha256, .. } = self;
@@ -303,28 +320,37 @@ impl Pipeline {
             return Ok(());
         }
         loop {
-            let Input::Compressed { decompressor, scratch } = &mut self.input else {
-                return Ok(());
-            };
-            let step = decompressor.step(piece, scratch)?;
-            self.text_bytes += step.produced as u64;
-            if self.text_bytes > self.max_text_bytes {
-                return Err(ContentError::TextTooLarge { max_text_bytes: self.max_text_bytes });
-            }
-            let ratio_bound = self.bytes_received.saturating_mul(self.max_decompression_ratio);
-            if self.text_bytes > ratio_bound.max(RATIO_FREE_BYTES) {
-                return Err(ContentError::RatioTooHigh { max_decompression_ratio: self.max_decompression_ratio });
-            }
-            self.decoder.push(&scratch[..step.produced], |text| self.tally.push(text))?;
-            let is_used_up = step.consumed == piece.len() && step.produced < scratch.len();
-            let (consumed, rest) = piece.split_at(step.consumed);
+            let (consumed, may_have_more) = self.step(piece)?;
+            let (consumed, rest) = piece.split_at(consumed);
             self.digest(consumed);
             piece = rest;
             self.save_if_wanted(piece.len() + unread);
-            if is_used_up {
+            if piece.is_empty() && !may_have_more {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes compressed bytes from a piece and counts their text. Gives how many, and whether more text may come without further bytes.
+    fn step(&mut self, piece: &[u8]) -> Result<(usize, bool), ContentError> {
+        let Input::Compressed(compressed) = &mut self.input else {
+            return Ok((piece.len(), false));
+        };
+        // Behind a state that was restored, text comes again that has been counted.
+        let counted = self.text_bytes.saturating_sub(compressed.text_bytes());
+        let step = compressed.step(piece)?;
+        let text = compressed.text(step);
+        let text = &text[usize::try_from(counted).map_or(text.len(), |counted| counted.min(text.len()))..];
+        self.text_bytes = self.text_bytes.saturating_add(text.len() as u64);
+        if self.text_bytes > self.max_text_bytes {
+            return Err(ContentError::TextTooLarge { max_text_bytes: self.max_text_bytes });
+        }
+        let ratio_bound = self.bytes_received.saturating_mul(self.max_decompression_ratio);
+        if self.text_bytes > ratio_bound.max(RATIO_FREE_BYTES) {
+            return Err(ContentError::RatioTooHigh { max_decompression_ratio: self.max_decompression_ratio });
+        }
+        self.decoder.push(text, |text| self.tally.push(text))?;
+        Ok((step.consumed, compressed.may_have_more(step)))
     }
 
     fn digest(&mut self, bytes: &[u8]) {
@@ -340,8 +366,8 @@ impl Pipeline {
 /// Restores a pipeline from the pieces that [`Pipeline::save`] gives.
 pub struct PipelineReader {
     options: PipelineOptions,
-    /// What the first piece says.
-    position: Option<(State, AggregateReader)>,
+    /// What the first piece says, and how far those behind it have been read.
+    position: Option<(State, TailReader, AggregateReader)>,
     whole: Option<Pipeline>,
 }
 
@@ -360,18 +386,20 @@ impl PipelineReader {
         if self.whole.is_some() {
             return Err(RestoreError::Inconsistent("there is a piece too many"));
         }
-        if let Some((_, counted)) = &mut self.position {
-            return counted.push(&decompress(piece)?);
+        if let Some((_, tail, counted)) = &mut self.position {
+            let piece = decompress(piece)?;
+            return if tail.is_whole() { counted.push(&piece) } else { tail.push(&piece) };
         }
         let kernel = self.options.tally.kernel;
         match State::open(piece)? {
             Opened::Position(state) => {
                 let max_campaigns = Tally::restore(&state.tally, kernel)?.limits().max_campaigns;
-                self.position = Some((state, AggregateReader::new(max_campaigns)));
+                let tail = TailReader::new(&state.input);
+                self.position = Some((state, tail, AggregateReader::new(max_campaigns)));
             }
             Opened::Whole(state) => {
                 let tally = Tally::restore(&state.tally, kernel)?;
-                self.whole = Some(Pipeline::restore(state, tally, &self.options)?);
+                self.whole = Some(Pipeline::restore(state, &[], tally, &self.options)?);
             }
         }
         Ok(())
@@ -385,8 +413,8 @@ impl PipelineReader {
         if let Some(pipeline) = self.whole {
             return Ok(pipeline);
         }
-        let (state, counted) = self.position.ok_or(RestoreError::Inconsistent("there is no piece"))?;
+        let (state, tail, counted) = self.position.ok_or(RestoreError::Inconsistent("there is no piece"))?;
         let tally = Tally::restore_position(&state.tally, counted.finish()?, self.options.tally.kernel)?;
-        Pipeline::restore(state, tally, &self.options)
+        Pipeline::restore(state, tail.bytes(), tally, &self.options)
     }
 }

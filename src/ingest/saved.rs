@@ -2,12 +2,12 @@
 //! machine.
 //!
 //! The form is a sequence of pieces, each compressed for itself (Zstandard): first where the upload stands, in an envelope of its own; then
-//! what it has counted, as the engine saves it. So a large state is never in memory as a whole, neither saved nor restored. In version 1
-//! the first piece was the only one, and held what had been counted, too.
+//! the bytes that have to be read again, if there are any; then what has been counted, as the engine saves it. So a large state is never in
+//! memory as a whole, neither saved nor restored. Version 2 had no bytes to be read again; in version 1 the first piece was the only one,
+//! and held what had been counted, too.
 //!
-//! Not every position can be gone on from. Decompressors do not give their state away, so compressed data can be continued
-//! where a member or frame ends; neither do the decoders of multi-byte charsets. Text in UTF-8, UTF-16 and single-byte
-//! charsets can be continued at any byte.
+//! Decompressors do not give their state away. So the state of compressed data has the latest place from which another decompressor
+//! can go on, and the bytes since then (`tail.rs`); likewise that of text in a multi-byte charset (`charset.rs`).
 
 use std::iter::once;
 
@@ -16,11 +16,13 @@ use sha2::Sha256;
 use sha2::digest::common::hazmat::{SerializableState as _, SerializedState};
 
 use super::charset::SavedDecoder;
-use super::decompress::Coding;
+use super::decompress::{Coding, Place};
+use super::tail::MAX_TAIL_BYTES;
 use crate::engine::{Aggregate, Envelope, RestoreError, read_whole};
 
 const MAGIC: [u8; 8] = *b"adtpipe\0";
-const ENVELOPE: Envelope = Envelope { magic: MAGIC, version: 2 };
+const ENVELOPE: Envelope = Envelope { magic: MAGIC, version: 3 };
+const ENVELOPE_2: Envelope = Envelope { magic: MAGIC, version: 2 };
 const ENVELOPE_1: Envelope = Envelope { magic: MAGIC, version: 1 };
 
 /// The most bytes of a piece before it is compressed, or a little more.
@@ -39,6 +41,8 @@ pub struct SavedPipeline {
     pub offset: u64,
     /// CRC-64/NVME of these bytes, when all of them are known.
     pub crc64: Option<u64>,
+    /// How many bytes before it are repeated in the state, to be read again.
+    pub tail_bytes: u64,
     /// The state, of which a [`PipelineReader`](super::PipelineReader) takes one piece after the other.
     pub pieces: Vec<Vec<u8>>,
 }
@@ -72,8 +76,63 @@ pub(super) enum SavedInput {
     /// The first bytes, too few to tell how they are compressed.
     Start(Vec<u8>),
     Plain,
-    /// Behind a member or frame.
+    /// Behind a member or frame, in versions 1 and 2.
     Between(Coding),
+    Compressed {
+        /// Where a decompressor goes on, and the text before that.
+        place: Place,
+        text_before_place: u64,
+        /// What it has to read again. Pieces with these bytes follow.
+        tail_bytes: u64,
+        tail_crc32: u32,
+    },
+}
+
+impl SavedInput {
+    pub(super) fn compressed(place: Place, text_before_place: u64, tail: &[u8]) -> Self {
+        let tail_crc32 = crc32fast::hash(tail);
+        Self::Compressed { place, text_before_place, tail_bytes: tail.len() as u64, tail_crc32 }
+    }
+}
+
+/// Puts the bytes that are to be read again together.
+pub(super) struct TailReader {
+    expected_bytes: u64,
+    crc32: u32,
+    bytes: Vec<u8>,
+}
+
+impl TailReader {
+    pub(super) fn new(input: &SavedInput) -> Self {
+        let (expected_bytes, crc32) = match input {
+            SavedInput::Compressed { tail_bytes, tail_crc32, .. } => (*tail_bytes, *tail_crc32),
+            _ => (0, 0),
+        };
+        Self { expected_bytes, crc32, bytes: Vec::new() }
+    }
+
+    pub(super) fn is_whole(&self) -> bool {
+        self.bytes.len() as u64 == self.expected_bytes
+    }
+
+    /// Adds a piece.
+    ///
+    /// # Errors
+    /// When it is too long, or is the last one and the bytes are not those that were saved.
+    pub(super) fn push(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
+        self.bytes.extend_from_slice(piece);
+        if self.bytes.len() as u64 > self.expected_bytes {
+            return Err(RestoreError::Inconsistent("its tail is too long"));
+        }
+        if self.is_whole() && crc32fast::hash(&self.bytes) != self.crc32 {
+            return Err(RestoreError::Damaged);
+        }
+        Ok(())
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// The first piece of a state.
@@ -85,18 +144,23 @@ pub(super) enum Opened {
 }
 
 impl State {
-    /// The pieces of the state, and of what has been counted.
-    pub(super) fn seal(&self, counted: &Aggregate) -> Vec<Vec<u8>> {
-        let pieces = once(ENVELOPE.seal(self)).chain(counted.save_pieces(PIECE_BYTES));
+    /// The pieces of the state, of the bytes to be read again, and of what has been counted.
+    pub(super) fn seal(&self, tail: &[u8], counted: &Aggregate) -> Vec<Vec<u8>> {
         // Compressing into memory cannot fail; an empty piece would be refused when it is restored.
-        pieces.map(|piece| zstd::bulk::compress(&piece, ZSTD_LEVEL).unwrap_or_default()).collect()
+        let compress = |piece: &[u8]| zstd::bulk::compress(piece, ZSTD_LEVEL).unwrap_or_default();
+        let counted = counted.save_pieces(PIECE_BYTES).map(|piece| compress(&piece));
+        once(compress(&ENVELOPE.seal(self))).chain(tail.chunks(PIECE_BYTES).map(compress)).chain(counted).collect()
     }
 
     pub(super) fn open(piece: &[u8]) -> Result<Opened, RestoreError> {
         let bytes = decompress(piece)?;
         match ENVELOPE.open(&bytes) {
             Ok((content, _)) => read_whole::<Self>(content)?.checked().map(Opened::Position),
-            Err(RestoreError::OtherVersion { .. }) => {
+            // What is new in version 3 is additions.
+            Err(RestoreError::OtherVersion { found, .. }) if found == ENVELOPE_2.version => {
+                read_whole::<Self>(ENVELOPE_2.open(&bytes)?.0)?.checked().map(Opened::Position)
+            }
+            Err(RestoreError::OtherVersion { found, .. }) if found == ENVELOPE_1.version => {
                 let State1 { bytes_received, text_bytes, input, decoder, sha256, tally } =
                     read_whole(ENVELOPE_1.open(&bytes)?.0)?;
                 let state = Self { bytes_received, text_bytes, input, decoder, sha256, tally, crc64: None };
@@ -117,6 +181,17 @@ impl State {
                 Err(Inconsistent("it has other bytes than its first"))
             }
             SavedInput::Between(Coding::Identity) => Err(Inconsistent("what is not compressed has no members")),
+            SavedInput::Compressed { place, .. } if place.coding() == Coding::Identity => {
+                Err(Inconsistent("what is not compressed is not decompressed"))
+            }
+            SavedInput::Compressed { tail_bytes, .. }
+                if *tail_bytes > (MAX_TAIL_BYTES as u64).min(self.bytes_received) =>
+            {
+                Err(Inconsistent("its tail is too long"))
+            }
+            SavedInput::Compressed { text_before_place, .. } if *text_before_place > self.text_bytes => {
+                Err(Inconsistent("it has less text than before"))
+            }
             _ => Ok(self),
         }
     }

@@ -13,8 +13,12 @@ const SMALL_SHARE: u32 = 50;
 /// A large state: one part in 10.
 const LARGE_SHARE: u32 = 10;
 
-/// The most pieces of a small state: one for where the file stands, one for what it has counted.
-const SMALL_PIECES: usize = 2;
+/// The most pieces of a small state: one for where the file stands, one that is to be read again, one for what it has counted.
+const SMALL_PIECES: usize = 3;
+
+/// A state that repeats more of the file than this is taken only when half of that is new: what is written for a file whose middle cannot be
+/// gone on from stays below four times its [tail](Pipeline::tail_bytes), however slowly it comes.
+const SMALL_TAIL_BYTES: u64 = 1024 * 1024;
 
 /// A state, and how far the file had been read.
 pub(super) struct TakenState {
@@ -43,27 +47,43 @@ impl TakenState {
 
 /// Takes the state of a file every so often, on the thread that reads it.
 pub(super) struct DueStates {
-    /// None while a state is being taken or stored.
-    next: Mutex<Option<Instant>>,
+    next: Mutex<Next>,
     taken: mpsc::Sender<TakenState>,
     interval: Duration,
 }
 
+/// The next state.
+struct Next {
+    /// None while a state is being taken or stored.
+    due: Option<Instant>,
+    /// Where the one before it stands.
+    offset_before: u64,
+}
+
+impl Next {
+    fn is_worth_it(&self, pipeline: &Pipeline) -> bool {
+        let tail_bytes = pipeline.tail_bytes();
+        let new_bytes = pipeline.bytes_received().saturating_sub(self.offset_before);
+        tail_bytes <= SMALL_TAIL_BYTES || new_bytes >= tail_bytes / 2
+    }
+}
+
 impl DueStates {
-    /// The states go to the one who stores them.
-    pub(super) fn new(interval: Duration) -> (Self, mpsc::Receiver<TakenState>) {
+    /// States of a file behind this offset. They go to the one who stores them.
+    pub(super) fn new(interval: Duration, offset: u64) -> (Self, mpsc::Receiver<TakenState>) {
         let (taken, receiver) = mpsc::channel(1);
-        (Self { next: Mutex::new(Some(Instant::now() + interval)), taken, interval }, receiver)
+        let next = Next { due: Some(Instant::now() + interval), offset_before: offset };
+        (Self { next: Mutex::new(next), taken, interval }, receiver)
     }
 
     /// Takes the state if it is time to: at once, or, within compressed data, at the next position that can be gone on from.
     pub(super) fn take_when_due(&self, pipeline: &mut Pipeline) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        if next.is_none_or(|due| Instant::now() < due) {
+        if next.due.is_none_or(|due| Instant::now() < due) || !next.is_worth_it(pipeline) {
             return;
         }
         if let Some(state) = TakenState::take(pipeline) {
-            *next = None;
+            *next = Next { due: None, offset_before: state.saved.offset };
             // The receiver is gone when the file has ended.
             drop(self.taken.try_send(state));
         } else {
@@ -75,6 +95,6 @@ impl DueStates {
     pub(super) fn stored(&self, taking: Taking, storing: Duration) {
         let share = if taking.is_large { LARGE_SHARE } else { SMALL_SHARE };
         let next = Instant::now() + self.interval.max((taking.took + storing) * share);
-        *self.next.lock().unwrap_or_else(PoisonError::into_inner) = Some(next);
+        self.next.lock().unwrap_or_else(PoisonError::into_inner).due = Some(next);
     }
 }

@@ -222,7 +222,8 @@ impl FileUpload {
     /// Reads a body, and stores the file's state every so often meanwhile.
     async fn receive(&self, source: &mut (impl Stream<Item = Result<Bytes, Failure>> + Unpin)) -> Result<(), Failure> {
         let context = self.presence.context();
-        let (states, mut taken) = DueStates::new(context.config.checkpoint_interval);
+        let offset = self.live_file.progress().bytes_received;
+        let (states, mut taken) = DueStates::new(context.config.checkpoint_interval, offset);
         let (live, file) = (Arc::clone(self.presence.live()), Arc::clone(&self.live_file));
         let observer = Arc::new(FileObserver { live, file, states });
         let storing = async {
@@ -261,7 +262,7 @@ impl FileUpload {
 
     /// Stores a state ahead of the end of the body. What the store does not take now is tried again with the next one.
     async fn store_checkpoint(&self, state: TakenState) -> Result<(), Failure> {
-        let TakenState { saved: SavedPipeline { offset, crc64, pieces }, progress, .. } = state;
+        let TakenState { saved: SavedPipeline { offset, crc64, pieces, .. }, progress, .. } = state;
         if self.length == Some(offset) {
             // A file that stands at its end is complete, and this one is about to be.
             return Ok(());
@@ -293,7 +294,9 @@ impl FileUpload {
         match self.release(None).await.map_err(|failure| failed(failure, None))? {
             Some(file) if file.durable_offset == received => Ok(file),
             Some(JobFile { durable_offset, .. }) => {
-                let detail = format!("the file cannot be cut after {received} bytes, as it is compressed or encoded");
+                let detail = format!(
+                    "the file cannot be cut after {received} bytes: too much of it would have to be read again, as it is compressed or encoded"
+                );
                 Err(failed(FailureKind::NotDivisible.because(detail), Some(durable_offset)))
             }
             None => Err(failed(fenced(), None)),

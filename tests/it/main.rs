@@ -6,6 +6,8 @@
 mod broken_uploads;
 mod cases;
 mod cli;
+mod codings;
+mod compressed_places;
 mod connections;
 mod crashes;
 mod database;
@@ -30,6 +32,7 @@ mod refusals;
 mod released_states;
 mod results;
 mod resume;
+mod resume_compressed;
 mod saved;
 mod saved_uploads;
 mod senders;

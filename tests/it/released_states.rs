@@ -17,6 +17,24 @@ const PIPELINES: usize = 6;
 /// Names of saved aggregates and their numbers of pieces.
 const AGGREGATES: [(&str, usize); 2] = [("huge_sums", 1), ("with_rejects", 3)];
 
+/// Uploads saved by later versions, their encodings and numbers of pieces. Their inputs are those of version 1.
+const PIPELINES_2: [(&str, &str, usize); 6] = [
+    ("between_gzip_members", "utf-8", 2),
+    ("between_zstd_frames", "utf-8", 2),
+    ("first_bytes", "utf-8", 2),
+    ("plain", "utf-8", 2),
+    ("utf_16_within_a_unit", "utf-8", 2),
+    ("windows_1252", "windows-1252", 2),
+];
+
+/// The same of version 3, with inputs of their own.
+const PIPELINES_3: [(&str, &str, usize); 4] = [
+    ("plain", "utf-8", 2),
+    ("within_a_gzip_member", "utf-8", 3),
+    ("within_a_shift_jis_line", "shift_jis", 2),
+    ("within_a_zstd_frame", "utf-8", 3),
+];
+
 fn released(name: &str) -> PathBuf {
     project_path("tests/released/v1").join(name)
 }
@@ -60,6 +78,40 @@ fn uploads_saved_by_version_1_go_on() {
         let (restored, whole) = (restored.finish().unwrap(), whole.finish().unwrap());
         assert_eq!(Outcome::of(&restored.aggregate), Outcome::of(&whole.aggregate), "{name}");
         assert_eq!(restored.sha256, whole.sha256, "{name}");
+    }
+}
+
+/// Goes on with an upload that a later version saved.
+fn go_on(directory: &str, name: &str, label: &str, piece_count: usize, input: &[u8]) {
+    let encoding = encoding_for_label(label).unwrap();
+    let options = PipelineOptions { encoding, with_digest: true, ..PipelineOptions::default() };
+    let mut reader = PipelineReader::new(&options);
+    for number in 0..piece_count {
+        let piece = fs::read(project_path("tests/released").join(directory).join(format!("{name}.{number}.pipeline")));
+        reader.push(&piece.unwrap()).unwrap_or_else(|error| panic!("{name}, piece {number}: {error}"));
+    }
+    let mut restored = reader.finish().unwrap_or_else(|error| panic!("{name}: {error}"));
+    restored.push(&input[usize::try_from(restored.bytes_received()).unwrap()..]).unwrap();
+    let mut whole = Pipeline::new(&options).unwrap();
+    whole.push(input).unwrap();
+    let (restored, whole) = (restored.finish().unwrap(), whole.finish().unwrap());
+    assert_eq!(Outcome::of(&restored.aggregate), Outcome::of(&whole.aggregate), "{name}");
+    assert_eq!((restored.sha256, restored.crc64), (whole.sha256, whole.crc64), "{name}");
+}
+
+#[test]
+fn uploads_saved_by_version_2_go_on() {
+    for (name, label, piece_count) in PIPELINES_2 {
+        let input = fs::read(released(&format!("{name}.pipeline.input"))).unwrap();
+        go_on("v2", name, label, piece_count, &input);
+    }
+}
+
+#[test]
+fn uploads_saved_by_version_3_go_on() {
+    for (name, label, piece_count) in PIPELINES_3 {
+        let input = fs::read(project_path("tests/released/v3").join(format!("{name}.pipeline.input"))).unwrap();
+        go_on("v3", name, label, piece_count, &input);
     }
 }
 

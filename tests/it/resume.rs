@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use serde_json::{Value, json};
 
-use crate::harness::{HEADER, Workspace, gzip, lines};
+use crate::harness::{HEADER, Workspace, lines};
 use crate::senders::{FORM_TYPE, chunk, chunked_head, csv, curl, form, row};
 use crate::service::{Connection, PATIENCE, Reply, Service};
 use crate::uploads::digest;
@@ -15,7 +15,7 @@ const RESULTS: [&str; 3] = ["campaigns.csv", "top10_ctr.csv", "top10_cpa.csv"];
 
 /// Sends the beginning of a file as a job of its own, vanishes, and gives the job as it waits then.
 #[track_caller]
-fn break_off(service: &Service, name: &str, whole: &[u8], sent: usize) -> Value {
+pub(crate) fn break_off(service: &Service, name: &str, whole: &[u8], sent: usize) -> Value {
     let mut connection = service.connect();
     let head = format!("PUT /v1/jobs/{name} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", whole.len());
     connection.send(head).send(&whole[..sent]).half_close();
@@ -31,7 +31,7 @@ fn break_off(service: &Service, name: &str, whole: &[u8], sent: usize) -> Value 
 }
 
 /// Where an interrupted job goes on, and how many bytes of its file are stored.
-fn place(service: &Service, job: &Value) -> (String, usize) {
+pub(crate) fn place(service: &Service, job: &Value) -> (String, usize) {
     let resume = job["links"]["resume"].as_str().unwrap().to_owned();
     let head = service.request("HEAD", &resume);
     assert_eq!((head.status, head.header("upload-complete")), (200, Some("?0")), "{head:?}");
@@ -39,7 +39,7 @@ fn place(service: &Service, job: &Value) -> (String, usize) {
     (resume, offset)
 }
 
-fn patch(service: &Service, path: &str, offset: usize, body: &[u8]) -> Reply {
+pub(crate) fn patch(service: &Service, path: &str, offset: usize, body: &[u8]) -> Reply {
     service.send("PATCH", path, &[("upload-offset", &offset.to_string())], body)
 }
 
@@ -49,7 +49,7 @@ fn put_range(service: &Service, path: &str, offset: usize, whole: &[u8]) -> Repl
 }
 
 /// The statistics but for times and rates, and the tables.
-fn outcome(service: &Service, job: &Value) -> (Value, Vec<String>) {
+pub(crate) fn outcome(service: &Service, job: &Value) -> (Value, Vec<String>) {
     assert_eq!(job["state"], "succeeded", "{job}");
     let mut stats = job["stats"].clone();
     for rate in ["elapsed_seconds", "rows_per_second"] {
@@ -451,28 +451,6 @@ fn the_same_key_starts_the_file_over() {
     assert_eq!(finished["id"], job["id"]);
     assert_eq!(outcome(&service, &finished), outcome(&service, &service.put("/v1/jobs/whole", &whole).expect(201)));
     assert_eq!(service.send("PUT", "/v1/jobs/keyed", &key, &whole).header("idempotency-replayed"), Some("true"));
-}
-
-#[test]
-fn compressed_files_go_on_where_a_member_ends() {
-    let service = Service::start();
-    let text = csv(400);
-    let (left, right) = text.split_at(text.len() / 2);
-    let members = [gzip(left), gzip(right)];
-    let whole = members.concat();
-    let expected = outcome(&service, &service.put("/v1/jobs/whole", &whole).expect(201));
-    let job = break_off(&service, "between", &whole, members[0].len());
-    let (resume, offset) = place(&service, &job);
-    assert_eq!(offset, members[0].len());
-    assert_eq!(outcome(&service, &patch(&service, &resume, offset, &whole[offset..]).expect(200)), expected);
-    // Within a member nothing can be kept.
-    let job = break_off(&service, "within", &whole, members[0].len() - 5);
-    let (resume, offset) = place(&service, &job);
-    assert_eq!(offset, 0);
-    let fields = [("upload-offset", "0"), ("upload-complete", "?0")];
-    let cut = service.send("PATCH", &resume, &fields, &whole[..50]);
-    cut.expect_problem(422, "not_divisible", &["0 bytes"]);
-    assert_eq!(outcome(&service, &patch(&service, &resume, 0, &whole).expect(200)), expected);
 }
 
 #[test]

@@ -1,13 +1,11 @@
 //! The conformance cases through the service: whatever way a file takes, the same documents come out.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
-use flate2::Compression;
-use flate2::write::{DeflateEncoder, ZlibEncoder};
 use serde_json::Value;
 
 use crate::cases::{Case, csv_table, first_three_columns};
+use crate::codings::{bare_deflate, brotli, zlib};
 use crate::harness::{gzip, zstandard};
 use crate::senders::{FORM_TYPE, form};
 use crate::service::{Reply, Service};
@@ -103,38 +101,6 @@ fn for_every_case(way: &str, send: impl Fn(&Service, &Case, &str) -> Reply) {
         let reply = send(&service, &case, &parameters(&case));
         check(&service, &case, way, &reply);
     }
-}
-
-fn zlib(data: &[u8]) -> Vec<u8> {
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(data).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn bare_deflate(data: &[u8]) -> Vec<u8> {
-    let mut encoder = DeflateEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(data).unwrap();
-    encoder.finish().unwrap()
-}
-
-/// Data as a Brotli stream of stored blocks (RFC 7932, 9.2): nothing here compresses to it.
-fn brotli(data: &[u8]) -> Vec<u8> {
-    let mut stream = Vec::new();
-    // A window of 2^22 bytes, in front of the first block; what is stored ends on a byte.
-    let mut bits = 0x0b;
-    let mut length = 4;
-    for block in data.chunks(1 << 16) {
-        // Not the last one, 16 bits for the length less one, stored.
-        let header = u32::try_from(block.len() - 1).unwrap() << 3 | 1 << 19;
-        bits |= header << length;
-        stream.extend_from_slice(&bits.to_le_bytes()[..3]);
-        stream.extend_from_slice(block);
-        (bits, length) = (0, 0);
-    }
-    // The last one, which is empty.
-    bits |= 3 << length;
-    stream.push(bits.to_le_bytes()[0]);
-    stream
 }
 
 #[test]

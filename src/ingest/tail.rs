@@ -1,0 +1,119 @@
+//! Compressed data as it becomes text, with what has to be read again to go on from any byte of it.
+//!
+//! Decompressors do not give their state away. So the latest [place](Decompressor::place) is kept from which another one can go on, and the bytes
+//! behind it, the tail. A decompressor that reads the tail again stands where this one does; the text that comes out of it has been counted.
+
+use super::decompress::{Coding, DecompressError, Decompressor, Place};
+use super::step::Step;
+use crate::engine::RestoreError;
+
+/// The longest tail that is kept. Where no place is found for so long, which is within large Zstandard frames, and in all of Brotli and deflate
+/// but the start, the upload cannot be gone on with until one is.
+pub const MAX_TAIL_BYTES: usize = 16 * 1024 * 1024;
+
+/// The most text that comes out of a tail that is kept: reading it again takes about half a second.
+const MAX_TAIL_TEXT_BYTES: u64 = 512 * 1024 * 1024;
+
+/// The length from which on the next place replaces the one that is kept. Gzip has one every few ten kilobytes, and each costs a copy of the
+/// window of 32 KiB; so tails of gzip are hardly longer.
+const LONG_TAIL_BYTES: usize = 128 * 1024;
+
+/// Decompressed text is handed on in pieces of this size.
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Compressed data that is being read.
+pub(super) struct Compressed {
+    decompressor: Box<Decompressor>,
+    scratch: Box<[u8]>,
+    /// Text that has come out, from the first byte on.
+    text_bytes: u64,
+    place: Place,
+    /// The text before the place.
+    text_before_place: u64,
+    /// What has been taken behind the place; none when that is too much.
+    tail: Option<Vec<u8>>,
+}
+
+impl Compressed {
+    /// Data of an untrusted sender from its first byte on.
+    ///
+    /// # Errors
+    /// When the decompressor's memory cannot be had.
+    pub(super) fn new(coding: Coding) -> Result<Self, DecompressError> {
+        Ok(Self::begin(Decompressor::untrusted(coding)?, Place::start(coding), 0))
+    }
+
+    /// Data from a place on that has this text before it.
+    ///
+    /// # Errors
+    /// When there is no such place.
+    pub(super) fn at(place: Place, text_before_place: u64) -> Result<Self, RestoreError> {
+        Ok(Self::begin(Decompressor::at(&place)?, place, text_before_place))
+    }
+
+    fn begin(decompressor: Decompressor, place: Place, text_bytes: u64) -> Self {
+        Self {
+            decompressor: Box::new(decompressor),
+            scratch: vec![0; SCRATCH_BYTES].into(),
+            text_bytes,
+            place,
+            text_before_place: text_bytes,
+            tail: Some(Vec::new()),
+        }
+    }
+
+    /// Takes from the input, and gives the text that comes out. All there is has come out when the input is used up and less than all
+    /// room is filled.
+    ///
+    /// # Errors
+    /// When the data is damaged.
+    pub(super) fn step(&mut self, input: &[u8]) -> Result<Step, DecompressError> {
+        let is_place_wanted = self.tail.as_ref().is_none_or(|tail| tail.len() >= LONG_TAIL_BYTES);
+        let step = if is_place_wanted {
+            self.decompressor.step_to_place(input, &mut self.scratch)?
+        } else {
+            self.decompressor.step(input, &mut self.scratch)?
+        };
+        self.text_bytes = self.text_bytes.saturating_add(step.produced as u64);
+        if let Some(place) = self.decompressor.place() {
+            (self.place, self.text_before_place) = (place, self.text_bytes);
+            let tail = self.tail.get_or_insert_default();
+            tail.clear();
+            tail.shrink_to(2 * LONG_TAIL_BYTES);
+        } else if let Some(tail) = &mut self.tail {
+            tail.extend_from_slice(&input[..step.consumed]);
+            if tail.len() > MAX_TAIL_BYTES || self.text_bytes - self.text_before_place > MAX_TAIL_TEXT_BYTES {
+                self.tail = None;
+            }
+        }
+        Ok(step)
+    }
+
+    /// The text of the last step.
+    pub(super) fn text(&self, step: Step) -> &[u8] {
+        &self.scratch[..step.produced]
+    }
+
+    /// True when the last step has filled all room: there may be more to come out.
+    pub(super) fn may_have_more(&self, step: Step) -> bool {
+        step.produced == self.scratch.len()
+    }
+
+    /// Text that has come out, from the first byte on.
+    pub(super) fn text_bytes(&self) -> u64 {
+        self.text_bytes
+    }
+
+    /// The place to go on from, the text before it, and what has to be read again behind it.
+    pub(super) fn kept(&self) -> Option<(&Place, u64, &[u8])> {
+        Some((&self.place, self.text_before_place, self.tail.as_deref()?))
+    }
+
+    /// Checks that the data is complete.
+    ///
+    /// # Errors
+    /// When its end is missing.
+    pub(super) fn finish(&self) -> Result<(), DecompressError> {
+        self.decompressor.finish()
+    }
+}
