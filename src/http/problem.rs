@@ -165,7 +165,7 @@ fn describe_failure(kind: FailureKind) -> (StatusCode, &'static str) {
         F::ServerStopped => (S::SERVICE_UNAVAILABLE, "The server was stopped"),
         F::CheckpointLost => (S::GONE, "What was stored of the file cannot be read"),
         F::NotDivisible => (S::UNPROCESSABLE_ENTITY, "The file cannot be cut there"),
-        F::StorageFull => (S::INSUFFICIENT_STORAGE, "There is no room for the results"),
+        F::StorageFull => (S::INSUFFICIENT_STORAGE, "There is no room to store it"),
         F::StoreUnavailable => (S::SERVICE_UNAVAILABLE, "The store does not answer"),
         F::Internal => (S::INTERNAL_SERVER_ERROR, "Something went wrong here"),
     }
@@ -313,6 +313,8 @@ impl From<JobError> for Problem {
             JobError::TooManyOpenJobs { max_open_jobs } => {
                 Self::new(Kind::TooManyOpenJobs, detail).with_limit("max_open_jobs", max_open_jobs)
             }
+            JobError::StoreFull { max_stored_bytes } => Self::new(Kind::Failure(FailureKind::StorageFull), detail)
+                .with_limit("max_stored_bytes", max_stored_bytes),
             JobError::TooManyUploads { max_concurrent_uploads } => Self::new(Kind::TooManyUploads, detail)
                 .with_limit("max_concurrent_uploads", max_concurrent_uploads as u64),
             JobError::Draining => Self::new(Kind::Draining, detail),

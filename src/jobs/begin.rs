@@ -82,6 +82,7 @@ impl Context {
             Some(Earlier::Interrupted(job)) => return self.start_over(&job, options).await,
             None => {}
         }
+        self.check_room().await?;
         let permit = self.permit_upload()?;
         let failed = |error: ContentError| JobError::Failed { id: new.id, failure: error.into() };
         let pipeline = Pipeline::new(&self.pipeline_options(&options.format)).map_err(failed)?;
@@ -119,6 +120,7 @@ impl Context {
             Some(Earlier::Interrupted(job)) => return Err(JobError::IdempotencyKeyInUse(job.id)),
             None => {}
         }
+        self.check_room().await?;
         let permit = self.permit_upload()?;
         let mut job = new.begin(State::Receiving);
         job.details.is_form = true;
@@ -179,6 +181,7 @@ impl Context {
         if let Some(job) = self.made_before(&new).await? {
             return Ok(Begun::Before(Box::new(job)));
         }
+        self.check_room().await?;
         let max_open_jobs = self.config.max_open_jobs;
         let mut job = new.begin(State::Open);
         job.settle(self.config.keep_open);
@@ -223,6 +226,7 @@ impl Context {
         let Some(presence) = self.enter(id).await? else {
             return Err(self.why_closed(id, JobClosed::Gone).await);
         };
+        self.check_room().await?;
         let permit = self.permit_upload()?;
         let failed = |error: ContentError| JobError::FileFailed { id, failure: error.into(), offset: None };
         let pipeline = Pipeline::new(&self.pipeline_options(&options.format)).map_err(failed)?;

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore};
@@ -44,11 +44,16 @@ pub struct JobsConfig {
     pub keep_open: SignedDuration,
     /// Open jobs at once; more are refused.
     pub max_open_jobs: u64,
+    /// Bytes that the store may have in use; beyond that, no new jobs and files are taken.
+    pub max_stored_bytes: u64,
     /// Files of an open job.
     pub max_files: usize,
     /// The least time between two checkpoints of a file.
     pub checkpoint_interval: Duration,
 }
+
+/// For how long a measurement of the store is good.
+const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The store, the threads and the running jobs.
 pub(super) struct Context {
@@ -58,6 +63,8 @@ pub(super) struct Context {
     pub(super) workers: Workers,
     /// Owns every task that outlives its request.
     pub(super) tracker: TaskTracker,
+    /// When the bytes that the store has in use were counted, and how many they were.
+    measured: Mutex<(Instant, u64)>,
     /// One permit for each upload that may run.
     pub(super) upload_permits: Arc<Semaphore>,
     /// Cancelled when no new uploads are taken.
@@ -77,8 +84,10 @@ impl Context {
         let url = config.database_url.clone();
         let lock = spawn_blocking(move || DatabaseLock::acquire(&url)).await;
         let lock = lock.map_err(|error| StoreError::Output(error.to_string()))??;
+        let store = Store::open(&config.database_url).await?;
         Ok(Arc::new(Self {
-            store: Store::open(&config.database_url).await?,
+            measured: Mutex::new((Instant::now(), store.stored_bytes().await?)),
+            store,
             results_dir: config.results_dir.clone().map(ResultsDir::new),
             workers: Workers::new(config.parser_threads),
             tracker: TaskTracker::new(),
@@ -107,6 +116,27 @@ impl Context {
             max_decompression_ratio: self.config.max_decompression_ratio,
             with_digest,
         }
+    }
+
+    /// Refuses new jobs and files when the store has no room for them. Uploads that have begun may go on: the store has little more of each
+    /// at its end than while it runs.
+    pub(super) async fn check_room(&self) -> Result<(), JobError> {
+        let max_stored_bytes = self.config.max_stored_bytes;
+        let measured = || self.measured.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = {
+            let (time, _) = &mut *measured();
+            // The others do not wait for it.
+            let is_due = time.elapsed() >= MEASURE_INTERVAL;
+            if is_due {
+                *time = Instant::now();
+            }
+            is_due
+        };
+        if is_due {
+            let stored_bytes = self.store.stored_bytes().await?;
+            measured().1 = stored_bytes;
+        }
+        if measured().1 < max_stored_bytes { Ok(()) } else { Err(JobError::StoreFull { max_stored_bytes }) }
     }
 
     /// Permits one more upload.

@@ -159,6 +159,12 @@ pub enum JobError {
         /// The limit in force.
         max_open_jobs: u64,
     },
+    /// The store has as much as it may.
+    #[error("the store has no room for more; delete jobs, or wait until some expire; the limit is max_stored_bytes")]
+    StoreFull {
+        /// The limit in force.
+        max_stored_bytes: u64,
+    },
     /// As many uploads are running as may.
     #[error("{max_concurrent_uploads} uploads are running, as many as may; try again in a moment")]
     TooManyUploads {

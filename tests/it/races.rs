@@ -125,6 +125,7 @@ fn config(url: &str, directory: &Path) -> JobsConfig {
         keep_finished: KEEP,
         keep_open: KEEP,
         max_open_jobs: u64::MAX,
+        max_stored_bytes: u64::MAX,
         max_files: 9,
         checkpoint_interval: Duration::ZERO,
     }
@@ -452,6 +453,7 @@ fn a_deletion_during_a_completion_leaves_nothing() {
 async fn received(store: &Store) -> (Job, Writer) {
     let job = Job {
         id: JobId::new(),
+        tenant: String::new(),
         name: "race".into(),
         state: State::Open,
         closes_itself: false,

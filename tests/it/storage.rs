@@ -1,10 +1,12 @@
 //! Storage that fails: what cannot be stored is not acknowledged, and the service goes on.
 
+use std::time::Instant;
+
 use serde_json::json;
 
 use crate::harness::{HEADER, lines};
-use crate::senders::csv;
-use crate::service::Service;
+use crate::senders::{OpenUpload, csv};
+use crate::service::{PATIENCE, Reply, Service};
 
 /// No file grows beyond 2 MiB; to try is an error, not the end.
 pub(crate) const SMALL_FILES: &str = "trap '' XFSZ; ulimit -f 4096";
@@ -57,10 +59,42 @@ fn results_that_cannot_be_written_as_files_are_still_served() {
     std::fs::remove_file(service.path("results")).unwrap();
     service.crash_and_restart();
     let file = service.path("results").join(job["id"].as_str().unwrap()).join("campaigns.csv");
-    let deadline = std::time::Instant::now() + crate::service::PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     while !file.exists() {
-        assert!(std::time::Instant::now() < deadline, "{} is not written", file.display());
+        assert!(Instant::now() < deadline, "{} is not written", file.display());
         std::thread::yield_now();
     }
     assert_eq!(std::fs::read(file).unwrap(), campaigns.body);
+}
+
+#[test]
+fn a_store_that_has_as_much_as_it_may_takes_no_new_jobs_and_files_until_some_are_deleted() {
+    let service = Service::start_with(&["--max-stored-bytes", "1000000"]);
+    let opened = service.send("POST", "/v1/jobs", &[("content-type", "application/json")], b"{}").expect(201);
+    let file = format!("{}/files/a.csv", opened["links"]["self"].as_str().unwrap());
+    let running = OpenUpload::begin(&service, "running");
+    service.put("/v1/jobs/large", too_many_campaigns().as_bytes()).expect(201);
+    // What is in use is counted once a second.
+    let refused = until_status(507, || service.put("/v1/jobs/small", &csv(10)));
+    let problem = refused.expect_problem(507, "storage_full", &["max_stored_bytes"]);
+    assert_eq!(problem["limit"], json!({"name": "max_stored_bytes", "value": 1_000_000}));
+    service.put(&file, &csv(10)).expect_problem(507, "storage_full", &[]);
+    let json_type = [("content-type", "application/json")];
+    service.send("POST", "/v1/jobs", &json_type, b"{}").expect_problem(507, "storage_full", &[]);
+    // What has begun goes on.
+    running.finish().expect(201);
+    assert_eq!(service.request("DELETE", "/v1/jobs/large").status, 204);
+    until_status(201, || service.put("/v1/jobs/small", &csv(10)));
+    service.put(&file, &csv(10)).expect(201);
+}
+
+fn until_status(status: u16, request: impl Fn() -> Reply) -> Reply {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let reply = request();
+        if reply.status == status {
+            return reply;
+        }
+        assert!(Instant::now() < deadline, "{reply:?}");
+    }
 }

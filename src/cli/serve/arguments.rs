@@ -117,6 +117,11 @@ pub(in crate::cli) struct Arguments {
         value_parser = value_parser!(u64).range(1..), help_heading = "Limits")]
     max_open_jobs: u64,
 
+    /// Most bytes that the database may have in use; new jobs and files are refused with 507 then
+    #[arg(long, env = "ADTALLY_MAX_STORED_BYTES", value_name = "BYTES", default_value_t = 64 << 30,
+        value_parser = value_parser!(u64).range(1..), help_heading = "Limits")]
+    max_stored_bytes: u64,
+
     /// Most uploads at once; more are refused with 503
     #[arg(long, env = "ADTALLY_MAX_CONCURRENT_UPLOADS", value_name = "N", default_value_t = 256,
         value_parser = values::parse_count, help_heading = "Limits")]
@@ -202,6 +207,7 @@ impl Arguments {
             keep_open: SignedDuration::from_secs(self.keep_open_seconds),
             checkpoint_interval: Duration::from_secs(self.checkpoint_interval_seconds),
             max_open_jobs: self.max_open_jobs,
+            max_stored_bytes: self.max_stored_bytes,
             max_files: self.max_files,
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::any::AnyPoolOptions;
-use sqlx::{AnyConnection, AnyPool, Connection as _, Transaction};
+use sqlx::{AnyConnection, AnyPool, Connection as _, Row as _, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::dialect::{Dialect, file_url};
@@ -88,6 +88,15 @@ impl Store {
     pub async fn check(&self) -> Result<(), StoreError> {
         sqlx::query(sql::CHECK).fetch_optional(&self.pool).await?;
         Ok(())
+    }
+
+    /// Bytes that the database has in use: what was freed and can be used again does not count.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn stored_bytes(&self) -> Result<u64, StoreError> {
+        let row = sqlx::query(self.dialect.stored_bytes()).fetch_one(&self.pool).await?;
+        u64::try_from(row.try_get::<i64, _>(0)?).map_err(|error| StoreError::Damaged(error.to_string()))
     }
 
     /// Waits until the caller is the only writer.

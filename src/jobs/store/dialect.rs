@@ -73,6 +73,17 @@ impl Dialect {
         Ok(())
     }
 
+    /// Gives the bytes that the database has in use.
+    pub(super) fn stored_bytes(self) -> &'static str {
+        match self {
+            // <https://www.sqlite.org/pragma.html#pragfunc>
+            Self::Sqlite => {
+                "SELECT (page_count - freelist_count) * page_size \
+                 FROM pragma_page_count, pragma_freelist_count, pragma_page_size"
+            }
+        }
+    }
+
     /// Begins a transaction that writes.
     pub(super) fn begin(self) -> &'static str {
         match self {
