@@ -16,7 +16,7 @@ const MAX_TEXT_BYTES: usize = 1 << 20;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some((choices, contents)) = bytes.split_first_chunk::<8>() else { return };
-    let [kind, scale, level, every, seed @ ..] = *choices;
+    let [kind, scale, level, every, _, _, seed @ ..] = *choices;
     let data = match kind % 3 {
         // A stream as it is, whose checksum is hardly right; the text before that is looked at.
         0 => [&b"\x1f\x8b\x08\0\0\0\0\0\0\xff"[..], contents].concat(),
