@@ -303,18 +303,18 @@ impl Decompressor {
             Some(inflater) => inflater,
             None => stream.insert(Inflater::new(wrapper).map_err(|reason| damaged(Coding::Deflate, &reason))?),
         };
-        let inflated = inflate(inflater, input, output)?;
-        self.is_unfinished = !inflated.has_ended;
-        Ok(Step { consumed: inflated.consumed, produced: inflated.produced })
+        let Inflated { consumed, produced, has_ended } = inflate(inflater, input, output)?;
+        self.is_unfinished = !has_ended;
+        Ok(Step { consumed, produced })
     }
 
     /// Writes what a full output held back.
     fn inflate_rest(&mut self, output: &mut [u8]) -> Result<Step, DecompressError> {
         match &mut self.stream {
             Stream::Deflate(Some(inflater)) if self.is_unfinished => {
-                let inflated = inflate(inflater, &[], output)?;
-                self.is_unfinished = !inflated.has_ended;
-                Ok(Step { consumed: 0, produced: inflated.produced })
+                let Inflated { consumed, produced, has_ended } = inflate(inflater, &[], output)?;
+                self.is_unfinished = !has_ended;
+                Ok(Step { consumed, produced })
             }
             _ => Ok(Step::default()),
         }

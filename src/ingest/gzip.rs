@@ -371,8 +371,12 @@ mod tests {
                 }
             }
         }
-        let long =
-            [&[31, 139, 8, HAS_EXTRA, 0, 0, 0, 0, 0, 0, 255, 255][..], &[7; 65535], &deflate(b"a", 6), &trailer(b"a")];
+        let long = [
+            &[31, 139, 8, HAS_EXTRA, 0, 0, 0, 0, 0, 0, 255, 255][..],
+            &vec![7; 65535],
+            &deflate(b"a", 6),
+            &trailer(b"a"),
+        ];
         assert_eq!(read_whole(&long.concat()).unwrap(), b"a");
     }
 

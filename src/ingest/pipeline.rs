@@ -418,3 +418,86 @@ impl PipelineReader {
         Pipeline::restore(state, tail.bytes(), tally, &self.options)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn gzip(text: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
+        encoder.write_all(text).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn restore(pieces: &[Vec<u8>]) -> Result<Pipeline, RestoreError> {
+        let mut reader = PipelineReader::new(&PipelineOptions::default());
+        for piece in pieces {
+            reader.push(piece)?;
+        }
+        reader.finish()
+    }
+
+    /// The state of an upload within a gzip member, and what is to be read again.
+    fn within_a_member() -> (State, Vec<u8>, Vec<u8>) {
+        let text = [&b"campaign_id,date,impressions,clicks,spend,conversions\n"[..], &b"c,d,1,1,1,1\n".repeat(500)];
+        let data = gzip(&text.concat());
+        let mut pipeline = Pipeline::new(&PipelineOptions::default()).unwrap();
+        let (sent, rest) = data.split_at(data.len() - 10);
+        pipeline.push(sent).unwrap();
+        let Opened::Position(state) = State::open(&pipeline.save().unwrap().pieces[0]).unwrap() else { panic!() };
+        (state, sent.to_vec(), rest.to_vec())
+    }
+
+    type Change<'a> = &'a dyn Fn(&mut State, &mut Vec<u8>);
+
+    #[test]
+    fn states_that_cannot_be_do_no_harm() {
+        let (_, sent, rest) = within_a_member();
+        let change = |change: Change<'_>| {
+            let (mut state, mut tail, _) = within_a_member();
+            change(&mut state, &mut tail);
+            let mut counted = Pipeline::new(&PipelineOptions::default()).unwrap();
+            counted.push(&sent).unwrap();
+            restore(&state.seal(&tail, counted.so_far()))
+        };
+        let compressed = |place, text, tail: &[u8]| SavedInput::compressed(place, text, tail);
+        let start = || Place::start(Coding::Gzip);
+        let mut fine = change(&|_, _| {}).unwrap();
+        fine.push(&rest).unwrap();
+        assert_eq!(fine.finish().unwrap().aggregate.counters().rows_read, 500);
+        let refused: [Change<'_>; 8] = [
+            &|_, tail| tail[20] ^= 1,
+            &|_, tail| tail.truncate(20),
+            &|_, tail| tail.push(0),
+            &|state, tail| state.input = compressed(start(), u64::MAX, tail),
+            &|state, tail| state.input = compressed(Place::start(Coding::Identity), 0, tail),
+            &|state, tail| state.input = compressed(Place::start(Coding::Zstd), 0, tail),
+            &|state, tail| state.input = compressed(Place::between(Coding::Brotli), 0, tail),
+            &|state, _| state.bytes_received = 1,
+        ];
+        for (number, refused) in refused.into_iter().enumerate() {
+            assert!(change(refused).is_err(), "{number}");
+        }
+        // These cannot be told from right ones; they may end as they like.
+        let unlikely: [Change<'_>; 4] = [
+            &|state, _| state.text_bytes = 0,
+            &|state, _| (state.text_bytes, state.bytes_received) = (1 << 30, u64::MAX),
+            &|state, tail| {
+                (state.text_bytes, state.bytes_received) = (1 << 35, u64::MAX);
+                state.input = compressed(start(), 1 << 35, tail);
+            },
+            &|state, tail| {
+                tail.clear();
+                state.input = compressed(start(), 0, tail);
+            },
+        ];
+        for unlikely in unlikely {
+            if let Ok(mut pipeline) = change(unlikely) {
+                assert!(pipeline.save().is_some());
+                drop(pipeline.push(&rest));
+            }
+        }
+    }
+}
