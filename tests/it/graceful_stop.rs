@@ -13,8 +13,8 @@ use crate::harness::{HEADER, gzip, lines};
 use crate::senders::{FORM_TYPE, OpenUpload, csv, form, row};
 use crate::service::{Connection, PATIENCE, Reply, Service};
 
-/// A server that stops by itself takes no longer than this beyond the time that uploads have.
-const STOP_TIME: Duration = Duration::from_secs(2);
+/// A server takes no longer than this to stop beyond the time that uploads have: two seconds, and as much again on a busy machine.
+const STOP_TIME: Duration = Duration::from_secs(4);
 
 /// Tells a server to stop, and waits until it takes no uploads any more.
 #[track_caller]
@@ -195,8 +195,8 @@ fn a_server_whose_store_does_not_answer_stops_in_time() {
     database.execute("BEGIN IMMEDIATE");
     terminate(&mut service);
     let took = assert_stops(&mut service);
-    // The store alone would wait for ten seconds. A busy machine may need a moment.
-    assert!(took < STOP_TIME + STOP_TIME, "{took:?}");
+    // The store alone would wait for ten seconds.
+    assert!(took < STOP_TIME, "{took:?}");
     database.execute("COMMIT");
     service.crash_and_restart();
     assert_eq!(stored_bytes(&service, &file), 1000);
