@@ -43,17 +43,18 @@ impl TakenState {
 
 /// Takes the state of a file every so often, on the thread that reads it.
 pub(super) struct DueStates {
-    /// None while a state is being taken or stored.
+    /// None while a state is being taken or stored, and when none is wanted.
     next: Mutex<Option<Instant>>,
     taken: mpsc::Sender<TakenState>,
     interval: Duration,
 }
 
 impl DueStates {
-    /// The states go to the one who stores them.
-    pub(super) fn new(interval: Duration) -> (Self, mpsc::Receiver<TakenState>) {
+    /// The states go to the one who stores them. Without an interval none is taken.
+    pub(super) fn new(interval: Option<Duration>) -> (Self, mpsc::Receiver<TakenState>) {
         let (taken, receiver) = mpsc::channel(1);
-        (Self { next: Mutex::new(Some(Instant::now() + interval)), taken, interval }, receiver)
+        let next = interval.map(|interval| Instant::now() + interval);
+        (Self { next: Mutex::new(next), taken, interval: interval.unwrap_or_default() }, receiver)
     }
 
     /// Takes the state if it is time to: at once, or, within compressed data, at the next position that can be gone on from.

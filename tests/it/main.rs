@@ -35,5 +35,7 @@ mod storage;
 mod store;
 mod texts;
 mod tidy;
+mod tus;
+mod tus_clients;
 mod uploads;
 mod wrong_input;

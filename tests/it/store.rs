@@ -567,7 +567,7 @@ async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &
     assert_eq!(store.release_file(job.id, third, &waiting, None, KEEP).await.unwrap(), None);
     assert_eq!(store.totals(third, 0).await.unwrap(), Some(vec![7]));
     let complete = store.open_file(job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap();
-    assert_eq!(complete, OpenedFile::Complete(in_state("a.csv", FileState::Complete)));
+    assert_eq!(complete, OpenedFile::Complete(Box::new(in_state("a.csv", FileState::Complete))));
     // The end of the job ends every writer.
     let last = open_file(&store, &job, "b.csv").await;
     assert!(store.end(&ended(&job, State::Cancelled), true, None).await.unwrap());
