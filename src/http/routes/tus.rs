@@ -52,9 +52,7 @@ type Address = Result<Path<(String, String)>, PathRejection>;
 
 /// Refuses other versions.
 pub(in crate::http) async fn require_version(request: Request, next: Next) -> Result<Response, Problem> {
-    let is_spoken = request.headers().get(TUS_RESUMABLE) == Some(&VERSION);
-    // Who asks for the version need not know it.
-    if is_spoken || overriding_method(request.headers()) == Some(b"OPTIONS") {
+    if request.headers().get(TUS_RESUMABLE) == Some(&VERSION) {
         return Ok(next.run(request).await);
     }
     let problem = Problem::new(Kind::TusVersion, "expected Tus-Resumable: 1.0.0");
@@ -86,10 +84,8 @@ pub(in crate::http) async fn options(State(app): State<App>) -> Response {
 
 /// `POST /v1/tus`
 pub(in crate::http) async fn create(State(app): State<App>, request: Request) -> Result<Response, Problem> {
-    match overriding_method(request.headers()) {
-        None | Some(b"POST") => {}
-        Some(b"OPTIONS") => return Ok(options(State(app)).await),
-        Some(_) => return Err(Problem::method_not_allowed("OPTIONS, POST")),
+    if overriding_method(request.headers()).is_some_and(|method| method != b"POST") {
+        return Err(Problem::method_not_allowed("OPTIONS, POST"));
     }
     Query::read(request.uri(), &[])?;
     let headers = request.headers();
