@@ -6,10 +6,11 @@ use std::time::Duration;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::body::BodyLimits;
+use super::cors::CorsOrigin;
 use crate::jobs::Jobs;
 
 /// What requests may do.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct HttpConfig {
     /// The most bytes of an upload, as they are sent.
     pub max_upload_bytes: u64,
@@ -19,6 +20,8 @@ pub struct HttpConfig {
     pub idle_timeout: Duration,
     /// How long the rest of a refused upload is read, so that its sender gets to read the answer.
     pub linger_timeout: Duration,
+    /// Pages of these origins may use the interface. Without any, nothing is said to browsers about it.
+    pub cors_origins: Vec<CorsOrigin>,
 }
 
 /// What every request has at hand.

@@ -19,6 +19,16 @@ pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
+/// A number of bytes that a field says.
+pub(super) fn whole_number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem> {
+    let Some(value) = headers.get(name) else {
+        return Ok(None);
+    };
+    let number = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+    let number = number.and_then(|text| text.parse().ok()).filter(|number| i64::try_from(*number).is_ok());
+    number.map(Some).ok_or_else(|| invalid_header(name, "expected a number of bytes"))
+}
+
 /// The bytes of a file that a body is, as `Content-Range` says (RFC 9110, 14.4).
 pub(super) struct FileRange {
     /// The position of the first one.

@@ -4,6 +4,8 @@ mod activity;
 mod address;
 mod app;
 mod body;
+mod checks;
+mod cors;
 mod deadline;
 mod digests;
 mod fields;
@@ -15,6 +17,7 @@ mod query;
 mod routes;
 mod server;
 mod table;
+mod tus_fields;
 mod upload_fields;
 mod view;
 
@@ -27,7 +30,7 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, REFERRER_POLICY
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, head, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -35,6 +38,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
 use tower_http::set_header::SetResponseHeaderLayer;
 
+pub use cors::CorsOrigin;
 pub use server::{ConnectionLimits, Shutdown, serve};
 
 use crate::jobs::Jobs;
@@ -44,14 +48,15 @@ use body::{LingerLimits, linger};
 use log::{X_REQUEST_ID, log_request, sanitize_request_id, tag_route};
 use media::allow_identity;
 use problem::{Kind, Problem};
-use routes::{appends, events, files, jobs, results, service, uploads};
+use routes::{appends, events, files, jobs, results, service, tus, uploads};
 
 /// The least of a refused body that is read, also when uploads have to be smaller: without it senders do not get to read the answer.
 const MIN_LINGER_BYTES: u64 = 1024 * 1024;
 
 /// The whole interface.
-pub fn router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) -> Router {
+pub fn router(jobs: Arc<Jobs>, mut config: HttpConfig, metrics: PrometheusHandle) -> Router {
     let max_bytes = config.max_upload_bytes.max(MIN_LINGER_BYTES);
+    let cors = cors::layer(&std::mem::take(&mut config.cors_origins));
     let linger_limits = LingerLimits { max_bytes, max_time: config.linger_timeout };
     let layers = ServiceBuilder::new()
         .layer(from_fn_with_state(linger_limits, linger))
@@ -64,6 +69,7 @@ pub fn router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) ->
         .layer(map_request(|request| async { allow_identity(request) }))
         .layer(CompressionLayer::new())
         .layer(from_fn(log_request))
+        .option_layer(cors)
         .layer(CatchPanicLayer::custom(answer_panic));
     let routes = Router::new()
         .route("/", get(service::page))
@@ -79,7 +85,27 @@ pub fn router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) ->
         .route("/v1/jobs/{job}/files", get(files::list))
         .route(
             "/v1/jobs/{job}/files/{file}",
-            get(files::get).put(files::put).patch(appends::patch).delete(files::delete),
+            get(files::get)
+                .put(files::put)
+                .patch(appends::patch)
+                .delete(files::delete)
+                .layer(from_fn(appends::answer_interop_version)),
+        )
+        .route(
+            "/v1/tus",
+            post(tus::create)
+                .route_layer(from_fn(tus::require_version))
+                .options(tus::options)
+                .layer(from_fn(tus::name_version)),
+        )
+        .route(
+            "/v1/tus/{job}/{file}",
+            head(tus::head)
+                .patch(tus::patch)
+                .delete(tus::delete)
+                .post(tus::post)
+                .route_layer(from_fn(tus::require_version))
+                .layer(from_fn(tus::name_version)),
         )
         .route("/v1/jobs/{job}/events", get(events::get))
         .route("/v1/jobs/{job}/results/{file}", get(results::get))

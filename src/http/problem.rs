@@ -78,6 +78,9 @@ pub(super) enum Kind {
     DamagedRecord,
     TooManyUploads,
     Draining,
+    TusVersion,
+    UploadLocked,
+    UploadGone,
     Failure(FailureKind),
 }
 
@@ -130,6 +133,9 @@ impl Kind {
             Self::DamagedRecord => ("damaged_record", S::INTERNAL_SERVER_ERROR, "A stored record cannot be read"),
             Self::TooManyUploads => ("too_many_uploads", S::SERVICE_UNAVAILABLE, "Too many uploads at once"),
             Self::Draining => ("draining", S::SERVICE_UNAVAILABLE, "The server is stopping"),
+            Self::TusVersion => ("tus_version", S::PRECONDITION_FAILED, "Not a version of tus that is spoken here"),
+            Self::UploadLocked => ("upload_locked", S::LOCKED, "The upload cannot be reached at the moment"),
+            Self::UploadGone => ("upload_gone", S::GONE, "The upload cannot go on"),
             Self::Failure(kind) => {
                 let (status, title) = describe_failure(kind);
                 (kind.name(), status, title)
@@ -155,6 +161,11 @@ fn describe_failure(kind: FailureKind) -> (StatusCode, &'static str) {
         F::SenderStalled => (S::REQUEST_TIMEOUT, "The sender fell silent"),
         F::LengthMismatch => (S::BAD_REQUEST, "Not as many bytes as announced"),
         F::DigestMismatch => (S::BAD_REQUEST, "The contents are others than the digest says"),
+        // What tus has chosen for it.
+        F::ChecksumMismatch => {
+            let status = S::from_u16(460).unwrap_or(S::BAD_REQUEST);
+            (status, "The contents are others than the checksum says")
+        }
         F::InvalidDigest => (S::BAD_REQUEST, "The digest cannot be understood"),
         F::MalformedForm => (S::BAD_REQUEST, "The form cannot be taken apart"),
         F::FormWithoutFile => (S::BAD_REQUEST, "The form has no file"),
@@ -204,7 +215,7 @@ impl<'a> From<&'a Failure> for Document<'a> {
 impl Problem {
     pub(super) fn new(kind: Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         let headers = match kind.describe().1 {
-            StatusCode::SERVICE_UNAVAILABLE => vec![(RETRY_AFTER, RETRY_AFTER_SECONDS)],
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::LOCKED => vec![(RETRY_AFTER, RETRY_AFTER_SECONDS)],
             _ => Vec::new(),
         };
         Self(Box::new(Facts { kind, detail: detail.into(), job: None, limit: None, headers, cause: None }))
@@ -233,12 +244,32 @@ impl Problem {
         self
     }
 
-    fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(super) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.0.headers.push((name, value));
         self
     }
 
-    fn with_job(mut self, job: JobId) -> Self {
+    /// True when the same request may well succeed later.
+    pub(super) fn may_pass(&self) -> bool {
+        let status = self.0.kind.describe().1;
+        status.is_server_error() && self.0.kind != Kind::DamagedRecord
+    }
+
+    /// The same for clients that take a server's error for the end of their upload, and would start over from its first byte.
+    pub(super) fn for_resuming_client(self) -> Self {
+        let kind = match self.0.kind {
+            Kind::DamagedRecord => Kind::UploadGone,
+            _ if self.may_pass() => Kind::UploadLocked,
+            _ => return self,
+        };
+        let Facts { detail, job, limit, headers, cause, .. } = *self.0;
+        let mut problem = Self::new(kind, detail);
+        problem.0.headers.extend(headers.into_iter().filter(|(name, _)| *name != RETRY_AFTER));
+        (problem.0.job, problem.0.limit, problem.0.cause) = (job, limit, cause);
+        problem
+    }
+
+    pub(super) fn with_job(mut self, job: JobId) -> Self {
         self.0.job = Some(job);
         self
     }
@@ -257,6 +288,18 @@ impl Problem {
             to /v1/jobs";
         let accepted = HeaderValue::from_static("text/csv, application/octet-stream");
         Self::new(Kind::UnsupportedMediaType, detail).with_header(ACCEPT, accepted)
+    }
+
+    pub(super) fn not_a_tus_body() -> Self {
+        let accepted = "application/offset+octet-stream";
+        let detail = format!("here the body is bytes of an upload: expected {accepted}");
+        Self::new(Kind::UnsupportedMediaType, detail).with_header(ACCEPT, HeaderValue::from_static(accepted))
+    }
+
+    /// A method that is given in another way than as that of the request.
+    pub(super) fn method_not_allowed(allowed: &'static str) -> Self {
+        let detail = format!("this address takes {allowed}");
+        Self::new(Kind::MethodNotAllowed, detail).with_header(ALLOW, HeaderValue::from_static(allowed))
     }
 
     pub(super) fn unsupported_content_coding(given: &str) -> Self {
@@ -305,9 +348,7 @@ impl From<JobError> for Problem {
                 Self::new(Kind::TooManyFiles, detail).with_job(id).with_limit("max_files", max_files as u64)
             }
             JobError::ClosesItself(id) => Self::new(Kind::JobClosesItself, detail).with_job(id),
-            JobError::Finishing(id) => {
-                Self::new(Kind::JobFinishing, detail).with_job(id).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
-            }
+            JobError::Finishing(id) => Self::new(Kind::JobFinishing, detail).with_job(id),
             JobError::FilesIncomplete { id, .. } => Self::new(Kind::FilesIncomplete, detail).with_job(id),
             JobError::NoFiles(id) => Self::new(Kind::NoFiles, detail).with_job(id),
             JobError::TooManyOpenJobs { max_open_jobs } => {

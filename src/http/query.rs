@@ -14,6 +14,7 @@ use crate::ingest::encoding_for_label;
 use crate::jobs::JobOptions;
 
 /// The parameters behind the question mark of an address.
+#[derive(Debug, Default)]
 pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
@@ -33,6 +34,11 @@ impl<'a> Query<'a> {
             }
         }
         Ok(Self(pairs))
+    }
+
+    /// Options that are not told by an address.
+    pub(super) fn from_pairs(pairs: Vec<(String, String)>) -> Query<'static> {
+        Query(pairs.into_iter().map(|(name, value)| (Cow::Owned(name), Cow::Owned(value))).collect())
     }
 
     /// The same, apart from the address.

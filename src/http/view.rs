@@ -108,7 +108,8 @@ impl<'a> FileView<'a> {
 
 /// The first file that waits for its sender.
 fn resume_path(job: &Job) -> Option<String> {
-    if job.state != State::Interrupted {
+    let is_created = job.closes_itself && job.state == State::Open;
+    if job.state != State::Interrupted && !is_created {
         return None;
     }
     let waits = |file: &&JobFile| file.state == FileState::Waiting && (job.closes_itself || file.is_interrupted());
@@ -121,6 +122,11 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'
 /// Where a file of a job is found.
 pub(super) fn file_path(job: JobId, name: &str) -> String {
     format!("{}/files/{}", path(job), utf8_percent_encode(name, SEGMENT))
+}
+
+/// Where a file of a job is found by tus.
+pub(super) fn tus_path(job: JobId, name: &str) -> String {
+    format!("/v1/tus/{job}/{}", utf8_percent_encode(name, SEGMENT))
 }
 
 /// Where a job is found.

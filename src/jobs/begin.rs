@@ -178,25 +178,85 @@ impl Context {
         if self.draining.is_cancelled() {
             return Err(JobError::Draining);
         }
-        if let Some(job) = self.made_before(&new).await? {
+        if let Some(job) = self.made_before(&new, false).await? {
             return Ok(Begun::Before(Box::new(job)));
         }
         self.check_room().await?;
         let max_open_jobs = self.config.max_open_jobs;
         let mut job = new.begin(State::Open);
         job.settle(self.config.keep_open);
-        match self.store.insert_open(&job, new.idempotency_key.as_deref(), max_open_jobs).await? {
+        match self.store.insert_open(&job, None, new.idempotency_key.as_deref(), max_open_jobs).await? {
             Inserted::Done => Ok(Begun::New(Box::new(job))),
             Inserted::TooManyOpen => Err(JobError::TooManyOpenJobs { max_open_jobs }),
-            Inserted::KeyTaken => match self.made_before(&new).await? {
-                Some(job) => Ok(Begun::Before(Box::new(job))),
-                None => Err(JobError::IdempotencyKeyInUse(new.id)),
-            },
+            Inserted::KeyTaken => self.after_lost_creation(&new, false).await,
         }
     }
 
-    /// The open job that the same request has made before.
-    async fn made_before(&self, new: &NewJob) -> Result<Option<Job>, JobError> {
+    /// Makes a job of one file, which finishes with it. Nobody sends the file yet: the job is open, and expires. With a key that was used
+    /// before, gives the job that it made.
+    ///
+    /// # Errors
+    /// When too many jobs are open, the key was used otherwise, or the store refuses.
+    pub(super) async fn create_job_of_file(&self, new: NewJob, options: FileOptions) -> Result<Begun<Job>, JobError> {
+        if self.draining.is_cancelled() {
+            return Err(JobError::Draining);
+        }
+        if let Some(job) = self.made_before(&new, true).await? {
+            return Ok(Begun::Before(Box::new(job)));
+        }
+        self.check_room().await?;
+        let max_open_jobs = self.config.max_open_jobs;
+        let file = waiting(options);
+        let mut job = new.begin(State::Open);
+        job.settle(self.config.keep_open);
+        // From the first writer on it is settled as one that closes itself.
+        job.closes_itself = true;
+        match self.store.insert_open(&job, Some(&file), new.idempotency_key.as_deref(), max_open_jobs).await? {
+            Inserted::Done => {
+                job.put_file(file);
+                Ok(Begun::New(Box::new(job)))
+            }
+            Inserted::TooManyOpen => Err(JobError::TooManyOpenJobs { max_open_jobs }),
+            Inserted::KeyTaken => self.after_lost_creation(&new, true).await,
+        }
+    }
+
+    /// Adds a file to an open job that nobody sends yet. One of its name starts over, unless it is complete or being received.
+    ///
+    /// # Errors
+    /// When the job takes no files, has too many, or another request is sending the file.
+    pub(super) async fn create_file(self: &Arc<Self>, id: JobId, options: FileOptions) -> Result<JobFile, JobError> {
+        if self.draining.is_cancelled() {
+            return Err(JobError::Draining);
+        }
+        let Some(presence) = self.enter(id).await? else {
+            return Err(self.why_closed(id, JobClosed::Gone).await);
+        };
+        self.check_room().await?;
+        let JobsConfig { max_files, keep_open, .. } = &self.config;
+        let file = waiting(options);
+        match self.store.open_file(id, &file, ChangedBy::Others, *max_files, *keep_open).await? {
+            OpenedFile::Writer(_) => {
+                presence.live().update(|job| {
+                    job.put_file(file.clone());
+                    job.settle(*keep_open);
+                });
+                Ok(file)
+            }
+            refused => Err(self.why_not_opened(id, file.name, refused).await),
+        }
+    }
+
+    /// The job that another request has just made with the same key.
+    async fn after_lost_creation(&self, new: &NewJob, closes_itself: bool) -> Result<Begun<Job>, JobError> {
+        match self.made_before(new, closes_itself).await? {
+            Some(job) => Ok(Begun::Before(Box::new(job))),
+            None => Err(JobError::IdempotencyKeyInUse(new.id)),
+        }
+    }
+
+    /// The job that the same request has made before.
+    async fn made_before(&self, new: &NewJob, closes_itself: bool) -> Result<Option<Job>, JobError> {
         let Some(key) = &new.idempotency_key else {
             return Ok(None);
         };
@@ -207,7 +267,7 @@ impl Context {
             expire(self).await?;
             return Ok(None);
         }
-        if job.closes_itself || is_other(&job, new) {
+        if job.closes_itself != closes_itself || job.details.is_form || is_other(&job, new) {
             return Err(JobError::IdempotencyKeyReused(job.id));
         }
         Ok(Some(job))
@@ -241,10 +301,18 @@ impl Context {
                 let upload = FileUpload::begin(presence, writer, file, pipeline, running);
                 Ok(FileOpened::Upload(Box::new(upload)))
             }
-            OpenedFile::Complete(file) => Ok(FileOpened::Complete(Box::new(file))),
-            OpenedFile::BeingReceived => Err(JobError::FileBeingReceived { id, name: file.name }),
-            OpenedFile::TooManyFiles => Err(JobError::TooManyFiles { id, max_files: *max_files }),
-            OpenedFile::Closed(closed) => Err(self.why_closed(id, closed).await),
+            OpenedFile::Complete(file) => Ok(FileOpened::Complete(file)),
+            refused => Err(self.why_not_opened(id, file.name, refused).await),
+        }
+    }
+
+    /// Why a file does not start over, as its sender is told.
+    async fn why_not_opened(&self, id: JobId, name: String, refused: OpenedFile) -> JobError {
+        match refused {
+            OpenedFile::Complete(_) => JobError::FileComplete { id, name },
+            OpenedFile::Writer(_) | OpenedFile::BeingReceived => JobError::FileBeingReceived { id, name },
+            OpenedFile::TooManyFiles => JobError::TooManyFiles { id, max_files: self.config.max_files },
+            OpenedFile::Closed(closed) => self.why_closed(id, closed).await,
         }
     }
 
@@ -301,7 +369,7 @@ impl Context {
                 Ok(FileOpened::Upload(Box::new(FileUpload::begin(presence, writer, file, pipeline, running))))
             }
             ResumedFile::Complete(file) if file.offset == offset && length.is_none_or(|length| length == offset) => {
-                Ok(FileOpened::Complete(Box::new(file)))
+                Ok(FileOpened::Complete(file))
             }
             ResumedFile::Complete(file) => other_offset(file.offset),
             ResumedFile::OtherOffset(offset) => other_offset(offset),
@@ -310,6 +378,11 @@ impl Context {
             ResumedFile::Closed(closed) => Err(self.why_closed(id, closed).await),
         }
     }
+}
+
+/// A file that nobody sends yet.
+fn waiting(options: FileOptions) -> JobFile {
+    JobFile { state: FileState::Waiting, ..options.file() }
 }
 
 /// True when a request with a key is not the one that made the job.

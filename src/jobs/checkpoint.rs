@@ -54,7 +54,7 @@ pub(super) struct DueStates {
 
 /// The next state.
 struct Next {
-    /// None while a state is being taken or stored.
+    /// None while a state is being taken or stored, and when none is wanted.
     due: Option<Instant>,
     /// Where the one before it stands.
     offset_before: u64,
@@ -69,11 +69,12 @@ impl Next {
 }
 
 impl DueStates {
-    /// States of a file behind this offset. They go to the one who stores them.
-    pub(super) fn new(interval: Duration, offset: u64) -> (Self, mpsc::Receiver<TakenState>) {
+    /// States of a file behind this offset. They go to the one who stores them. Without an interval none is taken.
+    pub(super) fn new(interval: Option<Duration>, offset: u64) -> (Self, mpsc::Receiver<TakenState>) {
         let (taken, receiver) = mpsc::channel(1);
-        let next = Next { due: Some(Instant::now() + interval), offset_before: offset };
-        (Self { next: Mutex::new(next), taken, interval }, receiver)
+        let due = interval.map(|interval| Instant::now() + interval);
+        let next = Mutex::new(Next { due, offset_before: offset });
+        (Self { next, taken, interval: interval.unwrap_or_default() }, receiver)
     }
 
     /// Takes the state if it is time to: at once, or, within compressed data, at the next position that can be gone on from.

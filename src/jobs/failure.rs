@@ -69,6 +69,8 @@ pub enum FailureKind {
     LengthMismatch,
     /// Other contents than the digest says.
     DigestMismatch,
+    /// Other bytes in a part of a file than its checksum says.
+    ChecksumMismatch,
     /// A digest that cannot be understood, and came too late to refuse the upload.
     InvalidDigest,
     /// A form that cannot be taken apart.
@@ -107,6 +109,7 @@ impl FailureKind {
                 | Self::SenderStalled
                 | Self::LengthMismatch
                 | Self::DigestMismatch
+                | Self::ChecksumMismatch
                 | Self::UploadCancelled
                 | Self::FileDeleted
                 | Self::ServerStopped
@@ -127,6 +130,12 @@ impl FailureKind {
                 | Self::LengthMismatch
                 | Self::NotDivisible
         )
+    }
+
+    /// True when what came is not what its sender has said it is.
+    #[must_use]
+    pub fn is_about_digest(self) -> bool {
+        matches!(self, Self::DigestMismatch | Self::ChecksumMismatch | Self::InvalidDigest)
     }
 
     /// True when the contents of a file are the reason: the same file will fail again.
@@ -162,6 +171,7 @@ impl FailureKind {
             Self::SenderStalled => "sender_stalled",
             Self::LengthMismatch => "length_mismatch",
             Self::DigestMismatch => "digest_mismatch",
+            Self::ChecksumMismatch => "checksum_mismatch",
             Self::InvalidDigest => "invalid_digest",
             Self::MalformedForm => "malformed_form",
             Self::FormWithoutFile => "form_without_file",

@@ -267,6 +267,8 @@ pub struct JobFile {
     pub crc64nvme: Option<String>,
     /// Why it failed, or why its last writer did not complete it.
     pub error: Option<Failure>,
+    /// What its sender said about it when it was created, as it was written: it is told so again.
+    pub metadata: Option<String>,
 }
 
 /// How the bytes of a file are read.

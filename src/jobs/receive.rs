@@ -47,12 +47,18 @@ pub struct FileOptions {
     pub length: Option<u64>,
     /// The digest of these bytes, when the sender tells.
     pub sha256: Option<Sha256Digest>,
+    /// What its sender says about it besides, to be told again.
+    pub metadata: Option<String>,
 }
 
 impl FileOptions {
     /// The file as it begins.
     pub(super) fn file(self) -> JobFile {
-        JobFile { sha256: self.sha256.map(hex), ..JobFile::begin(self.name, self.format, self.length) }
+        JobFile {
+            sha256: self.sha256.map(hex),
+            metadata: self.metadata,
+            ..JobFile::begin(self.name, self.format, self.length)
+        }
     }
 }
 
@@ -75,8 +81,9 @@ struct Read {
 
 impl Read {
     /// The file as it is once that is recorded.
-    fn file(&self, name: &str, format: FileFormat) -> JobFile {
-        let mut file = JobFile::begin(name, format, Some(self.progress.bytes_received));
+    fn file(&self, upload: &FileUpload) -> JobFile {
+        let mut file = JobFile::begin(upload.name.clone(), upload.format, Some(self.progress.bytes_received));
+        file.metadata.clone_from(&upload.metadata);
         file.show(self.progress);
         file.durable_offset = file.offset;
         (file.state, file.crc64nvme) = (FileState::Complete, self.crc64nvme.clone());
@@ -93,6 +100,9 @@ pub struct FileUpload {
     format: FileFormat,
     length: Option<u64>,
     sha256: Option<String>,
+    metadata: Option<String>,
+    /// A part of the body adds nothing: what is wrong with the body is known at its end.
+    takes_only_whole_body: bool,
     live_file: Arc<LiveFile>,
     /// The latest checkpoint: how far the file had been read, and the CRC of that.
     durable: Mutex<(FileProgress, Option<u64>)>,
@@ -112,7 +122,8 @@ impl FileUpload {
         running: Arc<Running>,
     ) -> Self {
         let keep = presence.context().config.keep_open;
-        let (name, format, length, sha256) = (file.name.clone(), file.format, file.length, file.sha256.clone());
+        let (name, format, length) = (file.name.clone(), file.format, file.length);
+        let (sha256, metadata) = (file.sha256.clone(), file.metadata.clone());
         let progress = FileProgress::of(&pipeline);
         let durable = Mutex::new((progress, pipeline.crc64()));
         file.state = FileState::Receiving;
@@ -121,6 +132,10 @@ impl FileUpload {
             file.show(progress);
             job.put_file(file);
             job.settle(keep);
+            if job.closes_itself && job.details.progress.bytes_expected.is_none() {
+                // A length may be told late.
+                job.details.progress.bytes_expected = length;
+            }
         });
         let next_number = AtomicI64::new(0);
         Self {
@@ -130,6 +145,8 @@ impl FileUpload {
             format,
             length,
             sha256,
+            metadata,
+            takes_only_whole_body: false,
             live_file,
             durable,
             next_number,
@@ -149,6 +166,22 @@ impl FileUpload {
     #[must_use]
     pub fn bytes_to_come(&self) -> Option<u64> {
         Some(self.length?.saturating_sub(self.live_file.progress().bytes_received))
+    }
+
+    /// Makes the next body count as a whole or not at all. Meanwhile nothing of it is stored, and when it fails the file goes on where it
+    /// did before.
+    pub fn take_only_whole_body(&mut self) {
+        self.takes_only_whole_body = true;
+    }
+
+    /// Has the file checked against a digest that is told late. It must have been hashed from its first byte.
+    pub fn expect_sha256(&mut self, digest: Sha256Digest) {
+        self.sha256 = Some(hex(digest));
+    }
+
+    /// True when the sender may go on after this failure.
+    fn is_interruption(&self, failure: FailureKind) -> bool {
+        failure.is_interruption() || (self.takes_only_whole_body && failure.is_about_digest())
     }
 
     /// Resolves on cancel, shutdown, or when the file is deleted. The byte source must poll it.
@@ -222,8 +255,8 @@ impl FileUpload {
     /// Reads a body, and stores the file's state every so often meanwhile.
     async fn receive(&self, source: &mut (impl Stream<Item = Result<Bytes, Failure>> + Unpin)) -> Result<(), Failure> {
         let context = self.presence.context();
-        let offset = self.live_file.progress().bytes_received;
-        let (states, mut taken) = DueStates::new(context.config.checkpoint_interval, offset);
+        let interval = (!self.takes_only_whole_body).then_some(context.config.checkpoint_interval);
+        let (states, mut taken) = DueStates::new(interval, self.live_file.progress().bytes_received);
         let (live, file) = (Arc::clone(self.presence.live()), Arc::clone(&self.live_file));
         let observer = Arc::new(FileObserver { live, file, states });
         let storing = async {
@@ -311,7 +344,7 @@ impl FileUpload {
         let Some(read) = self.read.take() else {
             return Err(self.fail(FailureKind::Internal.because("internal error")).await);
         };
-        let file = read.file(&self.name, self.format);
+        let file = read.file(&self);
         let aggregate = match self.store_totals(&file, read.aggregate).await {
             Ok(aggregate) => aggregate,
             Err(failure) => return Err(self.fail(failure).await),
@@ -338,7 +371,7 @@ impl FileUpload {
         let Some(read) = self.read.take() else {
             return Err(self.fail(FailureKind::Internal.because("internal error")).await);
         };
-        let last_file = LastFile { file: read.file(&self.name, self.format), sha256: read.sha256 };
+        let last_file = LastFile { file: read.file(&self), sha256: read.sha256 };
         let (context, live) = (self.presence.context(), self.presence.live());
         let concluded = conclude(context, live, EndedBy::Writer(self.writer), Some(last_file), read.aggregate).await;
         match concluded {
@@ -393,7 +426,7 @@ impl FileUpload {
         let id = self.presence.id();
         let closes_itself = self.presence.live().latest().closes_itself;
         match self.release(Some(failure.clone())).await {
-            Ok(Some(file)) if failure.kind.is_interruption() => {
+            Ok(Some(file)) if self.is_interruption(failure.kind) => {
                 JobError::FileFailed { id, failure, offset: Some(file.durable_offset) }
             }
             _ if closes_itself => JobError::Failed { id, failure },
@@ -408,9 +441,12 @@ impl FileUpload {
         failure: Option<Failure>,
     ) -> impl Future<Output = Result<Option<JobFile>, Failure>> + Send + use<> {
         self.has_ended = true;
-        let is_interruption = failure.as_ref().is_none_or(|failure| failure.kind.is_interruption());
+        let is_interruption = failure.as_ref().is_none_or(|failure| self.is_interruption(failure.kind));
+        let takes_part = !self.takes_only_whole_body;
+        let takes_anything = is_interruption && (takes_part || failure.is_none());
         let mut file = JobFile::begin(self.name.clone(), self.format, self.length);
         file.sha256.clone_from(&self.sha256);
+        file.metadata.clone_from(&self.metadata);
         let is_about_contents = failure.as_ref().is_some_and(|failure| failure.kind.is_about_contents());
         file.state = if is_about_contents { FileState::Failed } else { FileState::Waiting };
         file.error.clone_from(&failure);
@@ -434,9 +470,12 @@ impl FileUpload {
                 let mut pipeline = pipeline.lock().unwrap_or_else(PoisonError::into_inner);
                 pipeline.as_mut().and_then(TakenState::take)
             };
-            let taken = if is_interruption { context.workers.run(take).await? } else { None };
+            let taken = if takes_anything { context.workers.run(take).await? } else { None };
             // Another state than the stored one, when anything has come.
-            let taken = taken.filter(|state| state.saved.offset > durable.0.bytes_received);
+            let received = live_file.progress().bytes_received;
+            let taken = taken
+                .filter(|state| state.saved.offset > durable.0.bytes_received)
+                .filter(|state| takes_part || state.saved.offset == received);
             goes_on_at(&mut file, taken.as_ref().map_or(durable, |state| (state.progress, state.saved.crc64)));
             let checkpoint =
                 taken.map(|state| Checkpoint { number, offset: state.saved.offset, pieces: state.saved.pieces });

@@ -15,7 +15,7 @@ use super::context::{Context, JobsConfig as Config, Presence};
 use super::error::JobError;
 use super::finish::{end_without_results, finish_files, load_counted};
 use super::form::FormUpload;
-use super::model::{Job, JobId, State};
+use super::model::{Job, JobFile, JobId, State};
 use super::publish::remove_published;
 use super::receive::{FileOptions, FileUpload};
 use super::results::read_result;
@@ -111,6 +111,25 @@ impl Jobs {
     /// When too many jobs are open, the key was used otherwise, or the store refuses.
     pub async fn open_job(&self, new: NewJob) -> Result<Begun<Job>, JobError> {
         self.0.open_job(new).await
+    }
+
+    /// Makes a job of one file, which finishes with it, before anybody sends the file. With a key that was used before, gives the job that
+    /// it made.
+    ///
+    /// # Errors
+    /// When too many jobs are open, the key was used otherwise, or the store refuses.
+    pub async fn create_job_of_file(&self, new: NewJob, file: FileOptions) -> Result<Begun<Job>, JobError> {
+        self.0.create_job_of_file(new, file).await
+    }
+
+    /// Adds a file to an open job before anybody sends it.
+    ///
+    /// # Errors
+    /// When the job takes no files, has too many, or another request is sending the file.
+    pub async fn create_file(self: &Arc<Self>, id: JobId, file: FileOptions) -> Result<JobFile, JobError> {
+        let jobs = Arc::clone(self);
+        // A task of its own: what has been stored must be shown, too.
+        self.outlive(async move { jobs.0.create_file(id, file).await }).await
     }
 
     /// Makes the caller the writer of a file of an open job.

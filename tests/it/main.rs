@@ -45,5 +45,7 @@ mod store;
 mod store_faults;
 mod texts;
 mod tidy;
+mod tus;
+mod tus_clients;
 mod uploads;
 mod wrong_input;

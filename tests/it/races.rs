@@ -135,7 +135,7 @@ const KEEP: SignedDuration = SignedDuration::from_hours(1);
 
 fn options(name: &str) -> FileOptions {
     let length = Some(csv(ROWS).len() as u64);
-    FileOptions { name: name.to_owned(), format: FileFormat::default(), length, sha256: None }
+    FileOptions { name: name.to_owned(), format: FileFormat::default(), length, sha256: None, metadata: None }
 }
 
 /// A body that comes in two pieces.

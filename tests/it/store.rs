@@ -249,7 +249,7 @@ async fn no_more_jobs_are_open_than_may_be(database: &Database) {
     let attempts = (0..20).map(|number| {
         let store = if number % 2 == 0 { &one } else { &other };
         let job = Job { state: State::Open, closes_itself: false, ..receiving("open") };
-        async move { store.insert_open(&job, None, 7).await.unwrap() }
+        async move { store.insert_open(&job, None, None, 7).await.unwrap() }
     });
     let inserted = futures_util::future::join_all(attempts).await;
     assert_eq!(inserted.iter().filter(|inserted| **inserted == Inserted::Done).count(), 7);
@@ -663,7 +663,7 @@ async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &
     assert_eq!(store.release_file(job.id, third, &waiting, None, KEEP).await.unwrap(), None);
     assert_eq!(store.totals(third, 0).await.unwrap(), Some(vec![7]));
     let complete = store.open_file(job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap();
-    assert_eq!(complete, OpenedFile::Complete(in_state("a.csv", FileState::Complete)));
+    assert_eq!(complete, OpenedFile::Complete(Box::new(in_state("a.csv", FileState::Complete))));
     // The end of the job ends every writer.
     let last = open_file(&store, &job, "b.csv").await;
     assert!(store.end(&ended(&job, State::Cancelled), true, EndedBy::Request).await.unwrap());

@@ -13,7 +13,7 @@ use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 
 use crate::cli::values;
 use crate::engine::Limits;
-use crate::http::{ConnectionLimits, HttpConfig};
+use crate::http::{ConnectionLimits, CorsOrigin, HttpConfig};
 use crate::ingest::PipelineOptions;
 use crate::jobs::{JobsConfig, Store};
 
@@ -46,6 +46,10 @@ pub(in crate::cli) struct Arguments {
     /// Address to listen on; port 0 takes any that is free
     #[arg(long, env = "ADTALLY_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(super) listen: SocketAddr,
+
+    /// Origin whose pages may use the interface from a browser, such as https://ads.example.com; several are separated by commas
+    #[arg(long = "cors-origin", env = "ADTALLY_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    cors_origins: Vec<CorsOrigin>,
 
     /// Directory of the database; made if it is not there
     #[arg(long, env = "ADTALLY_DATA_DIR", value_name = "DIR", default_value = "data", help_heading = "Storage")]
@@ -219,6 +223,7 @@ impl Arguments {
             max_form_parts: self.max_form_parts,
             idle_timeout: Duration::from_secs(self.idle_timeout_seconds),
             linger_timeout: Duration::from_secs(self.linger_timeout_seconds),
+            cors_origins: self.cors_origins.clone(),
         }
     }
 

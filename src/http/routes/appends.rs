@@ -5,31 +5,37 @@ use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
+use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use mime::Mime;
+use sfv::{BareItem, Item, Parser};
 
 use super::file_answers::{describe, document, job_id};
 use crate::http::app::App;
 use crate::http::body::{BodyLimits, UploadBody, too_large};
-use crate::http::digests::Digests;
-use crate::http::fields::{FileRange, content_length, invalid_header};
+use crate::http::checks::{CheckedBody, Checksum};
+use crate::http::digests::PartDigests;
+use crate::http::fields::{FileRange, content_length, invalid_header, whole_number};
 use crate::http::media::{content_coding, file_media};
 use crate::http::problem::{JobTag, Problem, json_line};
 use crate::http::query::{Query, file_options};
-use crate::http::upload_fields::{UPLOAD_COMPLETE, UPLOAD_LENGTH, UPLOAD_OFFSET};
+use crate::http::upload_fields::{UPLOAD_COMPLETE, UPLOAD_DRAFT_INTEROP_VERSION, UPLOAD_LENGTH, UPLOAD_OFFSET};
 use crate::http::view::{FileView, JobView};
 use crate::ingest::Coding;
 use crate::jobs::{BodyEnd, FailureKind, FileOpened, FileState, FileUpload, Job, JobError, JobFile, JobId};
 
 /// Where a body belongs in its file.
 pub(super) struct Place {
-    offset: u64,
+    pub(super) offset: u64,
     /// How many bytes it has, as far as it was said.
-    bytes: Option<u64>,
-    length: Option<u64>,
-    end: BodyEnd,
+    pub(super) bytes: Option<u64>,
+    /// How many bytes the file has, as far as it was said.
+    pub(super) length: Option<u64>,
+    pub(super) end: BodyEnd,
+    /// Its checksum, with which it counts as a whole or not at all.
+    pub(super) checksum: Option<Checksum>,
 }
 
 /// What a body has led to.
@@ -43,7 +49,7 @@ pub(super) enum Appended {
 impl From<FileRange> for Place {
     fn from(FileRange { first, bytes, length }: FileRange) -> Self {
         // Without a length, nothing says that the file ends here.
-        Self { offset: first, bytes: Some(bytes), length, end: BodyEnd::LeavesOpen }
+        Self { offset: first, bytes: Some(bytes), length, end: BodyEnd::LeavesOpen, checksum: None }
     }
 }
 
@@ -72,7 +78,23 @@ pub(in crate::http) async fn patch(
     let job = app.jobs.get(&job).await?;
     let file = job.file(&name).ok_or(JobError::FileNotFound { id, name })?;
     check_format(id, file, &query, content_type.as_ref(), coding)?;
-    append(&app, id, file, Place { offset, bytes: None, length, end }, request).await
+    let place = Place { offset, bytes: None, length, end, checksum: None };
+    append(&app, id, file, place, request).await?.response(id)
+}
+
+/// The version of the draft that is spoken here.
+const INTEROP_VERSION: u16 = 9;
+
+/// Says that this version of the draft is spoken, when a client asks.
+pub(in crate::http) async fn answer_interop_version(request: Request, next: Next) -> Response {
+    let asked = request.headers().get(UPLOAD_DRAFT_INTEROP_VERSION).map(HeaderValue::as_bytes);
+    let asked: Option<Item> = asked.and_then(|value| Parser::new(value).parse().ok());
+    let is_spoken = asked.is_some_and(|item| item.bare_item == BareItem::Integer(INTEROP_VERSION.into()));
+    let mut response = next.run(request).await;
+    if is_spoken {
+        response.headers_mut().insert(UPLOAD_DRAFT_INTEROP_VERSION, HeaderValue::from(INTEROP_VERSION));
+    }
+    response
 }
 
 /// Refuses to read a file otherwise than it was begun.
@@ -90,15 +112,6 @@ pub(super) fn check_format(
     Err(JobError::OtherFormat { id, name: file.name.clone() }.into())
 }
 
-fn whole_number(headers: &HeaderMap, name: &HeaderName) -> Result<Option<u64>, Problem> {
-    let Some(value) = headers.get(name) else {
-        return Ok(None);
-    };
-    let number = value.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-    let number = number.and_then(|text| text.parse().ok()).filter(|number| i64::try_from(*number).is_ok());
-    number.map(Some).ok_or_else(|| invalid_header(name, "expected a number of bytes"))
-}
-
 /// Goes on with a file.
 pub(super) async fn append(
     app: &App,
@@ -106,13 +119,11 @@ pub(super) async fn append(
     file: &JobFile,
     place: Place,
     request: Request,
-) -> Result<Response, Problem> {
+) -> Result<Appended, Problem> {
     let headers = request.headers();
-    if Digests::read(headers)?.are_wanted() {
-        let detail = "a digest of a part of a file is not verified: give the file's when you begin it";
-        return Err(invalid_header(&HeaderName::from_static("content-digest"), detail));
-    }
-    let Place { offset, bytes, length, end } = place;
+    let digests = PartDigests::read(headers)?;
+    let file_digest = digests.verifiable(file)?;
+    let Place { offset, bytes, length, end, checksum } = place;
     let max_upload_bytes = app.config.max_upload_bytes;
     let body_bytes = content_length(headers).unwrap_or(0);
     if length.is_some_and(|length| length > max_upload_bytes) || offset.saturating_add(body_bytes) > max_upload_bytes {
@@ -124,20 +135,41 @@ pub(super) async fn append(
         let detail = format!("{body_bytes} bytes at {offset} are more than the file has: it has {all}");
         return Err(FailureKind::LengthMismatch.because(detail).into());
     }
-    if file.state == FileState::Complete && offset != file.offset {
-        return Err(JobError::OtherOffset { id, name: file.name.clone(), offset: file.offset }.into());
+    if let (Some(known), Some(length)) = (file.length, length)
+        && known != length
+    {
+        return Err(JobError::OtherLength { id, name: file.name.clone(), known }.into());
+    }
+    if file.state == FileState::Complete {
+        // Its job may have ended.
+        return append_to_complete(id, file, offset, body_bytes);
     }
     match app.jobs.resume_file(id, &file.name, offset, length).await? {
-        FileOpened::Complete(file) if body_bytes == 0 => file_response(id, &file),
-        FileOpened::Complete(file) => Err(JobError::FileComplete { id, name: file.name }.into()),
-        FileOpened::Upload(upload) => {
+        FileOpened::Complete(file) => append_to_complete(id, &file, offset, body_bytes),
+        FileOpened::Upload(mut upload) => {
+            if let Some(digest) = file_digest {
+                upload.expect_sha256(digest);
+            }
             let bytes_to_come = [upload.bytes_to_come(), bytes].into_iter().flatten().min();
             let max_upload_bytes = max_upload_bytes - offset;
             let limits = BodyLimits { max_upload_bytes, bytes_to_come, ..app.body_limits() };
             let body = UploadBody::new(request, limits, upload.stopped());
-            app.jobs.outlive(receive(*upload, body, end)).await?.response(id)
+            let body = CheckedBody::new(body, digests, checksum.as_ref());
+            Ok(app.jobs.outlive(receive(*upload, body, end)).await?)
         }
     }
+}
+
+/// Nothing can be appended but nothing, as after an answer that was lost.
+fn append_to_complete(id: JobId, file: &JobFile, offset: u64, body_bytes: u64) -> Result<Appended, Problem> {
+    let name = file.name.clone();
+    if offset != file.offset {
+        return Err(JobError::OtherOffset { id, name, offset: file.offset }.into());
+    }
+    if body_bytes > 0 {
+        return Err(JobError::FileComplete { id, name }.into());
+    }
+    Ok(Appended::File(Box::new(file.clone())))
 }
 
 impl Appended {
@@ -157,10 +189,18 @@ impl Appended {
     }
 }
 
-async fn receive(mut upload: FileUpload, mut body: UploadBody, end: BodyEnd) -> Result<Appended, JobError> {
+async fn receive(mut upload: FileUpload, mut body: CheckedBody, end: BodyEnd) -> Result<Appended, JobError> {
+    if body.has_checks() {
+        upload.take_only_whole_body();
+    }
     match upload.read(&mut body, end).await {
         Ok(true) => Appended::end(upload).await,
         Ok(false) => Ok(Appended::File(Box::new(upload.pause().await?))),
+        Err(failure) if failure.kind.is_about_contents() => {
+            // Bytes that were damaged on their way tell nothing about the file.
+            let failure = body.verify_rest().await.err().unwrap_or(failure);
+            Err(upload.fail(failure).await)
+        }
         Err(failure) => Err(upload.fail(failure).await),
     }
 }

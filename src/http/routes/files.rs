@@ -1,5 +1,7 @@
 //! The files of an open job: sent, listed, shown, deleted.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
@@ -13,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::http::app::App;
 use crate::http::body::{BodyLimits, UploadBody, too_large};
-use crate::http::digests::Digests;
+use crate::http::digests::{Digests, digest_failure};
 use crate::http::fields::{FileRange, length_of_whole};
 use crate::http::media::{content_coding, file_media};
 use crate::http::name::check_name;
@@ -22,7 +24,6 @@ use crate::http::query::{FILE_OPTIONS, Query, file_options};
 use crate::http::routes::appends::{Appended, append, check_format};
 use crate::http::routes::file_answers::{describe, document, job_id};
 use crate::http::routes::set_field;
-use crate::http::routes::uploads::digest_failure;
 use crate::http::view::{FileView, file_path};
 use crate::jobs::{FileFormat, FileOpened, FileOptions, FileState, FileUpload, Job, JobError, JobFile};
 
@@ -52,7 +53,7 @@ pub(in crate::http) async fn put(
     if let Some(range) = FileRange::read(headers)?.filter(|range| !range.is_whole()) {
         let file = known.ok_or_else(|| JobError::FileNotFound { id, name: name.clone() })?;
         check_format(id, file, &query, content_type.as_ref(), coding)?;
-        return append(&app, id, file, range.into(), request).await;
+        return append(&app, id, file, range.into(), request).await?.response(id);
     }
     let digests = Digests::read(headers)?;
     let length = length_of_whole(headers)?;
@@ -72,7 +73,7 @@ pub(in crate::http) async fn put(
         }
     };
     let options = format.options;
-    let file = FileOptions { name: name.clone(), format, length, sha256: digests.expected() };
+    let file = FileOptions { name: name.clone(), format, length, sha256: digests.expected(), metadata: None };
     match app.jobs.open_file(id, file).await? {
         FileOpened::Upload(upload) => {
             let limits = BodyLimits { bytes_to_come: length, ..app.body_limits() };
@@ -156,13 +157,20 @@ pub(in crate::http) async fn get(
 ) -> Result<Response, Problem> {
     let Path((job, name)) = address?;
     Query::read(&uri, &[])?;
-    let mut job = app.jobs.get(&job).await?;
-    if method == Method::HEAD {
-        app.jobs.interrupt_if_silent(job.id, &name).await;
-        job = app.jobs.get(&job.id.to_string()).await?;
-    }
+    let is_head = method == Method::HEAD;
+    let job = if is_head { job_where_it_stands(&app, &job, &name).await? } else { app.jobs.get(&job).await? };
     let file = find(&job, name)?;
     Ok(describe(document(&FileView::new(file, job.id))?, job.id, file))
+}
+
+/// A job for whoever asks where one of its files goes on: a writer whose sender may have vanished ends first.
+pub(super) async fn job_where_it_stands(app: &App, job: &str, name: &str) -> Result<Arc<Job>, Problem> {
+    let found = async {
+        let job = app.jobs.get(job).await?;
+        app.jobs.interrupt_if_silent(job.id, name).await;
+        app.jobs.get(&job.id.to_string()).await
+    };
+    found.await.map_err(|error| Problem::from(error).for_resuming_client())
 }
 
 fn find(job: &Job, name: String) -> Result<&JobFile, Problem> {

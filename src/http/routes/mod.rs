@@ -7,6 +7,7 @@ pub(super) mod files;
 pub(super) mod jobs;
 pub(super) mod results;
 pub(super) mod service;
+pub(super) mod tus;
 pub(super) mod uploads;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};

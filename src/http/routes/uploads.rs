@@ -19,7 +19,7 @@ use serde::Deserialize;
 
 use crate::http::app::App;
 use crate::http::body::{BodyLimits, FormBody, UnparsedBytes, UploadBody, form_source, too_large};
-use crate::http::digests::{DigestFault, Digests};
+use crate::http::digests::{Digests, digest_failure};
 use crate::http::fields::{idempotency_key, length_of_whole};
 use crate::http::media::{Media, content_coding, file_media, media};
 use crate::http::name::check_name;
@@ -32,7 +32,7 @@ use crate::jobs::{
     Begun, Failure, FailureKind, FileFormat, FileOptions, FormUpload, Job, JobError, JobOptions, NewJob, hex,
 };
 
-const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+pub(super) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// `PUT /v1/jobs` and `PUT /v1/jobs/`
 pub(in crate::http) async fn put_unnamed(State(app): State<App>, request: Request) -> Result<Response, Problem> {
@@ -146,7 +146,7 @@ async fn receive_file(
     let options = job_options(&query, content_type.as_ref())?;
     let new = new_job(&app, headers, name, options)?;
     let format = FileFormat { options, coding, with_digest: digests.are_wanted() };
-    let file = FileOptions { name: new.name(), format, length, sha256: digests.expected() };
+    let file = FileOptions { name: new.name(), format, length, sha256: digests.expected(), metadata: None };
     let mut upload = match app.jobs.begin(new, file).await? {
         Begun::New(upload) => upload,
         Begun::Before(job) => return Ok(replay(&job)),
@@ -245,6 +245,7 @@ async fn receive_parts(
                 format: FileFormat { options, ..FileFormat::default() },
                 length: None,
                 sha256: None,
+                metadata: None,
             };
             upload.read_file(file, &mut bytes).await?;
         } else {
@@ -320,19 +321,6 @@ fn new_job(app: &App, headers: &HeaderMap, name: Option<String>, options: JobOpt
     let sha256 = Digests::read(headers)?.expected().map(hex);
     let idempotency_key = idempotency_key(headers)?;
     Ok(NewJob { name, options, idempotency_key, bytes_expected, sha256, ..NewJob::default() })
-}
-
-pub(super) fn digest_failure(fault: DigestFault) -> Failure {
-    match fault {
-        DigestFault::Invalid(problem) => FailureKind::InvalidDigest.because(problem.detail()),
-        DigestFault::Mismatch => {
-            FailureKind::DigestMismatch.because("the SHA-256 of what came is another one; nothing was counted")
-        }
-        DigestFault::NotAnnounced => FailureKind::InvalidDigest
-            .because("a digest came behind the last byte without having been announced by the Trailer field"),
-        DigestFault::Missing => FailureKind::InvalidDigest
-            .because("the Trailer field announced a digest, and none came behind the last byte; nothing was counted"),
-    }
 }
 
 fn job_document(job: &Job) -> Response {

@@ -36,7 +36,7 @@ pub enum ResumedFile {
     /// This many of its bytes are stored: the next one is wanted.
     OtherOffset(u64),
     /// It is complete.
-    Complete(JobFile),
+    Complete(Box<JobFile>),
     /// It has failed: only its first byte is wanted.
     Failed,
     /// There is no such file.
@@ -68,7 +68,7 @@ impl Store {
         };
         let mut stored = file_of_row(&row)?;
         match stored.file.state {
-            FileState::Complete => return Ok(ResumedFile::Complete(stored.file)),
+            FileState::Complete => return Ok(ResumedFile::Complete(Box::new(stored.file))),
             FileState::Failed => return Ok(ResumedFile::Failed),
             FileState::Waiting | FileState::Receiving if stored.file.durable_offset != offset => {
                 return Ok(ResumedFile::OtherOffset(stored.file.durable_offset));

@@ -32,7 +32,7 @@ pub enum OpenedFile {
     /// It awaits its bytes.
     Writer(Writer),
     /// It is complete.
-    Complete(JobFile),
+    Complete(Box<JobFile>),
     /// Another writer is receiving it.
     BeingReceived,
     /// The job has as many files as it may have.
@@ -112,7 +112,7 @@ impl Store {
         }
         let writer = match known {
             Some(StoredFile { file, .. }) if file.state == FileState::Complete => {
-                return Ok(OpenedFile::Complete(file));
+                return Ok(OpenedFile::Complete(Box::new(file)));
             }
             Some(StoredFile { file, .. }) if file.state == FileState::Receiving => {
                 return Ok(OpenedFile::BeingReceived);
@@ -324,7 +324,7 @@ async fn insert_totals(
     Ok(())
 }
 
-/// Records that a file is being received by this writer.
+/// Records that a file is being received by this writer, or waits for its first one.
 pub(super) async fn write_file(
     connection: &mut AnyConnection,
     job: JobId,
@@ -337,8 +337,12 @@ pub(super) async fn write_file(
         .bind(file.name.clone())
         .bind(writer.epoch)
         .bind(details_text(file)?)
-        .execute(connection)
+        .execute(&mut *connection)
         .await?;
+    if file.state == FileState::Waiting {
+        let released = sqlx::query(sql::RELEASE_FILE).bind(writer.file.to_string()).bind(file.state.name());
+        released.bind(details_text(file)?).execute(connection).await?;
+    }
     Ok(())
 }
 

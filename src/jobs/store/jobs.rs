@@ -96,13 +96,14 @@ impl Store {
         Ok(inserted)
     }
 
-    /// Adds a job that takes files until it is completed, unless `max_open_jobs` of that kind have not ended.
+    /// Adds a job that waits for files, or for the first byte of this one, unless `max_open_jobs` of that kind have not ended.
     ///
     /// # Errors
     /// When the database refuses.
     pub async fn insert_open(
         &self,
         job: &Job,
+        file: Option<&JobFile>,
         idempotency_key: Option<&str>,
         max_open_jobs: u64,
     ) -> Result<Inserted, StoreError> {
@@ -112,6 +113,10 @@ impl Store {
             let count: i64 = sqlx::query(sql::COUNT_OPEN_JOBS).fetch_one(&mut *transaction).await?.try_get(0)?;
             if u64::try_from(count).unwrap_or_default() > max_open_jobs {
                 return Ok(Inserted::TooManyOpen);
+            }
+            if let Some(file) = file {
+                let first_writer = Writer { file: FileId::new(), epoch: 1 };
+                write_file(&mut transaction, job.id, first_writer, file).await?;
             }
         }
         turn.commit(transaction).await?;

@@ -98,9 +98,9 @@ pub(super) const PIECE_AT: &str = "SELECT start, length, body FROM result_pieces
 
 pub(super) const JOB_STATE: &str = "SELECT state, closes_itself, finishing FROM jobs WHERE id = $1";
 
-/// Open jobs that have not ended.
-pub(super) const COUNT_OPEN_JOBS: &str =
-    "SELECT COUNT(*) FROM jobs WHERE state IN ('open', 'receiving', 'interrupted') AND closes_itself = 0";
+/// Open jobs that have not ended. Those that close themselves are open until their file has its first writer.
+pub(super) const COUNT_OPEN_JOBS: &str = "SELECT COUNT(*) FROM jobs WHERE state IN ('open', 'receiving', 'interrupted') \
+    AND (closes_itself = 0 OR state = 'open')";
 
 pub(super) const FILES: &str = "SELECT id, name, state, epoch, durable_offset, checkpoint_epoch, checkpoint_number, details FROM files WHERE job_id = $1 \
     ORDER BY CASE WHEN place IS NULL THEN 1 ELSE 0 END, place, id";
