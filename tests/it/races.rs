@@ -310,6 +310,37 @@ fn what_is_shown_after_a_race_for_a_file_is_what_is_stored() {
 }
 
 #[test]
+fn a_file_is_shown_as_its_last_sender_left_it_also_once_an_earlier_one_has_ended() {
+    run(async {
+        let place = Place::new().await;
+        let whole = csv(ROWS);
+        let id = place.open("taken-over").await;
+        // The job stays on the board.
+        let _watching = place.jobs.subscribe(id).await.unwrap().unwrap();
+        let FileOpened::Upload(mut first) = place.jobs.open_file(id, options("a.csv")).await.unwrap() else {
+            panic!("it is complete");
+        };
+        let FileOpened::Upload(mut last) = place.jobs.resume_file(id, "a.csv", 0, None).await.unwrap() else {
+            panic!("it is complete");
+        };
+        assert!(last.read(&mut body(&whole), BodyEnd::EndsFile).await.unwrap());
+        last.complete().await.unwrap();
+        let shown = async || place.jobs.get(&id.to_string()).await.unwrap();
+        let complete = shown().await;
+        let length = whole.len() as u64;
+        let file = complete.file("a.csv").unwrap();
+        assert_eq!((file.state, file.offset, file.durable_offset), (FileState::Complete, length, length), "{file:?}");
+        // Whatever the earlier one still does.
+        let ended = match first.read(&mut body(&whole[..50]), BodyEnd::LeavesOpen).await {
+            Ok(_) => first.pause().await.unwrap_err(),
+            Err(failure) => first.fail(failure).await,
+        };
+        assert!(is_lost_race(&ended), "{ended:?}");
+        assert_eq!(shown().await.file("a.csv"), complete.file("a.csv"));
+    });
+}
+
+#[test]
 fn a_job_that_is_completed_by_several_requests_is_merged_once() {
     run(async {
         let place = Place::new().await;
