@@ -232,7 +232,7 @@ impl Live {
     }
 
     /// Shows a file as being received.
-    pub(super) fn add_file(&self, name: &str, pipeline: Pipeline, running: Arc<Running>) -> Arc<LiveFile> {
+    pub(super) fn add_file(&self, name: &str, pipeline: Pipeline, running: &Arc<Running>) -> Arc<LiveFile> {
         let file = Arc::new(LiveFile::new(name, pipeline, self.cancelled.child_token(), running));
         self.files().push(Arc::clone(&file));
         file
@@ -280,7 +280,7 @@ impl Live {
 
     /// What the writer of a file, if it has one here, runs with.
     pub(super) fn running(&self, name: &str) -> Option<Arc<Running>> {
-        self.files().iter().find(|file| file.name() == name).map(|file| Arc::clone(file.running()))
+        self.files().iter().filter(|file| file.name() == name).find_map(|file| file.running())
     }
 
     /// Ends the writer of a file, if it has one here. What it still receives does not count, and is not shown.

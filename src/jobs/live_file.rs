@@ -1,7 +1,7 @@
 //! What is shown of a file that is being received, and how its writer is told to end.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
@@ -41,12 +41,13 @@ pub(super) struct LiveFile {
     begun: Instant,
     /// Milliseconds after `begun` since which its sender has been waited for; [`NOT_WAITING`] while it is not.
     waiting_since_millis: AtomicU64,
-    running: Arc<Running>,
+    /// Its writer has it: a file may be shown for longer.
+    running: Weak<Running>,
 }
 
 impl LiveFile {
     /// A file that goes on after what `pipeline` has read, which is stored.
-    pub(super) fn new(name: &str, pipeline: Pipeline, fence: CancellationToken, running: Arc<Running>) -> Self {
+    pub(super) fn new(name: &str, pipeline: Pipeline, fence: CancellationToken, running: &Arc<Running>) -> Self {
         let progress = FileProgress::of(&pipeline);
         let file = Self {
             name: name.to_owned(),
@@ -60,7 +61,7 @@ impl LiveFile {
             is_asked_for: AtomicBool::new(false),
             begun: Instant::now(),
             waiting_since_millis: AtomicU64::new(NOT_WAITING),
-            running,
+            running: Arc::downgrade(running),
         };
         file.show(progress);
         file
@@ -75,9 +76,9 @@ impl LiveFile {
         &self.pipeline
     }
 
-    /// What its writer runs with.
-    pub(super) fn running(&self) -> &Arc<Running> {
-        &self.running
+    /// What its writer runs with, as long as it does.
+    pub(super) fn running(&self) -> Option<Arc<Running>> {
+        self.running.upgrade()
     }
 
     /// Cancelled when its writer must end.

@@ -110,6 +110,7 @@ pub struct FileUpload {
     next_number: AtomicI64,
     read: Option<Read>,
     has_ended: bool,
+    _running: Arc<Running>,
 }
 
 impl FileUpload {
@@ -127,7 +128,7 @@ impl FileUpload {
         let progress = FileProgress::of(&pipeline);
         let durable = Mutex::new((progress, pipeline.crc64()));
         file.state = FileState::Receiving;
-        let live_file = presence.live().add_file(&name, pipeline, running);
+        let live_file = presence.live().add_file(&name, pipeline, &running);
         presence.live().update(|job| {
             file.show(progress);
             job.put_file(file);
@@ -152,6 +153,7 @@ impl FileUpload {
             next_number,
             read: None,
             has_ended: false,
+            _running: running,
         }
     }
 
