@@ -11,7 +11,7 @@ use crate::engine::RestoreError;
 /// but the start, the upload cannot be gone on with until one is.
 pub const MAX_TAIL_BYTES: usize = 16 * 1024 * 1024;
 
-/// The most text that comes out of a tail that is kept: reading it again takes about half a second.
+/// The most text that comes out of a tail that is kept: reading it again takes one or two seconds.
 const MAX_TAIL_TEXT_BYTES: u64 = 512 * 1024 * 1024;
 
 /// The length from which on the next place replaces the one that is kept. Gzip has one every few ten kilobytes, and each costs a copy of the

@@ -495,6 +495,11 @@ pub struct Stopped {
     file: Option<Arc<LiveFile>>,
 }
 
+/// Why a writer ends whose file was deleted, or has another writer.
+pub(super) fn fenced() -> Failure {
+    FailureKind::FileDeleted.because("the file was deleted, or is being sent by another request")
+}
+
 /// Why an upload ends whose job was cancelled or deleted.
 pub(super) fn cancelled() -> Failure {
     FailureKind::UploadCancelled.because("the job was cancelled")
@@ -514,7 +519,7 @@ impl Future for Stopped {
                 FailureKind::SenderStalled
                     .because("nothing came any more, and another request asked where the file goes on")
             } else {
-                FailureKind::FileDeleted.because("the file was deleted, or is being sent by another request")
+                fenced()
             }
         })
     }

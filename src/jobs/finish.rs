@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::time::sleep_until;
 
-use super::board::{Live, Loading, cancelled, leaders_of};
+use super::board::{Live, Loading, cancelled, fenced, leaders_of};
 use super::context::{Context, Presence};
 use super::failure::{Failure, FailureKind};
 use super::model::{FileState, Job, JobFile, State, now};
@@ -84,8 +84,11 @@ pub(super) async fn conclude(
     };
     match context.store.succeed(&job, by, reports.produce()).await {
         Ok(true) => {}
-        // It was cancelled or deleted first.
-        Ok(false) => return Err(cancelled()),
+        Ok(false) => {
+            let stored = context.store.job(job.id).await.map_err(|error| Failure::from(&error))?;
+            let goes_on = stored.is_some_and(|job| !job.state.is_final());
+            return Err(if goes_on { fenced() } else { cancelled() });
+        }
         Err(error) => {
             tracing::error!(job = %job.id, %error, "the results could not be stored");
             return Err(Failure::from(&error));
@@ -204,7 +207,8 @@ async fn load_totals(context: &Context, files: Vec<StoredFile>) -> Result<Aggreg
 async fn load_file(context: &Context, StoredFile { writer, file }: &StoredFile) -> Result<Aggregate, Failure> {
     let damaged = |error: &dyn std::fmt::Display| {
         tracing::error!(file = %writer.file, %error, "stored totals cannot be read");
-        FailureKind::Internal.because(format!("what was counted of {:?} cannot be read: send it again", file.name))
+        FailureKind::Internal
+            .because(format!("what was counted of {:?} cannot be read: delete the file and send it again", file.name))
     };
     let mut reader = AggregateReader::new(context.config.limits.max_campaigns);
     for sequence in 0.. {

@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, interval_at, sleep};
 
-use super::board::{FileObserver, LEADERS_INTERVAL, Stopped};
+use super::board::{FileObserver, LEADERS_INTERVAL, Stopped, fenced};
 use super::checkpoint::{DueStates, TakenState};
 use super::context::Presence;
 use super::error::JobError;
@@ -551,11 +551,6 @@ impl<S: Stream + Unpin> Stream for Watched<'_, S> {
         }
         polled
     }
-}
-
-/// Why a writer ends that another one has replaced.
-fn fenced() -> Failure {
-    FailureKind::FileDeleted.because("the file was deleted, or is being sent by another request")
 }
 
 fn crc64_text(crc64: u64) -> String {

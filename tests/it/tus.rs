@@ -568,3 +568,35 @@ fn the_draft_is_spoken_in_the_version_that_is_asked_for() {
     assert_eq!(version("PUT", "9", &whole).as_deref(), Some("9"));
     assert_eq!(service.get(&file).header("upload-draft-interop-version"), None);
 }
+
+#[test]
+fn a_one_shot_upload_that_broke_off_goes_on_in_each_of_the_four_ways() {
+    let service = Service::start();
+    let whole = csv(3000);
+    let expected = expected(&service, &whole);
+    let ways: [(&str, u16); 4] = [("range", 200), ("patch", 200), ("draft", 200), ("tus", 204)];
+    for (way, status) in ways {
+        let mut connection = service.connect();
+        let head = format!("PUT /v1/jobs/{way} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", whole.len());
+        connection.send(head).send(&whole[..1000]).half_close();
+        assert!(connection.read_rest().starts_with("HTTP/1.1 400"));
+        let job = service.get(&format!("/v1/jobs/{way}")).expect(200);
+        let (file, id) = (job["links"]["resume"].as_str().unwrap(), job["id"].as_str().unwrap());
+        let range = format!("bytes 1000-{}/{}", whole.len() - 1, whole.len());
+        let offset = ("upload-offset", "1000");
+        let draft = [offset, ("upload-draft-interop-version", "9"), ("upload-complete", "?1")];
+        let rest = &whole[1000..];
+        let reply = match way {
+            "range" => service.send("PUT", file, &[("content-range", &range)], rest),
+            "patch" => service.send("PATCH", file, &[offset], rest),
+            "draft" => service.send("PATCH", file, &draft, rest),
+            _ => Tus(&service).patch(&format!("/v1/tus/{id}/{way}"), 1000, rest),
+        };
+        assert_eq!(reply.status, status, "{way}: {reply:?}");
+        let finished = service.get(&format!("/v1/jobs/{id}")).expect(200);
+        if status == 200 {
+            assert_eq!(reply.expect(200), finished, "{way}");
+        }
+        assert_eq!(tables(&service, &finished), expected, "{way}");
+    }
+}
