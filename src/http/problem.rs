@@ -53,6 +53,7 @@ pub(super) enum Kind {
     ResultNotFound,
     FileNotFound,
     FileComplete,
+    FileIncomplete,
     FileBeingReceived,
     OtherOffset,
     OtherLength,
@@ -100,6 +101,7 @@ impl Kind {
             Self::ResultNotFound => ("result_not_found", S::NOT_FOUND, "The job has no such result"),
             Self::FileNotFound => ("file_not_found", S::NOT_FOUND, "The job has no such file"),
             Self::FileComplete => ("file_complete", S::CONFLICT, "Another file has this name"),
+            Self::FileIncomplete => ("file_incomplete", S::CONFLICT, "A file of this name is not complete"),
             Self::FileBeingReceived => ("file_being_received", S::CONFLICT, "The file is being received already"),
             Self::OtherOffset => ("other_offset", S::CONFLICT, "The file goes on elsewhere"),
             Self::OtherLength => ("other_length", S::CONFLICT, "The file has another length"),
@@ -341,6 +343,7 @@ impl From<JobError> for Problem {
             JobError::OtherFormat { id, .. } => Self::new(Kind::OtherOptions, detail).with_job(id),
             JobError::FileNotFound { id, .. } => Self::new(Kind::FileNotFound, detail).with_job(id),
             JobError::FileComplete { id, .. } => Self::new(Kind::FileComplete, detail).with_job(id),
+            JobError::FileIncomplete { id, .. } => Self::new(Kind::FileIncomplete, detail).with_job(id),
             JobError::FileBeingReceived { id, .. } => {
                 Self::new(Kind::FileBeingReceived, detail).with_job(id).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)
             }

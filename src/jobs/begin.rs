@@ -192,7 +192,7 @@ impl Context {
         }
     }
 
-    /// Makes a job of one file, which finishes with it. Nobody sends the file yet: the job is open, and expires. With a key that was used
+    /// Makes a job of one file, which finishes with it, ahead of the file's first byte: the job is open, and expires. With a key that was used
     /// before, gives the job that it made.
     ///
     /// # Errors
@@ -221,7 +221,7 @@ impl Context {
         }
     }
 
-    /// Adds a file to an open job that nobody sends yet. One of its name starts over, unless it is complete or being received.
+    /// Adds a file to an open job ahead of its first byte. One of its name must have failed, and starts over then.
     ///
     /// # Errors
     /// When the job takes no files, has too many, or another request is sending the file.
@@ -311,6 +311,7 @@ impl Context {
         match refused {
             OpenedFile::Complete(_) => JobError::FileComplete { id, name },
             OpenedFile::Writer(_) | OpenedFile::BeingReceived => JobError::FileBeingReceived { id, name },
+            OpenedFile::Waiting => JobError::FileIncomplete { id, name },
             OpenedFile::TooManyFiles => JobError::TooManyFiles { id, max_files: self.config.max_files },
             OpenedFile::Closed(closed) => self.why_closed(id, closed).await,
         }
@@ -380,7 +381,7 @@ impl Context {
     }
 }
 
-/// A file that nobody sends yet.
+/// A file ahead of its first byte.
 fn waiting(options: FileOptions) -> JobFile {
     JobFile { state: FileState::Waiting, ..options.file() }
 }

@@ -39,6 +39,8 @@ pub(super) struct Live {
     /// Cancelled with the server.
     stopping: CancellationToken,
     started: Instant,
+    /// Bytes that had been received by then.
+    bytes_before: u64,
     /// Files that are being received.
     files: Mutex<Vec<Arc<LiveFile>>>,
     /// Held while a writer of one of them begins.
@@ -100,8 +102,10 @@ impl Live {
         let started = Instant::now();
         // Files that were completed earlier are loaded from the store.
         let is_partial = job.details.files.iter().any(|file| file.state == FileState::Complete);
+        let bytes_before = job.details.progress.bytes_received;
         Self {
             latest: watch::Sender::new(Arc::new(job)),
+            bytes_before,
             cancelled: stopping.child_token(),
             stopping: stopping.clone(),
             started,
@@ -376,7 +380,8 @@ impl Live {
         }
         let elapsed_seconds = self.started.elapsed().as_secs_f64();
         let progress = &mut job.details.progress;
-        progress.bytes_per_second = per_second(progress.bytes_received, elapsed_seconds);
+        progress.bytes_per_second =
+            per_second(progress.bytes_received.saturating_sub(self.bytes_before), elapsed_seconds);
         progress.eta_seconds = progress
             .bytes_expected
             .filter(|_| progress.bytes_per_second > 0)

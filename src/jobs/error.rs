@@ -109,10 +109,16 @@ pub enum JobError {
         known: u64,
     },
     /// There is another file of this name, all of which has been received.
-    #[error(
-        "file {name:?} of job {id} is complete, with other contents: delete it first, or send this one under another name"
-    )]
+    #[error("file {name:?} of job {id} is complete: delete it first, or send this one under another name")]
     FileComplete {
+        /// The job.
+        id: JobId,
+        /// The file.
+        name: String,
+    },
+    /// The file was to be created, and is there: another sender may have created it.
+    #[error("file {name:?} of job {id} waits for its next bytes: go on with it, delete it, or choose another name")]
+    FileIncomplete {
         /// The job.
         id: JobId,
         /// The file.

@@ -1,5 +1,7 @@
 //! tus 1.0: another way to the same files, and pages of other origins that use it.
 
+use std::time::Instant;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
@@ -7,7 +9,7 @@ use sha1::Digest as _;
 
 use crate::harness::HEADER;
 use crate::senders::{OpenUpload, csv};
-use crate::service::{Reply, Service};
+use crate::service::{PATIENCE, Reply, Service};
 use crate::uploads::digest;
 
 const RESULTS: [&str; 3] = ["campaigns.csv", "top10_ctr.csv", "top10_cpa.csv"];
@@ -468,9 +470,9 @@ fn uploads_that_wait_count_and_expire() {
     assert_eq!(again.header("location"), first.header("location"));
     tus.create(&[("upload-length", "500")]).expect_problem(503, "too_many_open_jobs", &[]);
     let path = first.header("location").unwrap();
-    let deadline = std::time::Instant::now() + crate::service::PATIENCE;
+    let deadline = Instant::now() + PATIENCE;
     while tus.head(path).status != 410 {
-        assert!(std::time::Instant::now() < deadline);
+        assert!(Instant::now() < deadline);
         std::thread::sleep(std::time::Duration::from_millis(50));
     }
     assert_ne!(create().header("location"), Some(path));
@@ -599,4 +601,57 @@ fn a_one_shot_upload_that_broke_off_goes_on_in_each_of_the_four_ways() {
         }
         assert_eq!(tables(&service, &finished), expected, "{way}");
     }
+}
+
+#[test]
+fn two_senders_do_not_share_an_address() {
+    let service = Service::start();
+    let job = service.send("POST", "/v1/jobs", &[("content-type", "application/json")], b"{}").expect(201);
+    let tus = Tus(&service);
+    let whole = csv(100);
+    let length = whole.len().to_string();
+    let metadata = format!("{},{}", pair("filename", "export.csv"), pair("job", job["id"].as_str().unwrap()));
+    let path = tus.created(whole.len(), &metadata);
+    let again = || tus.create(&[("upload-length", &length), ("upload-metadata", &metadata)]);
+    again().expect_problem(409, "file_incomplete", &["export.csv", "go on with it"]);
+    tus.take(&path, 0, &whole[..500]);
+    again().expect_problem(409, "file_incomplete", &[]);
+    tus.assert_offset(&path, 500);
+    tus.take(&path, 500, &whole[500..]);
+    again().expect_problem(409, "file_complete", &["export.csv"]);
+    // Whose name is free again may be created.
+    assert_eq!(tus.send("DELETE", &path, &[], b"").status, 204);
+    assert_eq!(tus.created(whole.len(), &metadata), path);
+}
+
+#[test]
+fn uploads_that_have_expired_no_longer_count() {
+    let service = Service::start_with(&["--max-open-jobs", "1", "--keep-open-seconds", "1"]);
+    let tus = Tus(&service);
+    let path = tus.created(100, &pair("filename", "a.csv"));
+    let deadline = Instant::now() + PATIENCE;
+    while tus.head(&path).status == 200 {
+        assert!(Instant::now() < deadline, "it does not expire");
+    }
+    tus.created(100, &pair("filename", "b.csv"));
+    let reply = tus.create(&[("upload-length", "100")]);
+    reply.expect_problem(503, "too_many_open_jobs", &["1"]);
+}
+
+#[test]
+fn a_wrong_offset_is_told_before_anything_else() {
+    let service = Service::start();
+    let tus = Tus(&service);
+    let path = tus.created(1000, &pair("filename", "a.csv"));
+    let whole = csv(100);
+    tus.take(&path, 0, &whole[..300]);
+    let reply = tus.patch(&path, 5, &whole[..1000]);
+    reply.expect_problem(409, "other_offset", &["300"]);
+    assert_eq!(reply.header("upload-offset"), Some("300"));
+    // What is longer than it was said to be is refused before the upload is made.
+    let fields = [("upload-length", "10"), ("content-type", "application/offset+octet-stream")];
+    let reply = tus.send("POST", "/v1/tus", &fields, &whole);
+    reply.expect_problem(400, "length_mismatch", &["10"]);
+    assert_eq!(reply.header("location"), None);
+    assert_eq!(service.get("/v1/jobs").expect(200)["jobs"].as_array().unwrap().len(), 1);
 }

@@ -129,6 +129,9 @@ pub(super) async fn append(
     if length.is_some_and(|length| length > max_upload_bytes) || offset.saturating_add(body_bytes) > max_upload_bytes {
         return Err(too_large(max_upload_bytes).into());
     }
+    if file.state == FileState::Waiting && offset != file.durable_offset {
+        return Err(JobError::OtherOffset { id, name: file.name.clone(), offset: file.durable_offset }.into());
+    }
     if let Some(all) = file.length.or(length)
         && offset.saturating_add(body_bytes) > all
     {

@@ -22,7 +22,7 @@ use crate::http::app::App;
 use crate::http::body::too_large;
 use crate::http::checks::Checksum;
 use crate::http::digests::PartDigests;
-use crate::http::fields::{idempotency_key, invalid_header, whole_number};
+use crate::http::fields::{content_length, idempotency_key, invalid_header, whole_number};
 use crate::http::media::content_coding;
 use crate::http::name::check_name;
 use crate::http::problem::{JobTag, Kind, Problem};
@@ -34,7 +34,9 @@ use crate::http::upload_fields::{
 };
 use crate::http::view::tus_path;
 use crate::ingest::ContentError;
-use crate::jobs::{Begun, BodyEnd, Failure, FileFormat, FileOptions, FileState, Job, JobError, JobFile, JobId, NewJob};
+use crate::jobs::{
+    Begun, BodyEnd, Failure, FailureKind, FileFormat, FileOptions, FileState, Job, JobError, JobFile, JobId, NewJob,
+};
 
 const VERSION: HeaderValue = HeaderValue::from_static("1.0.0");
 
@@ -101,6 +103,13 @@ pub(in crate::http) async fn create(State(app): State<App>, request: Request) ->
     if length == Some(0) {
         // It would be complete at once, and has no header line.
         return Err(Failure::from(ContentError::from(Fatal::EmptyInput)).into());
+    }
+    if let (Some(length), Some(bytes)) = (length, content_length(headers))
+        && has_bytes
+        && bytes > length
+    {
+        let detail = format!("the body has {bytes} bytes, and the upload {length}");
+        return Err(FailureKind::LengthMismatch.because(detail).into());
     }
     let checksum = Checksum::read(headers)?;
     let (id, file, is_replayed) = create_file(&app, headers, length).await?;

@@ -35,6 +35,8 @@ pub enum OpenedFile {
     Complete(Box<JobFile>),
     /// Another writer is receiving it.
     BeingReceived,
+    /// It waits for its sender, and was to be created.
+    Waiting,
     /// The job has as many files as it may have.
     TooManyFiles,
     /// The job takes no files at the moment.
@@ -89,7 +91,7 @@ pub enum ChangedBy {
 pub(super) type Keep = jiff::SignedDuration;
 
 impl Store {
-    /// Makes the caller the writer of a file, from its first byte.
+    /// Makes the caller the writer of a file, from its first byte; of one that waits, adds it for a later writer, unless it is there.
     ///
     /// # Errors
     /// When the database refuses.
@@ -110,9 +112,13 @@ impl Store {
         if let Some(closed) = why_closed(&mut transaction, job, by).await? {
             return Ok(OpenedFile::Closed(closed));
         }
+        let is_creation = file.state == FileState::Waiting;
         let writer = match known {
             Some(StoredFile { file, .. }) if file.state == FileState::Complete => {
                 return Ok(OpenedFile::Complete(Box::new(file)));
+            }
+            Some(StoredFile { file, .. }) if is_creation && file.state == FileState::Waiting => {
+                return Ok(OpenedFile::Waiting);
             }
             Some(StoredFile { file, .. }) if file.state == FileState::Receiving => {
                 return Ok(OpenedFile::BeingReceived);

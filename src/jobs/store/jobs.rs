@@ -110,7 +110,11 @@ impl Store {
         let (turn, mut transaction) = self.begin().await?;
         let inserted = insert(&mut transaction, job, idempotency_key).await?;
         if inserted == Inserted::Done {
-            let count: i64 = sqlx::query(sql::COUNT_OPEN_JOBS).fetch_one(&mut *transaction).await?.try_get(0)?;
+            let count: i64 = sqlx::query(sql::COUNT_OPEN_JOBS)
+                .bind(now().as_microsecond())
+                .fetch_one(&mut *transaction)
+                .await?
+                .try_get(0)?;
             if u64::try_from(count).unwrap_or_default() > max_open_jobs {
                 return Ok(Inserted::TooManyOpen);
             }

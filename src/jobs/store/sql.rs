@@ -100,7 +100,7 @@ pub(super) const JOB_STATE: &str = "SELECT state, closes_itself, finishing FROM 
 
 /// Open jobs that have not ended. Those that close themselves are open until their file has its first writer.
 pub(super) const COUNT_OPEN_JOBS: &str = "SELECT COUNT(*) FROM jobs WHERE state IN ('open', 'receiving', 'interrupted') \
-    AND (closes_itself = 0 OR state = 'open')";
+    AND (closes_itself = 0 OR state = 'open') AND (expires_at IS NULL OR expires_at > $1)";
 
 pub(super) const FILES: &str = "SELECT id, name, state, epoch, durable_offset, checkpoint_epoch, checkpoint_number, details FROM files WHERE job_id = $1 \
     ORDER BY CASE WHEN place IS NULL THEN 1 ELSE 0 END, place, id";
