@@ -12,7 +12,7 @@ use super::upload_fields::{UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UP
 /// The most bytes of `Upload-Metadata`: they are kept with the file.
 const MAX_UPLOAD_METADATA_BYTES: usize = 4096;
 
-/// The length of an upload that is to be created; none when it is told later.
+/// The length of a new upload; none when it is told later.
 pub(super) fn creation_length(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     if headers.contains_key(UPLOAD_CONCAT) {
         return Err(invalid_header(&UPLOAD_CONCAT, "uploads are not put together from others here"));

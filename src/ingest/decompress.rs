@@ -38,7 +38,7 @@ impl Coding {
     /// Recognises data by its first bytes.
     #[must_use]
     pub fn sniff(start: &[u8]) -> Self {
-        // RFC 8878, 3.1.2: a file may start with a frame that is to be skipped.
+        // RFC 8878, 3.1.2: a file may start with a frame that readers skip.
         let is_skippable = matches!(start, [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..]);
         if start.starts_with(&gzip::MAGIC) {
             Self::Gzip

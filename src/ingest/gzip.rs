@@ -99,7 +99,7 @@ impl Gzip {
         Some(PlaceInMember { block_end, text_bytes: self.text_bytes, crc32: self.crc32.clone().finalize() })
     }
 
-    /// Takes from the input and writes to the output as much as goes, up to where it is to stop; always at the end of a member.
+    /// Takes from the input and writes to the output as much as goes, up to `stop_at`; it always stops at the end of a member.
     ///
     /// # Errors
     /// When the data is damaged.

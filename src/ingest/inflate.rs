@@ -121,7 +121,7 @@ impl Inflater {
         self.is_at_block_end = false;
     }
 
-    /// Takes from the input and writes to the output as much as goes, up to where it is to stop.
+    /// Takes from the input and writes to the output as much as goes, up to `stop_at`.
     ///
     /// # Errors
     /// When the data is damaged.

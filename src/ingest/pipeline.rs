@@ -439,7 +439,7 @@ mod tests {
         reader.finish()
     }
 
-    /// The state of an upload within a gzip member, and what is to be read again.
+    /// The state of an upload within a gzip member, what has to be read again, and the rest of the data.
     fn within_a_member() -> (State, Vec<u8>, Vec<u8>) {
         let text = [&b"campaign_id,date,impressions,clicks,spend,conversions\n"[..], &b"c,d,1,1,1,1\n".repeat(500)];
         let data = gzip(&text.concat());

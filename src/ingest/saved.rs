@@ -95,7 +95,7 @@ impl SavedInput {
     }
 }
 
-/// Puts the bytes that are to be read again together.
+/// Joins the pieces with the bytes that have to be read again.
 pub(super) struct TailReader {
     expected_bytes: u64,
     crc32: u32,

@@ -13,7 +13,7 @@ const SMALL_SHARE: u32 = 50;
 /// A large state: one part in 10.
 const LARGE_SHARE: u32 = 10;
 
-/// The most pieces of a small state: one for where the file stands, one that is to be read again, one for what it has counted.
+/// The most pieces of a small state: one for where the file stands, one for what has to be read again, one for what it has counted.
 const SMALL_PIECES: usize = 3;
 
 /// A state that repeats more of the file than this is taken only when half of that is new: what is written for a file whose middle cannot be
@@ -69,7 +69,7 @@ impl Next {
 }
 
 impl DueStates {
-    /// States of a file behind this offset. They go to the one who stores them. Without an interval none is taken.
+    /// States of a file behind this offset. The receiver stores them. Without an interval none is taken.
     pub(super) fn new(interval: Option<Duration>, offset: u64) -> (Self, mpsc::Receiver<TakenState>) {
         let (taken, receiver) = mpsc::channel(1);
         let due = interval.map(|interval| Instant::now() + interval);

@@ -91,7 +91,7 @@ impl Staged {
 
     /// Gives up.
     pub(super) async fn discard(self) {
-        // It stays behind under a name that nobody takes for a result, and is written over at the next try.
+        // It stays under a name that no result has, and is written over at the next try.
         drop(remove_if_there(&self.staged).await);
     }
 }

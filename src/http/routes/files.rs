@@ -163,7 +163,7 @@ pub(in crate::http) async fn get(
     Ok(describe(document(&FileView::new(file, job.id))?, job.id, file))
 }
 
-/// A job for whoever asks where one of its files goes on: a writer whose sender may have vanished ends first.
+/// A job, to tell where one of its files goes on: a writer whose sender may have vanished ends first.
 pub(super) async fn job_where_it_stands(app: &App, job: &str, name: &str) -> Result<Arc<Job>, Problem> {
     let found = async {
         let job = app.jobs.get(job).await?;

@@ -39,7 +39,7 @@ pub(in crate::http) async fn get(
     let as_json = match prefers_json(&headers) {
         Some(as_json) => as_json && is_table,
         None if is_table => {
-            return Err(Problem::new(Kind::NotAcceptable, "tables are to be had as text/csv or application/json"));
+            return Err(Problem::new(Kind::NotAcceptable, "a table is sent as text/csv or application/json"));
         }
         None => false,
     };

@@ -18,7 +18,7 @@ const MAX_CONNECTIONS: u32 = 4;
 pub struct Store {
     pub(super) pool: AnyPool,
     dialect: Dialect,
-    /// Held while writing: `SQLite` has one writer, and those who wait take turns.
+    /// Held while writing: `SQLite` has one writer, and the others wait in order.
     writing: Mutex<()>,
     /// The last write was not committed. If that was for want of room, the next one needs some.
     needs_room: AtomicBool,

@@ -91,7 +91,8 @@ pub enum ChangedBy {
 pub(super) type Keep = jiff::SignedDuration;
 
 impl Store {
-    /// Makes the caller the writer of a file, from its first byte; of one that waits, adds it for a later writer, unless it is there.
+    /// Makes the caller the writer of a file, from its first byte. A file whose state is `waiting` is only added, for a later writer; one of its
+    /// name must have failed, or not be there.
     ///
     /// # Errors
     /// When the database refuses.
@@ -313,7 +314,7 @@ impl Store {
     }
 }
 
-/// Makes the caller the one who makes a job's results, and gives its number.
+/// Makes the caller the finisher of a job, and gives its number.
 async fn begin_finisher(connection: &mut AnyConnection, job: JobId) -> Result<i64, StoreError> {
     sqlx::query(sql::BEGIN_FINISHING).bind(job.to_string()).execute(&mut *connection).await?;
     Ok(sqlx::query(sql::FINISHER).bind(job.to_string()).fetch_one(connection).await?.try_get(0)?)
