@@ -57,7 +57,7 @@ fn member(parts: &[&[u8]], level: u8) -> Vec<u8> {
     data
 }
 
-/// Decompresses data that comes in pieces into buffers of all sizes; at every so many places another decompressor goes on.
+/// Decompresses data that comes in pieces into buffers of all sizes; at one of every few places another decompressor goes on.
 fn decompress(data: &[u8], cuts: &mut Cuts, every: usize) -> (Vec<u8>, Result<(), DecompressError>) {
     let mut text = Vec::new();
     let end = decompress_into(&mut text, data, cuts, every);

@@ -171,11 +171,11 @@ struct Header {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Field {
-    /// So many bytes of it have been seen.
+    /// The number of its bytes that have been read.
     Fixed(u8),
     /// The first byte, when it has been seen.
     ExtraLength(Option<u8>),
-    /// So many bytes are missing.
+    /// The number of its bytes that are still to come.
     Extra(u16),
     Name,
     Comment,

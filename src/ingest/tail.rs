@@ -7,7 +7,7 @@ use super::decompress::{Coding, DecompressError, Decompressor, Place};
 use super::step::Step;
 use crate::engine::RestoreError;
 
-/// The longest tail that is kept. Where no place is found for so long, which is within large Zstandard frames, and in all of Brotli and deflate
+/// The longest tail that is kept. Where no place is found within this length, as within large Zstandard frames, and in all of Brotli and deflate
 /// but the start, the upload cannot be gone on with until one is.
 pub const MAX_TAIL_BYTES: usize = 16 * 1024 * 1024;
 

@@ -116,7 +116,7 @@ pub enum JobError {
         /// The file.
         name: String,
     },
-    /// The file was to be created, and is there: another sender may have created it.
+    /// A request wants to create a file that exists and is not complete. Another sender may have created it.
     #[error("file {name:?} of job {id} waits for its next bytes: go on with it, delete it, or choose another name")]
     FileIncomplete {
         /// The job.

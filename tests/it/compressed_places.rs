@@ -28,7 +28,7 @@ fn gzip_member(parts: &[&[u8]], level: u32, flushes: &[u8]) -> Vec<u8> {
     data
 }
 
-/// Decompresses data in pieces; at every so many places another decompressor goes on.
+/// Decompresses data in pieces; at one of every few places another decompressor goes on.
 fn read_on(coding: Coding, data: &[u8], lengths: &[usize], every: usize) -> Result<(Vec<u8>, usize), DecompressError> {
     let mut decompressor = Decompressor::untrusted(coding)?;
     let mut lengths = lengths.iter().copied().cycle();

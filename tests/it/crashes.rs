@@ -88,7 +88,7 @@ struct Upload<'a> {
     random: &'a mut Random,
     way: Way,
     name: String,
-    /// What of the file somebody has been told to be stored.
+    /// The largest offset that an answer has given: these bytes must be stored.
     acknowledged: usize,
     kills: usize,
     /// How many of them left something to go on from.

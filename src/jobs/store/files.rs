@@ -35,7 +35,7 @@ pub enum OpenedFile {
     Complete(Box<JobFile>),
     /// Another writer is receiving it.
     BeingReceived,
-    /// It waits for its sender, and was to be created.
+    /// It exists already and waits for its sender; the caller wanted to create it.
     Waiting,
     /// The job has as many files as it may have.
     TooManyFiles,
