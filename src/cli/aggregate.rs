@@ -119,6 +119,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
             limits: Limits { max_record_bytes: arguments.max_record_bytes, max_campaigns: arguments.max_campaigns },
             kernel: Kernel::Detect,
         },
+        dialect: None,
         encoding: arguments.encoding,
         threads: threads(arguments),
     };

@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use super::dialect::Columns;
 use super::error::Fatal;
-use super::row::{Row, SkipReason, is_blank, read_row};
+use super::record::is_blank;
+use super::row::{Row, SkipReason, read_row};
 use super::totals::{CampaignTotals, Totals};
 
 /// Skipped rows that are kept for the report.

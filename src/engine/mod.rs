@@ -20,7 +20,11 @@ mod tally;
 mod totals;
 
 pub use aggregate::{Aggregate, Counters, MAX_REJECTS, Reject, SHOWN_RECORD_BYTES};
-pub use dialect::{DEFAULT_COLUMNS, Delimiter, HeaderHint, InvalidDelimiter, REQUIRED_COLUMNS};
+pub use dialect::{
+    ColumnNames, ConversionDigits, CurrencySigns, DEFAULT_COLUMNS, DataEnd, DecimalMark, Delimiter, DelimiterChoice,
+    Dialect, DialectConflict, DialectOptions, Field, Format, FormatDefinition, HeaderHint, HeaderPlace,
+    InvalidDelimiter, InvalidValue, REQUIRED_COLUMNS, SpendUnit, Thousands, TotalsRule, ZeroIfEmpty,
+};
 pub use envelope::RestoreError;
 pub(crate) use envelope::{Envelope, read_whole};
 pub use error::Fatal;

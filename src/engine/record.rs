@@ -59,8 +59,38 @@ pub(crate) enum LastRecord {
     OpenQuote,
 }
 
+/// True for a blank line, which is no record: one field, empty after trimming.
+pub(crate) fn is_blank(count: usize, first_field: &[u8]) -> bool {
+    count == 1 && first_field.iter().all(|byte| *byte == b' ' || *byte == b'\t')
+}
+
 pub(crate) fn is_line_end(byte: u8) -> bool {
     byte == b'\n' || byte == b'\r'
+}
+
+/// Counts line ends: LF, CRLF and CR are one each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LineCounter {
+    pub(crate) ended: u64,
+    pub(crate) after_return: bool,
+}
+
+impl LineCounter {
+    /// Passes over text.
+    pub(crate) fn pass(&mut self, text: &[u8]) {
+        for byte in text {
+            let completes_pair = *byte == b'\n' && self.after_return;
+            self.ended += u64::from(is_line_end(*byte) && !completes_pair);
+            self.after_return = *byte == b'\r';
+        }
+    }
+
+    /// The number of the line that starts at a place of a text, from 1.
+    pub(crate) fn line_of(text: &[u8], place: usize) -> u64 {
+        let mut lines = Self::default();
+        lines.pass(&text[..place]);
+        lines.ended + 1
+    }
 }
 
 impl RecordFinder {

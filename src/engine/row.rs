@@ -97,8 +97,3 @@ pub(crate) fn read_row<'a>(
         conversions: parse_count(field(columns.conversions)).ok_or(SkipReason::Conversions)?,
     })
 }
-
-/// True for a blank line, which is no record: one field, empty after trimming.
-pub(crate) fn is_blank(count: usize, first_field: &[u8]) -> bool {
-    count == 1 && trim(first_field).is_empty()
-}

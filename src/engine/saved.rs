@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::aggregate::{Aggregate, Counters, MAX_REJECTS, MAX_TEXT_BYTES, Position, Reject};
 use super::dialect::{Columns, Delimiter};
 use super::envelope::{Envelope, RestoreError, read_whole};
-use super::record::RecordFinder;
+use super::record::{LineCounter, RecordFinder};
 use super::scan::Kernel;
-use super::tally::{Limits, LineCounter, Tally, TallyOptions};
+use super::tally::{Limits, Tally, TallyOptions};
 use super::totals::Totals;
 
 const ENVELOPE: Envelope = Envelope { magic: *b"adtally\0", version: 1 };

@@ -1,12 +1,14 @@
 //! The streaming accumulator: text in, in pieces of any size; an [`Aggregate`] out.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::{Aggregate, Position, SHOWN_RECORD_BYTES};
-use super::dialect::{Columns, Delimiter, HeaderHint};
+use super::dialect::{Columns, Delimiter, Dialect, HeaderHint};
 use super::error::Fatal;
-use super::record::{Fields, Found, LastRecord, RecordFinder, is_line_end};
-use super::row::{SkipReason, is_blank};
+use super::record::{Fields, Found, LastRecord, LineCounter, RecordFinder, is_blank, is_line_end};
+use super::row::SkipReason;
 use super::scan::{Kernel, Scanned, Scanner};
 
 /// Limits on what a single input can make grow.
@@ -27,9 +29,9 @@ impl Default for Limits {
 /// How to read an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TallyOptions {
-    /// The byte between two fields.
+    /// The byte between two fields, unless a dialect says it.
     pub delimiter: Delimiter,
-    /// The first record names the columns; without, they are [`super::DEFAULT_COLUMNS`].
+    /// The first record names the columns; without, they are [`super::DEFAULT_COLUMNS`]. A dialect says it itself.
     pub has_header: bool,
     /// Limits on what the input can make grow.
     pub limits: Limits,
@@ -43,28 +45,12 @@ impl Default for TallyOptions {
     }
 }
 
-/// Counts line ends: LF, CRLF and CR are one each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct LineCounter {
-    pub(super) ended: u64,
-    after_return: bool,
-}
-
-impl LineCounter {
-    fn pass(&mut self, text: &[u8]) {
-        for byte in text {
-            let completes_pair = *byte == b'\n' && self.after_return;
-            self.ended += u64::from(is_line_end(*byte) && !completes_pair);
-            self.after_return = *byte == b'\r';
-        }
-    }
-}
-
 /// Reads the UTF-8 text of one file, its byte-order mark removed.
 ///
 /// However the text is cut into pieces, the result is the same.
 pub struct Tally {
     pub(super) options: TallyOptions,
+    pub(super) dialect: Option<Arc<Dialect>>,
     /// `None` until the header has been read.
     pub(super) columns: Option<Columns>,
     pub(super) finder: RecordFinder,
@@ -81,11 +67,18 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// Nothing read yet.
+    /// Nothing read yet, of an input in the plain contract.
     #[must_use]
     pub fn new(options: TallyOptions) -> Self {
+        Self::in_dialect(options, None)
+    }
+
+    /// Nothing read yet, of an input that may be written otherwise.
+    #[must_use]
+    pub fn in_dialect(options: TallyOptions, dialect: Option<Arc<Dialect>>) -> Self {
         Self {
             options,
+            dialect,
             columns: (!options.has_header).then_some(Columns::DEFAULT),
             finder: RecordFinder::new(options.delimiter.byte(), options.limits.max_record_bytes),
             unfinished: Vec::new(),
@@ -116,9 +109,9 @@ impl Tally {
         self.offset
     }
 
-    /// True once the columns are known.
+    /// True once all is known that a [fork](Self::fork) has to know.
     #[must_use]
-    pub fn has_columns(&self) -> bool {
+    pub fn can_fork(&self) -> bool {
         self.columns.is_some()
     }
 

@@ -13,7 +13,7 @@ use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use encoding_rs::{Encoding, UTF_8};
@@ -22,7 +22,7 @@ use thiserror::Error;
 use super::block::BLOCK_BYTES;
 use super::charset::TextDecoder;
 use super::decompress::{Coding, DecompressError, Decompressor};
-use crate::engine::{Aggregate, Fatal, Tally, TallyOptions};
+use crate::engine::{Aggregate, Dialect, Fatal, Tally, TallyOptions};
 
 /// Segments smaller than this are not worth a thread.
 const MIN_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
@@ -61,10 +61,12 @@ impl From<&std::ffi::OsStr> for Input {
 }
 
 /// How to read local inputs.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct LocalOptions {
     /// How to read the text.
     pub tally: TallyOptions,
+    /// How the text is written where that is not the plain contract.
+    pub dialect: Option<Arc<Dialect>>,
     /// The encoding of inputs without a byte-order mark.
     pub encoding: &'static Encoding,
     /// How many threads parse.
@@ -144,10 +146,12 @@ fn read_file(path: &Path, options: &LocalOptions, observer: &dyn Observer) -> Re
     start.truncate(len);
     let (encoding, mark_bytes) = TextDecoder::sniff(options.encoding, &start);
     let is_plain_text = Coding::sniff(&start) == Coding::Identity && encoding == UTF_8;
-    let segments = (metadata.len() / MIN_SEGMENT_BYTES).min(options.threads.get() as u64);
+    let is_divisible = options.dialect.as_ref().is_none_or(|dialect| dialect.is_divisible());
+    let segments =
+        if is_divisible { (metadata.len() / MIN_SEGMENT_BYTES).min(options.threads.get() as u64) } else { 1 };
     if metadata.is_file() && is_plain_text && segments > 1 {
         let segmented = SegmentedFile { file: &file, len: metadata.len(), mark_bytes: mark_bytes as u64, observer };
-        segmented.read(options.tally, segments)
+        segmented.read(Tally::in_dialect(options.tally, options.dialect.clone()), segments)
     } else {
         read_stream(file, start, options, observer)
     }
@@ -188,11 +192,10 @@ fn read_stream(
         let _ = used_sender.send(Vec::new());
     }
     let encoding = options.encoding;
-    let tally_options = options.tally;
+    let mut tally = Tally::in_dialect(options.tally, options.dialect.clone());
     thread::scope(|scope| {
         let parse = move || -> Result<_, LocalProblem> {
             let mut decoder = TextDecoder::new(encoding);
-            let mut tally = Tally::new(tally_options);
             for block in full_blocks {
                 let rows_before = tally.so_far().counters().rows_read;
                 decoder.push(&block.text, |text| tally.push(text))?;
@@ -279,11 +282,10 @@ struct SegmentedFile<'a> {
 }
 
 impl SegmentedFile<'_> {
-    fn read(&self, options: TallyOptions, segments: u64) -> Result<Aggregate, LocalProblem> {
-        let mut tally = Tally::new(options);
+    fn read(&self, mut tally: Tally, segments: u64) -> Result<Aggregate, LocalProblem> {
         let mut buffer = vec![0; SEGMENT_READ_BYTES];
         let mut at = self.mark_bytes;
-        while !tally.has_columns() && at < self.len {
+        while !tally.can_fork() && at < self.len {
             at += self.push_block(&mut tally, at, self.len, &mut buffer)? as u64;
         }
         let starts = self.segment_starts(at, segments, &mut buffer)?;
@@ -302,10 +304,13 @@ impl SegmentedFile<'_> {
             for (other, (start, end)) in others.into_iter().zip(starts.iter().zip(&ends)) {
                 let is_joined = match other {
                     Ok(other) => {
-                        let read = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                        // A segment that started within a record is read again even if it failed: its error may be a
-                        // wrong one.
-                        tally.is_between_records() && tally.join(read?)?.is_none()
+                        match other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)) {
+                            Ok(read) => tally.join(read)?.is_none(),
+                            // A segment that failed is read again: it may have started within a record, and its error
+                            // names a line that is counted from its start.
+                            Err(LocalProblem::Fatal(_)) => false,
+                            Err(problem) => return Err(problem),
+                        }
                     }
                     // The thread could not be started: this one reads the segment.
                     Err(_) => false,

@@ -1,5 +1,7 @@
 //! One upload from the bytes that were sent to the engine: digest, decompression, charset, tally.
 
+use std::sync::Arc;
+
 use crc_fast::CrcAlgorithm;
 use encoding_rs::{Encoding, UTF_8};
 use sha2::{Digest as _, Sha256};
@@ -9,7 +11,7 @@ use super::charset::TextDecoder;
 use super::decompress::{Coding, DecompressError, Place};
 use super::saved::{Opened, SavedInput, SavedPipeline, State, TailReader, decompress, restore_digest, save_digest};
 use super::tail::Compressed;
-use crate::engine::{Aggregate, AggregateReader, Fatal, RestoreError, Tally, TallyOptions};
+use crate::engine::{Aggregate, AggregateReader, Dialect, Fatal, RestoreError, Tally, TallyOptions};
 
 /// Text from which on the decompression ratio is looked at: a short text may well consist of one row repeated.
 pub const RATIO_FREE_BYTES: u64 = 64 * 1024 * 1024;
@@ -18,10 +20,12 @@ pub const RATIO_FREE_BYTES: u64 = 64 * 1024 * 1024;
 pub type Sha256Digest = [u8; 32];
 
 /// How to read an upload.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct PipelineOptions {
     /// How to read the text.
     pub tally: TallyOptions,
+    /// How the text is written where that is not the plain contract.
+    pub dialect: Option<Arc<Dialect>>,
     /// The encoding of text without a byte-order mark.
     pub encoding: &'static Encoding,
     /// How the bytes are compressed; `None`: their beginning tells.
@@ -38,6 +42,7 @@ impl Default for PipelineOptions {
     fn default() -> Self {
         Self {
             tally: TallyOptions::default(),
+            dialect: None,
             encoding: UTF_8,
             coding: None,
             max_text_bytes: 256 << 30,
@@ -128,7 +133,7 @@ impl Pipeline {
                 None => Input::Start(Vec::with_capacity(Coding::SNIFF_BYTES)),
             },
             decoder: TextDecoder::new(options.encoding),
-            tally: Tally::new(options.tally),
+            tally: Tally::in_dialect(options.tally, options.dialect.clone()),
             sha256: options.with_digest.then(Sha256::new),
             crc64: Some(crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme)),
             bytes_received: 0,
@@ -375,7 +380,7 @@ impl PipelineReader {
     /// Nothing read yet. How the text is read is part of the state; the kernel, and the limits of decompression, are those of `options`.
     #[must_use]
     pub fn new(options: &PipelineOptions) -> Self {
-        Self { options: *options, position: None, whole: None }
+        Self { options: options.clone(), position: None, whole: None }
     }
 
     /// Reads the next piece.

@@ -110,6 +110,7 @@ impl Context {
                 limits: self.config.limits,
                 kernel: Kernel::Detect,
             },
+            dialect: None,
             encoding: options.encoding,
             coding,
             max_text_bytes: self.config.max_text_bytes,

@@ -17,7 +17,7 @@ fn tally_of(text: &Text, kernel: Kernel, end: usize) -> Option<Tally> {
 
 /// All that can be seen of a tally from outside.
 fn seen(tally: &Tally) -> (u64, bool, bool, Outcome) {
-    (tally.offset(), tally.has_columns(), tally.is_between_records(), Outcome::of(tally.so_far()))
+    (tally.offset(), tally.can_fork(), tally.is_between_records(), Outcome::of(tally.so_far()))
 }
 
 fn restore(bytes: &[u8], kernel: Kernel) -> Tally {
@@ -92,7 +92,7 @@ fn check_fork(
     let Some(mut tally) = tally_of(text, kernel, forked_at) else {
         return Ok(());
     };
-    if !tally.has_columns() {
+    if !tally.can_fork() {
         prop_assert!(tally.fork(forked_at as u64).is_none(), "nobody knows the columns");
         return Ok(());
     }

@@ -82,7 +82,7 @@ proptest! {
         if pipeline.push(&bytes[..place]).is_ok() && Coding::sniff(&bytes) == Coding::Identity {
             let saved = pipeline.save().expect("text of these encodings can be gone on with at any byte");
             prop_assert_eq!(saved.offset, place as u64);
-            let other_kernel = PipelineOptions { tally: TallyOptions { kernel, ..text.options }, ..options };
+            let other_kernel = PipelineOptions { tally: TallyOptions { kernel, ..text.options }, ..options.clone() };
             prop_assert_eq!(go_on(&other_kernel, &saved, &bytes), read_at_once(&options, &bytes));
         }
     }

@@ -1,80 +1,14 @@
-//! How records are written: the delimiter, and which column is which.
+//! The header of an input without a dialect: which column is which, and what a first row is that names none.
 
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
+
+use super::delimiter::Delimiter;
 
 /// The columns of a file without a header, in this order.
 pub const DEFAULT_COLUMNS: [&str; 6] = ["campaign_id", "date", "impressions", "clicks", "spend", "conversions"];
 
 /// The columns a header must name; `date` may be absent.
 pub const REQUIRED_COLUMNS: [&str; 5] = ["campaign_id", "impressions", "clicks", "spend", "conversions"];
-
-/// The byte between two fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u8", into = "u8")]
-pub struct Delimiter(u8);
-
-/// A delimiter that cannot separate fields.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{0:?} cannot be the delimiter: expected one ASCII character other than a quote or a line end, or `tab`")]
-pub struct InvalidDelimiter(pub String);
-
-impl Delimiter {
-    /// The default, a comma.
-    pub const COMMA: Self = Self(b',');
-
-    /// The byte itself.
-    #[must_use]
-    pub fn byte(self) -> u8 {
-        self.0
-    }
-}
-
-impl Default for Delimiter {
-    fn default() -> Self {
-        Self::COMMA
-    }
-}
-
-impl TryFrom<u8> for Delimiter {
-    type Error = InvalidDelimiter;
-
-    fn try_from(byte: u8) -> Result<Self, Self::Error> {
-        match byte {
-            b'"' | b'\r' | b'\n' | 0 | 0x80.. => Err(InvalidDelimiter(char::from(byte).into())),
-            _ => Ok(Self(byte)),
-        }
-    }
-}
-
-impl From<Delimiter> for u8 {
-    fn from(delimiter: Delimiter) -> Self {
-        delimiter.0
-    }
-}
-
-impl std::str::FromStr for Delimiter {
-    type Err = InvalidDelimiter;
-
-    /// One character, or the word `tab`.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text.as_bytes() {
-            [byte] => Self::try_from(*byte).map_err(|_| InvalidDelimiter(text.into())),
-            b"tab" | b"\\t" => Ok(Self(b'\t')),
-            _ => Err(InvalidDelimiter(text.into())),
-        }
-    }
-}
-
-impl std::fmt::Display for Delimiter {
-    /// As it is written in options: the character, or `tab`.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            b'\t' => f.write_str("tab"),
-            byte => write!(f, "{}", char::from(byte)),
-        }
-    }
-}
 
 /// Where the columns that count stand in a record. Every index is less than `count`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,10 +104,10 @@ impl HeaderHint {
             let is_header =
                 names.clone().any(|name| name.split(|byte| *byte == other).map(trim).filter(known).count() > 1);
             if other != delimiter.byte() && is_header {
-                return Self::OtherDelimiter(Delimiter(other));
+                return Self::OtherDelimiter(Delimiter::of(other));
             }
         }
-        let numbers = names.filter(|name| super::number::parse_spend(trim(name)).is_some()).count();
+        let numbers = names.filter(|name| crate::engine::number::parse_spend(trim(name)).is_some()).count();
         if numbers >= 2 { Self::LooksLikeData } else { Self::None }
     }
 }
@@ -209,7 +143,7 @@ mod tests {
         assert_eq!(hint("A,2025-01-01,100,5,1.50,1"), HeaderHint::LooksLikeData);
         assert_eq!(
             hint("campaign_id;date;impressions;clicks;spend;conversions"),
-            HeaderHint::OtherDelimiter(Delimiter(b';'))
+            HeaderHint::OtherDelimiter(Delimiter::SEMICOLON)
         );
         assert_eq!(hint("\u{89}PNG\u{1a}"), HeaderHint::NotText);
         assert_eq!(hint("campaign,cost"), HeaderHint::None);
@@ -217,14 +151,5 @@ mod tests {
             header("campaign_id,impressions,clicks,spend,conversions,spend"),
             Err(HeaderError::Duplicate { columns: vec!["spend"] })
         );
-    }
-
-    #[test]
-    fn delimiters_are_one_plain_byte() {
-        assert_eq!("tab".parse::<Delimiter>().unwrap().byte(), b'\t');
-        assert_eq!(";".parse::<Delimiter>().unwrap().byte(), b';');
-        for text in ["", "\"", "\n", "\r", ",,", "\u{e9}", "\0"] {
-            assert!(text.parse::<Delimiter>().is_err(), "{text:?}");
-        }
     }
 }
