@@ -7,7 +7,7 @@ use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::{Counters, Reject, SHOWN_RECORD_BYTES};
-use super::number::Money;
+use super::number::{Conversions, Money};
 use super::rank::Metric;
 use super::totals::CampaignTotals;
 
@@ -44,17 +44,29 @@ impl fmt::Display for Ctr {
 /// Spend per conversion with 2 decimals, rounded half up from the exact value; empty without conversions.
 pub struct Cpa {
     spend: Money,
-    conversions: u128,
+    conversions: Conversions,
 }
 
 impl fmt::Display for Cpa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What the division drops is less than one unit, and half a cent is a whole number of units: rounding cannot
-        // tell the difference.
-        match self.spend.0.checked_div(self.conversions) {
-            Some(units) => Money(units).fmt(f),
-            None => Ok(()),
+        let Self { spend, conversions } = *self;
+        if conversions.are_none() {
+            return Ok(());
         }
+        if conversions.units() == 0 {
+            // What the division drops is less than one unit, and half a cent is a whole number of units: rounding cannot
+            // tell the difference.
+            return Money(spend.0 / conversions.whole()).fmt(f);
+        }
+        // Totals with decimals stay far enough below 2^128 units for ten times a remainder.
+        let units = conversions.checked_units().unwrap_or(u128::MAX / 16);
+        let (mut cents, mut rest) = (spend.0 / units, spend.0 % units);
+        for _ in 0..2 {
+            cents = cents * 10 + rest * 10 / units;
+            rest = rest * 10 % units;
+        }
+        cents += u128::from(rest >= units - rest);
+        write!(f, "{}.{:02}", cents / 100, cents % 100)
     }
 }
 
@@ -233,6 +245,23 @@ impl Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpa_shows_two_decimals_rounded_half_up_also_of_a_part_of_a_conversion() {
+        const CENT: u128 = Money::UNITS_PER_CENT;
+        for (spend, whole, units, shown) in [
+            (100 * CENT, 0, 0, ""),
+            (100 * CENT, 3, 0, "0.33"),
+            (100 * CENT, 2, 500_000_000_000, "0.40"),
+            (100 * CENT, 0, 1, "1000000000000.00"),
+            (1, 0, 200, "0.01"),
+            (1, 0, 201, "0.00"),
+            (u128::MAX / 2, 1 << 83, 1, "17.59"),
+        ] {
+            let cpa = Cpa { spend: Money(spend), conversions: Conversions::new(whole, units) };
+            assert_eq!(cpa.to_string(), shown, "{spend} / {whole} + {units}");
+        }
+    }
 
     #[test]
     fn ctr_shows_four_decimals_rounded_half_up() {
