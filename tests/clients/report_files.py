@@ -9,6 +9,7 @@ import io
 import json
 import os
 import random
+import re
 from collections import namedtuple
 
 LINE_ENDS = ["\n", "\n", "\n", "\r\n", "\r\n", "\r"]
@@ -269,6 +270,10 @@ def choose_explicit(report, preset):
     options = report.options
     report.delimiter = report.rng.choice(",,;\t|")
     report.decimal, report.thousands = report.rng.choice(STYLES)
+    if report.chance(10):
+        at = report.rng.randrange(len(report.columns))
+        odd = report.rng.choice(["One | two; three", "Back\\slash\\", "Name: x, clicks", "Coût d’achat", "A,B", "(*)", "x (*) y"])
+        report.columns[at] = Column(odd, report.columns[at].kind)
     if report.chance(85):
         fields = {}
         for column in report.columns:
@@ -283,11 +288,14 @@ def choose_explicit(report, preset):
         options["currency"] = "strip"
         report.sign = report.rng.choice(SIGNS + [""])
     give_style(report)
-    if report.chance(70):
-        options["header"] = report.rng.choice(["find", "find", "first"])
     give_delimiter(report)
-    if report.delimiter in ",;\t" and report.chance(40):
-        options["delimiter"] = "auto"
+    if "columns" not in options and report.chance(40):
+        options["has_header"] = "false"
+    else:
+        if report.chance(70):
+            options["header"] = report.rng.choice(["find", "find", "first"])
+        if report.delimiter in ",;\t" and report.chance(40):
+            options["delimiter"] = "auto"
     for name, values, percent in [
         ("conversions", ["decimal", "decimal", "whole"], 80),
         ("totals", ["", "none", "Total:|Gesamt:", "Total", "Overall total|Total of # results", "Grand Total:"], 60),
@@ -367,6 +375,7 @@ def add_rows(report, preset):
     report.spend_places = places
     report.is_spend_grouped = report.chance(40)
     report.currency = currency
+    report.has_empty_cells = preset == "meta_ads" or "clicks" in report.options.get("zero_if_empty", "")
     report.sums = {"impressions": 0, "clicks": 0, "spend": 0, "conversions": 0}
     for _ in range(count):
         number, name = rng.choice(campaigns)
@@ -375,7 +384,7 @@ def add_rows(report, preset):
             "impressions": impressions,
             "clicks": rng.randrange(impressions // 10 + 1),
             "spend": rng.randrange(10 ** rng.randrange(1, 8)) * 10 ** max(0, places - 2),
-            "conversions": rng.randrange(10 ** rng.randrange(1, 7)),
+            "conversions": rng.choice([0, rng.randrange(10 ** rng.randrange(1, 7))]),
         }
         for field, value in values.items():
             report.sums[field] += value
@@ -400,14 +409,14 @@ def cell(report, kind, number, name, values):
     if kind == "number":
         return report.decimal_text(report.rng.randrange(10**5), report.rng.choice([0, 2]))
     if kind in ("impressions", "clicks"):
-        if values[kind] == 0 and kind == "clicks" and report.chance(30):
+        if values[kind] == 0 and kind == "clicks" and report.chance(40 if report.has_empty_cells else 1):
             return ""
         text = report.decimal_text(values[kind], 0)
         return text + report.decimal + "00" if report.chance(3) else text
     if kind == "micros":
         return str(values["spend"] * 10 ** (6 - report.spend_places))
     if kind == "conversions":
-        if values[kind] == 0 and report.chance(50):
+        if values[kind] == 0 and report.chance(70 if report.has_empty_cells else 1):
             return ""
         return report.decimal_text(values[kind], report.conversion_places)
     spend = report.decimal_text(values["spend"], report.spend_places, report.is_spend_grouped)
@@ -487,10 +496,11 @@ def damage(report):
         (2, rename_column),
         (8, respace_names),
         (2, second_currency),
-        (1, refused_column),
+        (3 if report.options.get("format") in ("amazon_sp", "google_ads") else 0.3, refused_column),
         (1, long_cell),
         (2, whole_spend),
         (2, first_spend),
+        (4, other_mark),
         (1, no_header),
     ]:
         if report.chance(percent):
@@ -597,6 +607,12 @@ def first_spend(report):
     at = position_of(report, ["spend", "money"])
     if at is not None and report.rows and at < len(report.rows[0]):
         report.rows[0][at] = report.rng.choice(["12", "1.234", "1,234", "0", "", " --", "1.2", "3,40", ".22", "1.234,5", "5."])
+
+
+def other_mark(report):
+    """One spend with the other decimal mark."""
+    text = report.decimal_text(report.rng.randrange(10**7), report.rng.choice([1, 2, 2, 2, 3]), is_grouped=False)
+    set_cell(report, ["spend", "money"], swap_marks(text))
 
 
 def no_header(report):
@@ -812,6 +828,16 @@ def swap_marks_once(table):
         table.write(at, cells)
 
 
+def swap_spend(table):
+    """A number with two decimals, which is a spend in most samples, with another mark or the same."""
+    at = table.any_row()
+    cells = table.cells(at)
+    numbers = [cell for cell, text in enumerate(cells) if re.fullmatch(r"[0-9]+[.,][0-9]{2}", text)]
+    if numbers:
+        cells[table.rng.choice(numbers)] = table.rng.choice(["1,23", "1.23", "1.5", "12,5", "1.234,50", "1,234.50"])
+        table.write(at, cells)
+
+
 def swap_all_marks(table):
     for at in range(table.header_at() + 1, len(table.lines)):
         cells = table.cells(at)
@@ -908,6 +934,7 @@ CHANGES = [
     odd_cell_of_sample,
     odd_cell_of_sample,
     swap_marks_once,
+    swap_spend,
     swap_all_marks,
     change_all_marks,
     change_column,

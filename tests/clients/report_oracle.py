@@ -1,16 +1,18 @@
 """Says what adtally must answer for reports of ad platforms, independently of it.
 
 Usage: report_oracle.py samples DIR
+       report_oracle.py cases DIR
        report_oracle.py random SEED COUNT
        report_oracle.py mutated DIR SEED COUNT
        report_oracle.py judge FILE [NAME=VALUE ...]
 
-Prints a line of JSON for each case: its name, its options, its bytes and what is expected of them. `judge` prints what is
-expected of one file. Written after docs/formats.md and docs/semantics.md to be plainly right, not to be fast.
+Prints a line of JSON for each case: its name, its options, its bytes and what is expected of them. `samples` and `cases`
+compare with what is known of these files first. `judge` prints what is expected of one file. Written after docs/formats.md and docs/semantics.md to be plainly right, not to be fast.
 """
 
 import base64
 import bisect
+import csv
 import functools
 import json
 import os
@@ -262,13 +264,13 @@ def decoded(data, encoding):
         return from_utf16(data[2:], "big")
     if encoding == "utf-8":
         return data
-    if encoding == "windows-1252":
+    if encoding in ("windows-1252", "latin1"):
         return "".join(map(windows_1252, data)).encode()
     return from_utf16(data, {"utf-16le": "little", "utf-16be": "big"}[encoding])
 
 
 def windows_1252(byte):
-    """The five bytes that stand for nothing elsewhere are control characters in the web's table."""
+    """The five bytes that stand for nothing elsewhere are control characters in the web's table, which is that of Latin-1 too."""
     return chr(byte) if byte in (0x81, 0x8D, 0x8F, 0x90, 0x9D) else bytes([byte]).decode("cp1252")
 
 
@@ -611,7 +613,8 @@ class Reading:
     def numbers(self, cells):
         """The row's numbers; None for each that is not acceptable."""
         conversions = self.decimal_conversions if self.options.has_decimal_conversions else self.whole_conversions
-        return Numbers(self.count(cells, "impressions"), self.count(cells, "clicks"), self.spend(cells), conversions(cells))
+        counts = [self.count(cells, field) for field in ("impressions", "clicks")]
+        return Numbers(*counts, self.spend(cells), conversions(cells))
 
     def value(self, cells, field):
         cell = self.spend_text(cells) if field == "spend" else self.cell(cells, field)
@@ -712,9 +715,9 @@ def first_contents(cells):
 @functools.cache
 def label_pattern(label):
     """`#` stands for a number, space before a colon for nothing; a label that ends in a colon goes on in any way."""
-    parts = re.split("(#|:)", label)
     known = {"#": "[0-9]+(?:[.,' \u00a0\u202f][0-9]{3})*", ":": "[%s]*:" % SPACES}
-    pattern = "".join(known.get(part) or re.escape(part.rstrip(SPACES) if ":" in parts[at + 1 : at + 2] else part) for at, part in enumerate(parts))
+    parts = re.split("(#|:)", re.sub("[%s]+:" % SPACES, ":", label))
+    pattern = "".join(known.get(part, re.escape(part)) for part in parts)
     return re.compile(pattern + ("(?s:.*)" if label.endswith(":") else ""))
 
 
@@ -771,11 +774,48 @@ def print_samples(directory):
             print_case("%s, %s" % (name, variant), options, data, expected)
 
 
+def print_cases(directory):
+    """The cases of docs/semantics.md, which need no option for reports."""
+    for name in sorted(os.listdir(directory)):
+        with open(os.path.join(directory, name, "case.json"), encoding="utf-8") as file:
+            known = json.load(file)
+        with open(os.path.join(directory, name, "input.csv"), "rb") as file:
+            data = file.read()
+        options = {"delimiter": known["delimiter"], "encoding": known["encoding"]}
+        if not known["has_header"]:
+            options["has_header"] = "false"
+        expected = judge(options, data)
+        check_case(name, expected, known, os.path.join(directory, name))
+        print_case(name, options, data, expected)
+
+
+def check_case(name, expected, known, directory):
+    if "error" in known:
+        if expected.get("fatal") != known["error"]:
+            sys.exit("%s: should be %s" % (name, known["error"]))
+        return
+    stats = known["stats"]
+    ours = [expected[key] for key in ("rows_read", "rows_skipped", "skipped")]
+    theirs = [stats["rows_read"], stats["rows_skipped"], {reason: count for reason, count in stats["skipped"].items() if count}]
+    with open(os.path.join(directory, "rejects.csv"), encoding="utf-8", newline="") as file:
+        theirs.append([[int(row["line"]), int(row["byte_offset"]), row["reason"]] for row in csv.DictReader(file)])
+    ours.append(expected["rejects"])
+    with open(os.path.join(directory, "campaigns.csv"), encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    counts = ["total_impressions", "total_clicks", "total_conversions"]
+    theirs.append({row["campaign_id"]: [int(row[name]) for name in counts] for row in rows})
+    ours.append({campaign: [sums[0], sums[1], int(sums[3])] for campaign, sums in expected["campaigns"].items()})
+    if ours != theirs:
+        sys.exit("%s: should be %s and is %s" % (name, theirs, ours))
+
+
 def main():
     sys.set_int_max_str_digits(0)
     command, *arguments = sys.argv[1:]
     if command == "samples":
         print_samples(arguments[0])
+    elif command == "cases":
+        print_cases(arguments[0])
     elif command == "random":
         for name, options, data in report_files.random_cases(arguments[0], int(arguments[1])):
             print_case(name, options, data, judge(options, data))
