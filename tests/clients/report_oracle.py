@@ -7,7 +7,8 @@ Usage: report_oracle.py samples DIR
        report_oracle.py judge FILE [NAME=VALUE ...]
 
 Prints a line of JSON for each case: its name, its options, its bytes and what is expected of them. `samples` and `cases`
-compare with what is known of these files first. `judge` prints what is expected of one file. Written after docs/formats.md and docs/semantics.md to be plainly right, not to be fast.
+compare with what is known of these files first. `judge` prints what is expected of one file. Written after docs/formats.md
+and docs/semantics.md to be plainly right, not to be fast.
 """
 
 import base64
@@ -270,7 +271,7 @@ def decoded(data, encoding):
 
 
 def windows_1252(byte):
-    """The five bytes that stand for nothing elsewhere are control characters in the web's table, which is that of Latin-1 too."""
+    """Five bytes that stand for nothing elsewhere are control characters in the web's table. Latin-1 is read by it, too."""
     return chr(byte) if byte in (0x81, 0x8D, 0x8F, 0x90, 0x9D) else bytes([byte]).decode("cp1252")
 
 
