@@ -68,7 +68,9 @@ pub enum Fatal {
         spend: String,
     },
     /// A spend has the other decimal mark.
-    #[error("line {line}: the spend {spend:?} has another decimal mark than the rows before it ({decimal:?}): expected one in all of the file")]
+    #[error(
+        "line {line}: the spend {spend:?} has another decimal mark than the rows before it ({decimal:?}): expected one in all of the file"
+    )]
     MixedDecimalMarks {
         /// The physical line of the row.
         line: u64,
@@ -78,7 +80,9 @@ pub enum Fatal {
         decimal: char,
     },
     /// Rows are in several currencies.
-    #[error("line {line}: the currency is {second:?}, and {first:?} in the rows before it: amounts in several currencies have no sum")]
+    #[error(
+        "line {line}: the currency is {second:?}, and {first:?} in the rows before it: amounts in several currencies have no sum"
+    )]
     MixedCurrencies {
         /// The physical line of the row.
         line: u64,
@@ -88,7 +92,9 @@ pub enum Fatal {
         second: String,
     },
     /// The file repeats the numbers of its campaigns in other rows.
-    #[error("line {line}: the column {column:?} shows that this is no report of campaigns but a sheet that repeats their numbers in other rows: export a report of campaigns")]
+    #[error(
+        "line {line}: the column {column:?} shows that this is no report of campaigns but a sheet that repeats their numbers in other rows: export a report of campaigns"
+    )]
     UnsupportedReport {
         /// The physical line of the header.
         line: u64,
@@ -127,6 +133,16 @@ impl Fatal {
         }
     }
 
+    /// Says which formats would read the input.
+    pub(crate) fn with_formats(mut self, formats: Vec<Format>) -> Self {
+        if let Self::MissingColumns { hint, .. } = &mut self
+            && !formats.is_empty()
+        {
+            *hint = HeaderHint::Formats(formats);
+        }
+        self
+    }
+
     /// All required columns are missing, and this is why.
     pub(crate) fn no_header(line: u64, hint: HeaderHint) -> Self {
         Self::MissingColumns { line, columns: REQUIRED_COLUMNS.to_vec(), hint }
@@ -162,7 +178,11 @@ fn missing_text(missing: &[(Field, Vec<String>)]) -> String {
             format!("{field} ({})", quoted.join(" or "))
         })
         .collect();
-    format!("{}: name the columns to be taken (columns={}:NAME)", fields.join(", "), missing.first().map_or("", |(field, _)| field.name()))
+    format!(
+        "{}: name the columns to be taken (columns={}:NAME)",
+        fields.join(", "),
+        missing.first().map_or("", |(field, _)| field.name())
+    )
 }
 
 /// What would read the file instead.

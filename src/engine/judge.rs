@@ -132,7 +132,7 @@ impl Judge<'_> {
         let decimal = if notation.decimal == b'.' { b',' } else { b'.' };
         let Some((number, _)) = self.without_sign(spend) else { return Ok(()) };
         let other = Notation { decimal, thousands: Thousands::Any };
-        if shown_decimal_mark(number) == Some(decimal) && other.read(number, parse_spend).is_some() {
+        if other.read(number, parse_spend).is_some() {
             let decimal = char::from(notation.decimal);
             return Err(Fatal::MixedDecimalMarks { line, spend: shown(spend), decimal });
         }
@@ -209,7 +209,7 @@ impl Judge<'_> {
             |OtherCurrency { line, first, second }: OtherCurrency| Fatal::MixedCurrencies { line, first, second };
         for place in &self.layout.currency {
             let currency = trim_wide(field(*place));
-            if !currency.is_empty() {
+            if !NO_VALUE.contains(&currency) {
                 reading.see_currency(currency, line).map_err(refused)?;
             }
         }
@@ -307,8 +307,7 @@ fn has_label(cell: &[u8], label: &str) -> bool {
     match label.split_once('#') {
         None => cell == label.as_bytes(),
         Some((before, behind)) => {
-            let number =
-                cell.strip_prefix(before.as_bytes()).and_then(|rest| rest.strip_suffix(behind.as_bytes()));
+            let number = cell.strip_prefix(before.as_bytes()).and_then(|rest| rest.strip_suffix(behind.as_bytes()));
             let is_number = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b',' | b'.');
             number.is_some_and(|number| number.iter().any(u8::is_ascii_digit) && number.iter().all(is_number))
         }

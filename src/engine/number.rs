@@ -464,7 +464,8 @@ mod tests {
     #[test]
     fn micros_are_whole_millionths() {
         let micros = |text: &str| parse_micros(text.as_bytes()).map(|spend| spend.money().to_string());
-        for (text, money) in [("3890564801", "3890.56"), ("0", "0.00"), ("10000", "0.01"), ("5.0", "0.00"), ("1e6", "1.00")]
+        for (text, money) in
+            [("3890564801", "3890.56"), ("0", "0.00"), ("10000", "0.01"), ("5.0", "0.00"), ("1e6", "1.00")]
         {
             assert_eq!(micros(text).as_deref(), Some(money), "{text}");
         }

@@ -27,10 +27,7 @@ fn compare_fractions(left: (u128, u128), right: (u128, u128)) -> Ordering {
 /// Compares spends per conversion. Both have conversions.
 fn compare_cpas(left: &CampaignTotals<'_>, right: &CampaignTotals<'_>) -> Ordering {
     if left.conversions.units() | right.conversions.units() == 0 {
-        return compare_fractions(
-            (left.spend.0, left.conversions.whole()),
-            (right.spend.0, right.conversions.whole()),
-        );
+        return compare_fractions((left.spend.0, left.conversions.whole()), (right.spend.0, right.conversions.whole()));
     }
     right.conversions.times(left.spend).cmp(&left.conversions.times(right.spend))
 }

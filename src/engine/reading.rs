@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::dialect::{Delimiter, Field};
+use super::dialect::{CheckedTotal, ConversionDigits, DecimalMark, Delimiter, Dialect, Field};
 use super::number::{Conversions, Money};
+use super::record::MAX_TEXT_BYTES;
 
 /// Lines of totals that are told.
 const MAX_TOTAL_LINES: usize = 10;
@@ -107,6 +108,9 @@ pub struct Reading {
     pub(crate) indicators: (Option<Seen>, Option<Seen>),
 }
 
+/// Impressions, clicks, spend, conversions.
+pub(crate) type Sums = (u128, u128, Money, Conversions);
+
 /// Two currencies in one file, in the order in which they come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct OtherCurrency {
@@ -139,6 +143,16 @@ impl Reading {
             sign: None,
             indicators: (None, None),
         }
+    }
+
+    /// True when a text of at most [`MAX_TEXT_BYTES`] can have given this.
+    pub(crate) fn is_possible(&self) -> bool {
+        let rows = [self.rows_preamble, self.rows_total, self.rows_footer, self.candidates, self.footers_like_data];
+        rows.into_iter().all(|rows| rows <= MAX_TEXT_BYTES)
+            && self.total_lines.len() <= MAX_TOTAL_LINES
+            && self.total_lines.iter().all(|line| *line <= MAX_TEXT_BYTES)
+            && self.candidate.as_ref().is_none_or(|candidate| candidate.line <= MAX_TEXT_BYTES)
+            && matches!(self.decimal, None | Some('.' | ','))
     }
 
     /// The reading of a later part of the same file, before its first row.
@@ -183,6 +197,40 @@ impl Reading {
         Ok(())
     }
 
+    /// Ends the file, of which this many rows have counted, with these sums.
+    pub(crate) fn finish(&mut self, rows: u64, sums: Sums, dialect: &Dialect) {
+        let has_one_total = dialect.checked_total() == CheckedTotal::Only;
+        let is_decided = dialect.decimal != DecimalMark::Auto || self.decimal.is_some();
+        if is_decided && !(has_one_total && self.candidates > 1) {
+            self.check_totals(rows, sums, dialect.conversions == ConversionDigits::Decimal);
+        }
+        match dialect.decimal {
+            DecimalMark::Point => self.decimal = Some('.'),
+            DecimalMark::Comma => self.decimal = Some(','),
+            DecimalMark::Auto => {}
+        }
+        if has_one_total && self.rows_total > 1 {
+            self.warnings.push(format!(
+                "{} rows have no campaign and were taken for totals, of which such a report has one: see total_lines",
+                self.rows_total
+            ));
+        }
+        if let Some(TotalsCheck { is_equal: false, line, different }) = &self.totals_check {
+            let different = different.join("; ");
+            self.warnings.push(format!("the total on line {line} is not the sum of the rows that count: {different}"));
+        }
+        if self.footers_like_data > 0 {
+            let rows = self.footers_like_data;
+            self.warnings.push(format!("{rows} records behind the blank line that ends the data look like rows"));
+        }
+        if let (Some(first), Some(other)) = &self.indicators {
+            let (first, other, line) = (&first.word, &other.word, other.line);
+            self.warnings.push(format!(
+                "the conversions are of several kinds: {first:?}, and {other:?} on line {line}; their sum may mean nothing"
+            ));
+        }
+    }
+
     /// Notes a total and its spend, if it has one.
     pub(crate) fn count_total(&mut self, line: u64, spend: Option<Money>) {
         self.rows_total += 1;
@@ -213,8 +261,8 @@ impl Reading {
     }
 
     /// Compares the file's own total with the sum of its rows. `decimals`: conversions have been rounded, too.
-    pub(crate) fn check_totals(&mut self, rows: u64, sums: (u128, u128, Money, Conversions), decimals: bool) {
-        let Some(total) = self.candidate.as_ref().filter(|_| self.candidates == 1) else { return };
+    fn check_totals(&mut self, rows: u64, sums: Sums, decimals: bool) {
+        let Some(total) = &self.candidate else { return };
         let (impressions, clicks, spend, conversions) = sums;
         let rounding = ROUNDING_PER_ROW * u128::from(rows);
         let mut compared = 0;
@@ -226,14 +274,19 @@ impl Reading {
             }
         };
         let equal = |total: u64, sum: u128| u128::from(total) == sum;
-        let shown = |total: Option<String>, sum: String| format!("{} in the file, {sum} counted", total.unwrap_or_default());
+        let shown =
+            |total: Option<String>, sum: String| format!("{} in the file, {sum} counted", total.unwrap_or_default());
         let text = |number: Option<u64>| number.map(|number| number.to_string());
         compare(
             "impressions",
             total.impressions.map(|total| equal(total, impressions)),
             shown(text(total.impressions), impressions.to_string()),
         );
-        compare("clicks", total.clicks.map(|total| equal(total, clicks)), shown(text(total.clicks), clicks.to_string()));
+        compare(
+            "clicks",
+            total.clicks.map(|total| equal(total, clicks)),
+            shown(text(total.clicks), clicks.to_string()),
+        );
         compare(
             "spend",
             total.spend.map(|total| total.0.abs_diff(spend.0) <= rounding),
@@ -296,7 +349,8 @@ mod tests {
             conversions: Some((1, 0)),
         };
         let check = |cents, rows| {
-            let mut reading = Reading { candidates: 1, candidate: Some(total(cents)), ..Reading::new(Delimiter::COMMA) };
+            let mut reading =
+                Reading { candidates: 1, candidate: Some(total(cents)), ..Reading::new(Delimiter::COMMA) };
             reading.check_totals(rows, (10, 7, Money::from_cents(100), Conversions::from(1)), true);
             reading.totals_check.unwrap()
         };

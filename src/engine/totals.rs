@@ -66,6 +66,11 @@ const MAX_DECIMAL_CONVERSIONS: u128 = 1 << 83;
 /// these, in units of 10^-12.
 pub(crate) type Wide = [u128; 5];
 
+/// The wide sums of a version that knew no decimals of conversions.
+pub(crate) fn with_decimals([impressions, clicks, spend, conversions]: [u128; 4]) -> Wide {
+    [impressions, clicks, spend, conversions, 0]
+}
+
 /// The hash bits a slot holds above its index.
 #[inline(always)]
 fn tag(hash: u64, mask: usize) -> usize {
@@ -535,8 +540,14 @@ mod tests {
 
     #[test]
     fn emptied_lanes_keep_their_sums() {
-        let row =
-            Row { campaign_id: b"A", impressions: 4_000_000_000, clicks: 3, spend: Spend::Cents(150), conversions: 1, conversion_units: 600_000_000_000 };
+        let row = Row {
+            campaign_id: b"A",
+            impressions: 4_000_000_000,
+            clicks: 3,
+            spend: Spend::Cents(150),
+            conversions: 1,
+            conversion_units: 600_000_000_000,
+        };
         let mut totals = Totals::new(10);
         totals.add_row(&row).unwrap();
         totals.empty_lanes();

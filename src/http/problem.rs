@@ -151,6 +151,11 @@ fn describe_failure(kind: FailureKind) -> (StatusCode, &'static str) {
     use StatusCode as S;
     match kind {
         F::EmptyInput => (S::UNPROCESSABLE_ENTITY, "The input is empty"),
+        F::AmbiguousDelimiter => (S::UNPROCESSABLE_ENTITY, "The delimiter is ambiguous"),
+        F::UndecidedDecimalMark => (S::UNPROCESSABLE_ENTITY, "The decimal mark cannot be told"),
+        F::MixedDecimalMarks => (S::UNPROCESSABLE_ENTITY, "There are two decimal marks"),
+        F::MixedCurrencies => (S::UNPROCESSABLE_ENTITY, "There are two currencies"),
+        F::UnsupportedReport => (S::UNPROCESSABLE_ENTITY, "This kind of report cannot be added up"),
         F::MissingColumns => (S::UNPROCESSABLE_ENTITY, "Required columns are missing"),
         F::DuplicateColumns => (S::UNPROCESSABLE_ENTITY, "Columns have the same name"),
         F::TooManyCampaigns => (S::UNPROCESSABLE_ENTITY, "Too many different campaign ids"),

@@ -122,7 +122,6 @@ PRESETS = {
         },
         "thousands": ",",
         "totals": "Total",
-        "has_single_total": True,
     },
     "amazon_sp": {
         "columns": {
@@ -539,7 +538,7 @@ class Reading:
         """Counts a record, as a total, as a row or as one that is skipped."""
         cells = record.fields and [cell.strip(self.options.spaces) for cell in record.fields]
         if cells and len(cells) == len(self.table.names) and self.is_total(cells):
-            self.totals.append((self.line(record), cells))
+            self.totals.append((self.line(record), cells, self.read_total(cells)))
             return
         self.rows_read += 1
         reason = self.reason_to_skip(cells)
@@ -583,17 +582,32 @@ class Reading:
     def find_decimal_mark(self, cells):
         if self.options.decimal != "auto":
             return
-        spend = self.spend_text(cells)
-        end = re.search(r"([.,])[0-9]{1,2}\Z", spend)
         if self.decimal is None:
-            if end is None:
+            self.decimal = self.shown_mark(cells)
+            if self.decimal is None:
                 raise Fatal("undecided_decimal_mark")
-            self.decimal = end.group(1)
-        elif end and end.group(1) != self.decimal and number(spend, self.decimal, self.options.thousands) is None:
-            raise Fatal("mixed_decimal_marks")
+        elif self.spend(cells) is None:
+            other = {".": ",", ",": "."}[self.decimal]
+            value = number(self.spend_text(cells), other, "any")
+            if value is not None and value <= MAX_SPEND:
+                raise Fatal("mixed_decimal_marks")
+
+    def shown_mark(self, cells):
+        """The decimal mark that the row's spend shows."""
+        end = re.search(r"([.,])[0-9]{1,2}\Z", self.spend_text(cells))
+        return end.group(1) if end else None
+
+    def read_total(self, cells):
+        """The numbers of a totals row, as far as they can be read: before the first data row with the mark its spend shows."""
+        decided = self.decimal
+        self.decimal = decided or self.shown_mark(cells)
+        names = Numbers._fields
+        numbers = self.numbers(cells) if self.decimal else Numbers(None, None, None, None)
+        self.decimal = decided
+        return Numbers(*(None if self.cell(cells, name) == "" else value for name, value in zip(names, numbers)))
 
     def find_currency(self, cells):
-        self.currencies |= {cells[at] for at in self.currency_columns if cells[at] != ""}
+        self.currencies |= {cells[at] for at in self.currency_columns if cells[at] not in NO_VALUE}
         if self.options.strips_currency:
             sign, _ = without_currency(self.cell(cells, "spend"))
             self.signs |= {sign} - {None}
@@ -606,7 +620,7 @@ class Reading:
             cell = cell[1:-1]
         bytes_of_id = cell.encode("utf-8", "surrogateescape")
         is_utf8 = not any("\udc80" <= character <= "\udcff" for character in cell)
-        is_damaged = self.options.preset and re.fullmatch(r"[0-9]([.,][0-9]+)?E\+[0-9]+", cell)
+        is_damaged = self.options.preset and re.fullmatch(r"[0-9]([.,][0-9]+)?[eE]\+[0-9]+", cell)
         if cell == "" or len(bytes_of_id) > MAX_ID_BYTES or not is_utf8 or is_damaged:
             return None
         return cell
@@ -667,7 +681,7 @@ class Reading:
             "rows_footer": self.rows_footer,
             "skipped": {reason: count for reason, count in skipped.items() if count},
             "rejects": self.rejects[:100],
-            "total_lines": [line for line, _ in self.totals[:10]],
+            "total_lines": [line for line, _, _ in self.totals[:10]],
             "total_spend": self.total_spend(),
             "columns": columns,
             "keyed_by": "name" if is_name else "id",
@@ -681,31 +695,28 @@ class Reading:
         }
 
     def total_spend(self):
-        """Of all totals rows whose spend is a number. Unknown when no row has told the decimal mark."""
-        if self.totals and self.decimal is None:
-            return None
-        spends = [self.spend(cells) for _, cells in self.totals]
-        return plain(sum(spend for spend in spends if spend is not None))
+        """Of all totals rows whose spend can be read."""
+        return plain(sum(numbers.spend for _, _, numbers in self.totals if numbers.spend is not None))
 
     def totals_check(self):
         """Compares the totals row that stands for these very rows with their sums."""
         labels = self.options.preset.get("checked_totals", [])
-        rows = [cells for _, cells in self.totals if has_whole_label(cells, labels)]
+        totals = [numbers for _, cells, numbers in self.totals if has_whole_label(cells, labels)]
         if self.options.preset.get("has_single_total") and len(self.totals) == 1:
-            rows = [self.totals[0][1]]
-        if not rows or self.decimal is None:
+            totals = [self.totals[0][2]]
+        if not totals or self.decimal is None:
             return None
-        total = self.numbers(rows[0])
         sums = Numbers(*map(sum, zip(Numbers(0, 0, 0, 0), *self.campaigns.values())))
         allowed = (self.rows_read - len(self.rejects)) * UNIT * 5 // 1000
-        is_equal = (
-            None not in total
-            and total.impressions == sums.impressions
-            and total.clicks == sums.clicks
-            and abs(total.spend - sums.spend) <= allowed
-            and abs(total.conversions - sums.conversions) <= (allowed if self.options.has_decimal_conversions else 0)
-        )
-        return "equal" if is_equal else "different"
+        tolerance = Numbers(0, 0, allowed, allowed if self.options.has_decimal_conversions else 0)
+        compared = [
+            abs(total - counted) <= distance
+            for total, counted, distance in zip(totals[0], sums, tolerance)
+            if total is not None
+        ]
+        if not compared:
+            return None
+        return "equal" if all(compared) else "different"
 
 
 def first_contents(cells):

@@ -66,8 +66,10 @@ impl Dialect {
         });
         let (decimal, thousands) = (
             options.decimal.or(preset.map(|preset| preset.decimal)).unwrap_or(DecimalMark::Point),
-            options.thousands.or(preset.map(|preset| preset.thousands)).unwrap_or(Thousands::None),
+            options.thousands.or(preset.map(|preset| preset.thousands)),
         );
+        let thousands =
+            thousands.unwrap_or(if decimal == DecimalMark::Auto { Thousands::Any } else { Thousands::None });
         let is_same = matches!(
             (decimal, thousands),
             (DecimalMark::Point, Thousands::Point) | (DecimalMark::Comma, Thousands::Comma)
