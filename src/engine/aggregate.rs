@@ -242,7 +242,7 @@ impl Aggregate {
     }
 
     /// True when there are rows or totals.
-    fn has_data(&self) -> bool {
+    pub(crate) fn has_data(&self) -> bool {
         self.counters.rows_read > 0 || self.readings.last().is_some_and(|reading| reading.rows_total > 0)
     }
 

@@ -232,7 +232,7 @@ impl Tally {
         // The last record may have been the first.
         self.end_search(true)?;
         let has_header = self.dialect.as_ref().map_or(self.options.has_header, |dialect| dialect.header.is_some());
-        if self.columns.is_none() || (!has_header && self.aggregate.counters.rows_read == 0) {
+        if self.columns.is_none() || (!has_header && !self.aggregate.has_data()) {
             return Err(Fatal::EmptyInput);
         }
         self.aggregate.check_totals()?;

@@ -20,7 +20,9 @@ pub(crate) use header::{Columns, HeaderError, trim};
 pub use header::{DEFAULT_COLUMNS, HeaderHint, REQUIRED_COLUMNS};
 pub(crate) use notation::{Notation, shown_decimal_mark, strip_sign, trim_wide};
 pub use options::{DialectConflict, DialectOptions};
-pub(crate) use search::{HeaderSearch, Layout, MAX_SEARCHED_BYTES, SearchError, find_formats, first_record, is_campaign_name};
+pub(crate) use search::{
+    HeaderSearch, Layout, MAX_SEARCHED_BYTES, SearchError, find_formats, first_record, is_campaign_name,
+};
 pub use values::{
     ColumnNames, ConversionDigits, CurrencySigns, DataEnd, DecimalMark, Field, HeaderPlace, InvalidValue, SpendUnit,
     Thousands, TotalsRule, ZeroIfEmpty,
