@@ -116,6 +116,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
         tally: TallyOptions {
             delimiter: arguments.delimiter,
             has_header: arguments.has_header,
+            max_skipped: None,
             limits: Limits { max_record_bytes: arguments.max_record_bytes, max_campaigns: arguments.max_campaigns },
             kernel: Kernel::Detect,
         },

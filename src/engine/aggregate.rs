@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::dialect::Columns;
-use super::error::Fatal;
+use super::error::{Fatal, SkippedRow};
 use super::judge::{Judge, Judged};
 use super::number::{Conversions, Money};
 use super::reading::Reading;
@@ -13,6 +13,9 @@ use super::totals::{CampaignTotals, Totals};
 
 /// Skipped rows that are kept for the report.
 pub const MAX_REJECTS: usize = 100;
+
+/// Skipped rows that are told when there are too many.
+const MAX_TOLD_REJECTS: usize = 10;
 
 /// Bytes of a skipped record that are kept for the report.
 pub const SHOWN_RECORD_BYTES: usize = 200;
@@ -109,6 +112,8 @@ pub struct Aggregate {
     pub(crate) totals: Totals,
     pub(crate) counters: Counters,
     pub(crate) rejects: Vec<Reject>,
+    /// More skipped rows than these are an error, while a file is being read.
+    pub(crate) max_skipped: Option<u64>,
     /// One for each file that was read in a dialect; while a file is being read in one, its own is the only one.
     pub(crate) readings: Vec<Reading>,
 }
@@ -121,6 +126,7 @@ impl Aggregate {
             totals: Totals::new(max_campaigns),
             counters: Counters::default(),
             rejects: Vec::new(),
+            max_skipped: None,
             readings: Vec::new(),
         }
     }
@@ -200,7 +206,7 @@ impl Aggregate {
         }
         match read_row(columns, field_count, field) {
             Ok(row) => self.count(&row)?,
-            Err(reason) => self.skip(reason, record, start),
+            Err(reason) => self.skip(reason, record, start)?,
         }
         Ok(())
     }
@@ -219,7 +225,7 @@ impl Aggregate {
         let Some(reading) = self.readings.last_mut() else { return Ok(()) };
         match judge.judge(reading, has_data, field_count, field, start.line)? {
             Judged::Row(row) => self.count(&row)?,
-            Judged::Skipped(reason) => self.skip(reason, record, start),
+            Judged::Skipped(reason) => self.skip(reason, record, start)?,
             Judged::NoData => {}
         }
         Ok(())
@@ -234,11 +240,12 @@ impl Aggregate {
     }
 
     /// Notes a malformed record of a file in a dialect.
-    pub(crate) fn take_malformed(&mut self, judge: Judge<'_>, record: &[u8], start: Position) {
+    pub(crate) fn take_malformed(&mut self, judge: Judge<'_>, record: &[u8], start: Position) -> Result<(), Fatal> {
         match self.readings.last_mut() {
             Some(reading) if reading.has_ended => judge.pass_footer(reading, None),
-            _ => self.skip(SkipReason::MalformedRecord, record, start),
+            _ => self.skip(SkipReason::MalformedRecord, record, start)?,
         }
+        Ok(())
     }
 
     /// True when there are rows or totals.
@@ -260,12 +267,40 @@ impl Aggregate {
     }
 
     /// Notes a row that does not count.
-    pub(crate) fn skip(&mut self, reason: SkipReason, record: &[u8], Position { line, byte_offset }: Position) {
+    pub(crate) fn skip(
+        &mut self,
+        reason: SkipReason,
+        record: &[u8],
+        Position { line, byte_offset }: Position,
+    ) -> Result<(), Fatal> {
         self.counters.rows_read += 1;
         self.counters.skipped[reason as usize] += 1;
         if self.rejects.len() < MAX_REJECTS {
             let record = record[..record.len().min(SHOWN_RECORD_BYTES)].to_vec();
             self.rejects.push(Reject { line, byte_offset, reason, record, file: String::new() });
+        }
+        match self.max_skipped {
+            Some(max_skipped) if self.counters.rows_skipped() > max_skipped => {
+                Err(self.too_many_skipped(max_skipped.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// More rows have been skipped than this limit, as it is written in options, allows.
+    #[must_use]
+    pub fn too_many_skipped(&self, max_skipped: String) -> Fatal {
+        let first = self.rejects.iter().take(MAX_TOLD_REJECTS).map(|reject| SkippedRow {
+            line: reject.line,
+            reason: reject.reason,
+            record: String::from_utf8_lossy(&reject.record).into_owned(),
+        });
+        Fatal::TooManySkipped {
+            max_skipped,
+            rows_skipped: self.counters.rows_skipped(),
+            rows_read: self.counters.rows_read,
+            reasons: self.counters.skipped().collect(),
+            first: first.collect(),
         }
     }
 }

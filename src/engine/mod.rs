@@ -29,7 +29,7 @@ pub use dialect::{
 };
 pub use envelope::RestoreError;
 pub(crate) use envelope::{Envelope, read_whole};
-pub use error::Fatal;
+pub use error::{Fatal, SkippedRow};
 pub use number::{Conversions, MAX_COUNT, Money};
 pub use pieces::AggregateReader;
 pub use rank::{CombinedLeaders, Metric, combined_leaders};

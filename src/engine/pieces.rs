@@ -82,7 +82,7 @@ struct Pieces<'a> {
 
 impl Pieces<'_> {
     fn append_item(&self, bytes: Vec<u8>) -> Vec<u8> {
-        let Aggregate { totals, counters, rejects, readings } = self.aggregate;
+        let Aggregate { totals, counters, rejects, readings, .. } = self.aggregate;
         let Some(reject) = self.next_item.checked_sub(1) else {
             let head = Head {
                 counters: counters.clone(),
@@ -210,7 +210,7 @@ impl AggregateReader {
 
     /// Reads one item. Gives the rest.
     fn read_item<'a>(&mut self, content: &'a [u8], is_version_1: bool) -> Result<&'a [u8], RestoreError> {
-        let Aggregate { totals, counters, rejects, readings } = &mut self.aggregate;
+        let Aggregate { totals, counters, rejects, readings, .. } = &mut self.aggregate;
         match &mut self.missing {
             None => {
                 let (head, rest) = if is_version_1 {

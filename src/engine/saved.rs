@@ -29,6 +29,7 @@ struct Outgoing<'a> {
     counters: &'a Counters,
     rejects: &'a [Reject],
     readings: &'a [Reading],
+    max_skipped: Option<u64>,
     dialect: Option<&'a Dialect>,
     layout: &'a Option<Layout>,
     searched: &'a Option<Vec<u8>>,
@@ -45,6 +46,7 @@ struct Incoming {
     counters: Counters,
     rejects: Vec<Reject>,
     readings: Vec<Reading>,
+    max_skipped: Option<u64>,
     dialect: Option<Dialect>,
     layout: Option<Layout>,
     searched: Option<Vec<u8>>,
@@ -67,8 +69,21 @@ impl From<Incoming1> for Incoming {
     fn from(incoming: Incoming1) -> Self {
         let Incoming1 { head, columns, finder, unfinished, counters, rejects, totals } = incoming;
         let totals = totals.into_iter().map(|(id, lanes, wide)| (id, lanes, with_decimals(wide))).collect();
-        let (readings, dialect, layout, searched) = (Vec::new(), None, None, None);
-        Self { head, columns, finder, unfinished, counters, rejects, readings, dialect, layout, searched, totals }
+        let (readings, max_skipped, dialect, layout, searched) = (Vec::new(), None, None, None, None);
+        Self {
+            head,
+            columns,
+            finder,
+            unfinished,
+            counters,
+            rejects,
+            readings,
+            max_skipped,
+            dialect,
+            layout,
+            searched,
+            totals,
+        }
     }
 }
 
@@ -127,6 +142,7 @@ impl Tally {
             counters: &aggregate.counters,
             rejects: &aggregate.rejects,
             readings: &aggregate.readings,
+            max_skipped: self.options.max_skipped,
             dialect: self.dialect.as_deref(),
             layout: &self.layout,
             searched: &self.searched,
@@ -176,14 +192,14 @@ impl Tally {
         if counted.counters.bytes_read > tally.offset {
             return Err(RestoreError::Inconsistent("more has been counted than was read"));
         }
-        let Aggregate { totals, counters, rejects, readings } = &tally.aggregate;
+        let Aggregate { totals, counters, rejects, readings, .. } = &tally.aggregate;
         if totals.len() > 0 || *counters != Counters::default() || !rejects.is_empty() || !readings.is_empty() {
             return Err(RestoreError::Inconsistent("something has been counted twice"));
         }
         if counted.readings.len() != usize::from(tally.layout.is_some()) {
             return Err(RestoreError::Inconsistent("what was found out about the file is missing"));
         }
-        tally.aggregate = counted;
+        tally.aggregate = Aggregate { max_skipped: tally.options.max_skipped, ..counted };
         Ok(tally)
     }
 
@@ -196,6 +212,7 @@ impl Tally {
             counters,
             rejects,
             readings,
+            max_skipped,
             dialect,
             layout,
             searched,
@@ -213,7 +230,7 @@ impl Tally {
         {
             return Err("its columns are not those of its header");
         }
-        let options = TallyOptions { delimiter, has_header, limits, kernel };
+        let options = TallyOptions { delimiter, has_header, limits, max_skipped, kernel };
         let mut tally = Self::in_dialect(options, dialect.map(Arc::new));
         if let Some(layout) = layout {
             tally.lay_out(layout);

@@ -107,6 +107,7 @@ impl Context {
             tally: TallyOptions {
                 delimiter: options.delimiter,
                 has_header: options.has_header,
+                max_skipped: None,
                 limits: self.config.limits,
                 kernel: Kernel::Detect,
             },

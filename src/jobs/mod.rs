@@ -26,7 +26,7 @@ pub use begin::{Begun, FileOpened, NewJob};
 pub use board::Stopped;
 pub use context::JobsConfig;
 pub use error::JobError;
-pub use failure::{Failure, FailureKind, Limit};
+pub use failure::{Failure, FailureKind, Limit, SkippedRows};
 pub use form::FormUpload;
 pub use model::{Details, FileFormat, FileId, FileState, Job, JobFile, JobId, JobOptions, Leader, Progress, State};
 pub use receive::{BodyEnd, FileOptions, FileUpload};

@@ -21,6 +21,7 @@ mod ground_truth;
 mod harness;
 mod http2_aborts;
 mod jobs;
+mod large_reports;
 mod openapi;
 mod oracle;
 mod parallel;
