@@ -10,9 +10,6 @@ use super::reading::{OtherCurrency, Reading, TotalRow};
 use super::record::is_blank;
 use super::row::{MAX_CAMPAIGN_ID_BYTES, Row, SkipReason};
 
-/// Cells in the place of a campaign id that are none, on every platform.
-const NO_VALUE: [&[u8]; 4] = [b"", b"-", b"--", b"---"];
-
 /// What a record is.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Judged<'a> {
@@ -209,7 +206,7 @@ impl Judge<'_> {
             |OtherCurrency { line, first, second }: OtherCurrency| Fatal::MixedCurrencies { line, first, second };
         for place in &self.layout.currency {
             let currency = trim_wide(field(*place));
-            if !NO_VALUE.contains(&currency) {
+            if !is_no_value(currency) {
                 reading.see_currency(currency, line).map_err(refused)?;
             }
         }
@@ -231,11 +228,13 @@ impl Judge<'_> {
     /// True for a sum of other rows: it has no campaign id, or its label in the place of one with nothing before it.
     fn is_total<'a>(&self, id: &[u8], field: &impl Fn(usize) -> &'a [u8]) -> bool {
         let TotalsRule::Labels(labels) = &self.dialect.totals else { return false };
-        if NO_VALUE.contains(&id) || self.dialect.no_value().iter().any(|mark| mark.as_bytes() == id) {
+        if is_no_value(id) || self.dialect.no_value().iter().any(|mark| mark.as_bytes() == id) {
             return true;
         }
         let is_first = || (0..self.layout.columns.campaign_id).all(|place| trim_wide(field(place)).is_empty());
-        labels.iter().any(|label| has_label(id, label)) && is_first()
+        // Nearly every id differs from all labels in its first byte.
+        let is_labelled = |label: &String| label.as_bytes().first() == id.first() && has_label(id, label);
+        labels.iter().any(is_labelled) && is_first()
     }
 
     #[cold]
@@ -270,6 +269,11 @@ impl Judge<'_> {
             });
         }
     }
+}
+
+/// True for a cell that has no value, on every platform: it is empty, or up to three dashes.
+fn is_no_value(cell: &[u8]) -> bool {
+    cell.len() <= 3 && cell.iter().all(|byte| *byte == b'-')
 }
 
 /// A cell as it is told.

@@ -8,7 +8,18 @@ const NARROW_NO_BREAK_SPACE: &[u8] = "\u{202f}".as_bytes();
 const THIN_SPACE: &[u8] = "\u{2009}".as_bytes();
 
 /// A cell without the spaces, tabs and no-break spaces around it.
-pub(crate) fn trim_wide(mut cell: &[u8]) -> &[u8] {
+#[inline(always)]
+pub(crate) fn trim_wide(cell: &[u8]) -> &[u8] {
+    // Nearly always there is nothing to trim.
+    match cell {
+        [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => cell,
+        [only] if only.is_ascii_graphic() => cell,
+        _ => trim_spaces(cell),
+    }
+}
+
+#[inline(never)]
+fn trim_spaces(mut cell: &[u8]) -> &[u8] {
     loop {
         cell = match cell {
             [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] => rest,
@@ -36,10 +47,12 @@ impl Notation {
     /// Gives a cell to a reader of plain numbers, in their notation. `None` also when digits are not grouped as they have to
     /// be: one to three, then exactly three behind each mark, which is the same in all of the number.
     #[inline]
-    pub(crate) fn read<T>(self, cell: &[u8], read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
-        let is_plain = |byte: &u8| byte.is_ascii_digit() || (*byte == b'.' && self.decimal == b'.');
-        if cell.iter().all(is_plain) {
-            return read(cell);
+    pub(crate) fn read<T>(self, cell: &[u8], read: impl Fn(&[u8]) -> Option<T>) -> Option<T> {
+        // With this mark a number without groups is a plain one.
+        if self.decimal == b'.'
+            && let Some(value) = read(cell)
+        {
+            return Some(value);
         }
         let mut near = [0; 64];
         if let Some(room) = near.get_mut(..cell.len()) {
