@@ -155,6 +155,13 @@ fn describe_failure(kind: FailureKind) -> (StatusCode, &'static str) {
         F::DuplicateColumns => (S::UNPROCESSABLE_ENTITY, "Columns have the same name"),
         F::TooManyCampaigns => (S::UNPROCESSABLE_ENTITY, "Too many different campaign ids"),
         F::TotalsOverflow => (S::UNPROCESSABLE_ENTITY, "Totals are too large"),
+        F::AmbiguousDelimiter => (S::UNPROCESSABLE_ENTITY, "More than one delimiter fits"),
+        F::UndecidedDecimalMark => (S::UNPROCESSABLE_ENTITY, "The decimal mark cannot be told"),
+        F::MixedDecimalMarks => (S::UNPROCESSABLE_ENTITY, "Spends have different decimal marks"),
+        F::MixedCurrencies => (S::UNPROCESSABLE_ENTITY, "Spends are in different currencies"),
+        F::UnsupportedReport => (S::UNPROCESSABLE_ENTITY, "The report is of a kind that cannot be added up"),
+        F::NotCsv => (S::UNPROCESSABLE_ENTITY, "The file is not CSV"),
+        F::TooManySkipped => (S::UNPROCESSABLE_ENTITY, "Too many rows were skipped"),
         F::DamagedCompression => (S::UNPROCESSABLE_ENTITY, "Compressed data is damaged"),
         F::TextTooLarge => (S::PAYLOAD_TOO_LARGE, "Too much text comes out of decompression"),
         F::DecompressionRatio => (S::PAYLOAD_TOO_LARGE, "The data is compressed too well"),
@@ -173,6 +180,7 @@ fn describe_failure(kind: FailureKind) -> (StatusCode, &'static str) {
         F::FormWithoutFile => (S::BAD_REQUEST, "The form has no file"),
         F::FormTooLarge => (S::PAYLOAD_TOO_LARGE, "The form has too many parts"),
         F::InvalidName => (S::BAD_REQUEST, "This cannot be a name"),
+        F::InvalidOption => (S::BAD_REQUEST, "An option has a value it cannot have"),
         F::UploadCancelled => (S::CONFLICT, "The job was cancelled"),
         F::FileDeleted => (S::CONFLICT, "The file was deleted"),
         F::ServerStopped => (S::SERVICE_UNAVAILABLE, "The server was stopped"),
@@ -233,6 +241,11 @@ impl Problem {
         let mut problem = Self::new(kind, detail);
         problem.0.cause = Some(cause.to_string().into());
         problem
+    }
+
+    /// What kind of problem it is.
+    pub(super) fn kind(&self) -> Kind {
+        self.0.kind
     }
 
     /// What was wrong, in words.

@@ -53,6 +53,20 @@ pub enum FailureKind {
     TooManyCampaigns,
     /// Sums beyond what the reports can compute with.
     TotalsOverflow,
+    /// More than one delimiter gives a header.
+    AmbiguousDelimiter,
+    /// The first spend does not show which mark its decimals have.
+    UndecidedDecimalMark,
+    /// Spends with different decimal marks.
+    MixedDecimalMarks,
+    /// Spends in different currencies.
+    MixedCurrencies,
+    /// A report of the platform that has other rows than one for each campaign and day.
+    UnsupportedReport,
+    /// A spreadsheet or an archive instead of text.
+    NotCsv,
+    /// More rows were skipped than the options allow.
+    TooManySkipped,
     /// Compressed data that is cut off or damaged.
     DamagedCompression,
     /// More text came out of decompression than allowed.
@@ -81,6 +95,8 @@ pub enum FailureKind {
     FormTooLarge,
     /// A file's name that cannot be one.
     InvalidName,
+    /// An option in a form that cannot have its value.
+    InvalidOption,
     /// The job was cancelled on request.
     UploadCancelled,
     /// The file was deleted while it was being received.
@@ -148,6 +164,13 @@ impl FailureKind {
                 | Self::DuplicateColumns
                 | Self::TooManyCampaigns
                 | Self::TotalsOverflow
+                | Self::AmbiguousDelimiter
+                | Self::UndecidedDecimalMark
+                | Self::MixedDecimalMarks
+                | Self::MixedCurrencies
+                | Self::UnsupportedReport
+                | Self::NotCsv
+                | Self::TooManySkipped
                 | Self::DamagedCompression
                 | Self::TextTooLarge
                 | Self::DecompressionRatio
@@ -163,6 +186,13 @@ impl FailureKind {
             Self::DuplicateColumns => "duplicate_columns",
             Self::TooManyCampaigns => "too_many_campaigns",
             Self::TotalsOverflow => "totals_overflow",
+            Self::AmbiguousDelimiter => "ambiguous_delimiter",
+            Self::UndecidedDecimalMark => "undecided_decimal_mark",
+            Self::MixedDecimalMarks => "mixed_decimal_marks",
+            Self::MixedCurrencies => "mixed_currencies",
+            Self::UnsupportedReport => "unsupported_report",
+            Self::NotCsv => "not_csv",
+            Self::TooManySkipped => "too_many_skipped",
             Self::DamagedCompression => "damaged_compression",
             Self::TextTooLarge => "text_too_large",
             Self::DecompressionRatio => "decompression_ratio",
@@ -177,6 +207,7 @@ impl FailureKind {
             Self::FormWithoutFile => "form_without_file",
             Self::FormTooLarge => "form_too_large",
             Self::InvalidName => "invalid_name",
+            Self::InvalidOption => "invalid_option",
             Self::UploadCancelled => "upload_cancelled",
             Self::FileDeleted => "file_deleted",
             Self::ServerStopped => "server_stopped",

@@ -142,7 +142,7 @@ fn summarize(
     progress.rows_read = stats.rows_read;
     progress.rows_skipped = stats.rows_skipped;
     progress.unique_campaigns = stats.unique_campaigns;
-    let options = job.details.options;
+    let options = job.details.options.clone();
     job.details.stats = Some(stats.clone());
     job.details.top_ctr = leaders_of(&aggregate, Metric::Ctr, options.top);
     job.details.top_cpa = leaders_of(&aggregate, Metric::Cpa, options.top);
