@@ -23,7 +23,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
     let lines = match arguments.name {
         Some(format) => options(format),
-        None => Format::all().map(|format| line(format)).collect(),
+        None => Format::all().map(line).collect(),
     };
     match io::stdout().write_all(lines.as_bytes()) {
         // Its reader has seen enough.
