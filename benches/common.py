@@ -1,6 +1,7 @@
-"""What compare.py and upload.py share: the virtual environment, the build, the data files, the document.
+"""What compare.py, reports.py and upload.py share: the virtual environment, the build, the data files, the document.
 
-Other modules are imported where they are needed: the start of `compare.py --peer` is part of what is measured.
+Other modules are imported where they are needed: the start of `compare.py --peer` and `reports.py --peer` is part of
+what is measured.
 """
 
 import os

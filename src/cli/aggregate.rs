@@ -133,7 +133,7 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
             return Err(Stop::Refused("internal error while reading; please report it with the lines above".into()));
         }
     };
-    let stats = Stats::new(aggregate.counters(), aggregate.unique_campaigns(), started.elapsed().as_secs_f64());
+    let stats = Stats::new(&aggregate, started.elapsed().as_secs_f64());
     let signal = || match events.try_recv() {
         Ok(Event::Signal(number)) => Some(number),
         _ => None,

@@ -4,7 +4,10 @@ use serde::{Deserialize, Serialize};
 
 use super::dialect::Columns;
 use super::error::Fatal;
-use super::record::is_blank;
+use super::judge::{Judge, Judged};
+use super::number::{Conversions, Money};
+use super::reading::Reading;
+use super::record::{MAX_TEXT_BYTES, is_blank};
 use super::row::{Row, SkipReason, read_row};
 use super::totals::{CampaignTotals, Totals};
 
@@ -13,10 +16,6 @@ pub const MAX_REJECTS: usize = 100;
 
 /// Bytes of a skipped record that are kept for the report.
 pub const SHOWN_RECORD_BYTES: usize = 200;
-
-/// More text than any storage holds (1 PiB). A saved state with more is refused as forged; up to here, counts cannot
-/// overflow.
-pub(crate) const MAX_TEXT_BYTES: u64 = 1 << 50;
 
 /// Counts of rows and bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,13 +109,20 @@ pub struct Aggregate {
     pub(crate) totals: Totals,
     pub(crate) counters: Counters,
     pub(crate) rejects: Vec<Reject>,
+    /// One for each file that was read in a dialect; while a file is being read in one, its own is the only one.
+    pub(crate) readings: Vec<Reading>,
 }
 
 impl Aggregate {
     /// An empty aggregate that takes at most `max_campaigns` campaigns.
     #[must_use]
     pub fn new(max_campaigns: usize) -> Self {
-        Self { totals: Totals::new(max_campaigns), counters: Counters::default(), rejects: Vec::new() }
+        Self {
+            totals: Totals::new(max_campaigns),
+            counters: Counters::default(),
+            rejects: Vec::new(),
+            readings: Vec::new(),
+        }
     }
 
     /// Counts of rows and bytes.
@@ -129,6 +135,12 @@ impl Aggregate {
     #[must_use]
     pub fn rejects(&self) -> &[Reject] {
         &self.rejects
+    }
+
+    /// What was found out about the files that were read in a dialect.
+    #[must_use]
+    pub fn readings(&self) -> &[Reading] {
+        &self.readings
     }
 
     /// Campaigns with at least one row that counted.
@@ -147,6 +159,9 @@ impl Aggregate {
         for reject in self.rejects.iter_mut().filter(|reject| reject.file.is_empty()) {
             file.clone_into(&mut reject.file);
         }
+        for reading in self.readings.iter_mut().filter(|reading| reading.file.is_empty()) {
+            file.clone_into(&mut reading.file);
+        }
     }
 
     /// Adds everything that `next`, which comes after it, has counted.
@@ -156,6 +171,7 @@ impl Aggregate {
     pub fn merge(&mut self, next: Self) -> Result<(), Fatal> {
         self.counters.merge(&next.counters);
         self.rejects.extend(next.rejects.into_iter().take(MAX_REJECTS - self.rejects.len()));
+        self.readings.extend(next.readings);
         // The smaller table is the cheaper one to take apart.
         let mut totals = next.totals;
         if totals.len() > self.totals.len() {
@@ -187,6 +203,54 @@ impl Aggregate {
             Err(reason) => self.skip(reason, record, start),
         }
         Ok(())
+    }
+
+    /// Judges a whole record of a file in a dialect and counts it, or says why not.
+    pub(crate) fn take_judged<'a>(
+        &mut self,
+        judge: Judge<'_>,
+        field_count: usize,
+        field: impl Fn(usize) -> &'a [u8],
+        record: &[u8],
+        start: Position,
+    ) -> Result<(), Fatal> {
+        let has_data = self.has_data();
+        // There is one: the tally begins it with the header.
+        let Some(reading) = self.readings.last_mut() else { return Ok(()) };
+        match judge.judge(reading, has_data, field_count, field, start.line)? {
+            Judged::Row(row) => self.count(&row)?,
+            Judged::Skipped(reason) => self.skip(reason, record, start),
+            Judged::NoData => {}
+        }
+        Ok(())
+    }
+
+    /// Passes an empty line of a file in a dialect.
+    pub(crate) fn pass_empty_line(&mut self, judge: Judge<'_>) {
+        let has_data = self.has_data();
+        if let Some(reading) = self.readings.last_mut() {
+            judge.pass_blank_line(reading, has_data);
+        }
+    }
+
+    /// Notes a malformed record of a file in a dialect.
+    pub(crate) fn take_malformed(&mut self, judge: Judge<'_>, record: &[u8], start: Position) {
+        match self.readings.last_mut() {
+            Some(reading) if reading.has_ended => judge.pass_footer(reading, None),
+            _ => self.skip(SkipReason::MalformedRecord, record, start),
+        }
+    }
+
+    /// True when there are rows or totals.
+    pub(crate) fn has_data(&self) -> bool {
+        self.counters.rows_read > 0 || self.readings.last().is_some_and(|reading| reading.rows_total > 0)
+    }
+
+    /// The sums of all campaigns, and the number of rows that counted.
+    pub(crate) fn sums(&self) -> (u64, (u128, u128, Money, Conversions)) {
+        let rows = self.counters.rows_read - self.counters.rows_skipped();
+        let sums = self.totals.sum().map(|sum| (sum.impressions, sum.clicks, sum.spend, sum.conversions));
+        (rows, sums.unwrap_or_default())
     }
 
     fn count(&mut self, row: &Row<'_>) -> Result<(), Fatal> {

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::dialect::{Delimiter, HeaderError, HeaderHint, REQUIRED_COLUMNS};
+use super::dialect::{Delimiter, Field, Format, HeaderError, HeaderHint, REQUIRED_COLUMNS, SearchError};
 
 /// An input from which nothing is produced. The message says what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -28,6 +28,79 @@ pub enum Fatal {
         /// The names.
         columns: Vec<&'static str>,
     },
+    /// No record near the start holds all the columns that the dialect asks for.
+    #[error(
+        "no header was found in the first {searched} record{}: line {line} comes closest and lacks {}{}",
+        if *searched == 1 { "" } else { "s" }, missing_text(missing), formats_text(formats)
+    )]
+    HeaderNotFound {
+        /// Records that were looked at.
+        searched: usize,
+        /// The physical line of the record that has most of the columns.
+        line: u64,
+        /// The fields that it lacks, and the names that would do.
+        missing: Vec<(Field, Vec<String>)>,
+        /// The formats that would find theirs.
+        formats: Vec<Format>,
+    },
+    /// The header has names more than once that fields are found by.
+    #[error("line {line}: the header names {} more than once: expected each column that counts once", .names.join(", "))]
+    DuplicateNames {
+        /// The physical line of the header.
+        line: u64,
+        /// The names as they are written there.
+        names: Vec<String>,
+    },
+    /// There is a header with several delimiters.
+    #[error("a header is found with {}: set the delimiter", .delimiters.iter().map(|one| name_delimiter(*one)).collect::<Vec<_>>().join(" and with "))]
+    AmbiguousDelimiter {
+        /// The delimiters.
+        delimiters: Vec<Delimiter>,
+    },
+    /// The first spend does not show the decimal mark.
+    #[error(
+        "line {line}: the first spend, {spend:?}, does not show whether the decimal mark is . or , (expected one or two decimals): set it (decimal=. or decimal=,)"
+    )]
+    UndecidedDecimalMark {
+        /// The physical line of the first data row.
+        line: u64,
+        /// Its spend.
+        spend: String,
+    },
+    /// A spend has the other decimal mark.
+    #[error(
+        "line {line}: the spend {spend:?} has another decimal mark than the rows before it ({decimal:?}): expected one in all of the file"
+    )]
+    MixedDecimalMarks {
+        /// The physical line of the row.
+        line: u64,
+        /// Its spend.
+        spend: String,
+        /// The mark of the rows before it.
+        decimal: char,
+    },
+    /// Rows are in several currencies.
+    #[error(
+        "line {line}: the currency is {second:?}, and {first:?} in the rows before it: amounts in several currencies have no sum"
+    )]
+    MixedCurrencies {
+        /// The physical line of the row.
+        line: u64,
+        /// The currency of the rows before it.
+        first: String,
+        /// Its currency.
+        second: String,
+    },
+    /// The file repeats the numbers of its campaigns in other rows.
+    #[error(
+        "line {line}: the column {column:?} shows that this is no report of campaigns but a sheet that repeats their numbers in other rows: export a report of campaigns"
+    )]
+    UnsupportedReport {
+        /// The physical line of the header.
+        line: u64,
+        /// The column that shows it.
+        column: String,
+    },
     /// More campaigns than allowed.
     #[error(
         "more than {max_campaigns} different campaign ids: is campaign_id the right column? The limit is max_campaigns"
@@ -48,10 +121,26 @@ impl Fatal {
         match self {
             Self::EmptyInput => "empty_input",
             Self::MissingColumns { .. } => "missing_columns",
-            Self::DuplicateColumns { .. } => "duplicate_columns",
+            Self::HeaderNotFound { .. } => "missing_columns",
+            Self::DuplicateColumns { .. } | Self::DuplicateNames { .. } => "duplicate_columns",
+            Self::AmbiguousDelimiter { .. } => "ambiguous_delimiter",
+            Self::UndecidedDecimalMark { .. } => "undecided_decimal_mark",
+            Self::MixedDecimalMarks { .. } => "mixed_decimal_marks",
+            Self::MixedCurrencies { .. } => "mixed_currencies",
+            Self::UnsupportedReport { .. } => "unsupported_report",
             Self::TooManyCampaigns { .. } => "too_many_campaigns",
             Self::TotalsOverflow => "totals_overflow",
         }
+    }
+
+    /// Says which formats would read the input.
+    pub(crate) fn with_formats(mut self, formats: Vec<Format>) -> Self {
+        if let Self::MissingColumns { hint, .. } = &mut self
+            && !formats.is_empty()
+        {
+            *hint = HeaderHint::Formats(formats);
+        }
+        self
     }
 
     /// All required columns are missing, and this is why.
@@ -65,6 +154,45 @@ impl Fatal {
             HeaderError::Duplicate { columns } => Self::DuplicateColumns { line, columns },
         }
     }
+}
+
+impl From<SearchError> for Fatal {
+    fn from(error: SearchError) -> Self {
+        match error {
+            SearchError::Empty => Self::EmptyInput,
+            SearchError::NotFound { searched, line, missing } => {
+                Self::HeaderNotFound { searched, line, missing, formats: Vec::new() }
+            }
+            SearchError::Duplicate { line, names } => Self::DuplicateNames { line, names },
+            SearchError::Ambiguous { delimiters } => Self::AmbiguousDelimiter { delimiters },
+            SearchError::Refused { line, column } => Self::UnsupportedReport { line, column },
+        }
+    }
+}
+
+fn missing_text(missing: &[(Field, Vec<String>)]) -> String {
+    let fields: Vec<_> = missing
+        .iter()
+        .map(|(field, names)| {
+            let quoted: Vec<_> = names.iter().map(|name| format!("{name:?}")).collect();
+            format!("{field} ({})", quoted.join(" or "))
+        })
+        .collect();
+    format!(
+        "{}: name the columns to be taken (columns={}:NAME)",
+        fields.join(", "),
+        missing.first().map_or("", |(field, _)| field.name())
+    )
+}
+
+/// What would read the file instead.
+fn formats_text(formats: &[Format]) -> String {
+    if formats.is_empty() {
+        return String::new();
+    }
+    let titles: Vec<_> = formats.iter().map(|format| format.definition().title).collect();
+    let options: Vec<_> = formats.iter().map(|format| format!("format={format}")).collect();
+    format!("; this looks like a report of {}: try {}", titles.join(" or "), options.join(" or "))
 }
 
 fn hint_text(hint: &HeaderHint) -> String {
@@ -82,6 +210,7 @@ fn hint_text(hint: &HeaderHint) -> String {
                 "; it does not end within max_record_bytes ({max_record_bytes}): is this a CSV file with line ends?"
             )
         }
+        HeaderHint::Formats(formats) => formats_text(formats),
         HeaderHint::OpenQuote => "; it opens a quote that is never closed".into(),
     }
 }

@@ -41,6 +41,91 @@ impl fmt::Display for Money {
     }
 }
 
+/// A sum of conversions, exact: whole ones, and the rest of one in units of 10^-12.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Conversions {
+    whole: u128,
+    /// Less than a whole one.
+    units: u64,
+}
+
+impl Conversions {
+    const UNITS_PER_WHOLE: u64 = 1_000_000_000_000;
+
+    /// Whole ones and any number of units.
+    pub(crate) fn new(whole: u128, units: u128) -> Self {
+        let units_per_whole = u128::from(Self::UNITS_PER_WHOLE);
+        #[expect(clippy::cast_possible_truncation, reason = "a remainder is less than the divisor")]
+        let rest = (units % units_per_whole) as u64;
+        Self { whole: whole.saturating_add(units / units_per_whole), units: rest }
+    }
+
+    /// The whole ones.
+    #[must_use]
+    pub fn whole(self) -> u128 {
+        self.whole
+    }
+
+    /// The rest of one, in units of 10^-12.
+    #[must_use]
+    pub fn units(self) -> u64 {
+        self.units
+    }
+
+    /// True when there are none.
+    #[must_use]
+    pub fn are_none(self) -> bool {
+        self == Self::default()
+    }
+
+    /// All in units, when those can be counted.
+    pub(crate) fn checked_units(self) -> Option<u128> {
+        self.whole.checked_mul(u128::from(Self::UNITS_PER_WHOLE))?.checked_add(self.units.into())
+    }
+
+    /// An amount times these, in units, as three words of 128 bits, the highest first.
+    pub(crate) fn times(self, amount: Money) -> [u128; 3] {
+        let (whole, whole_high) = amount.0.carrying_mul(self.whole, 0);
+        let (rest, rest_high) = amount.0.carrying_mul(self.units.into(), 0);
+        let (low, carry) = whole.carrying_mul_add(Self::UNITS_PER_WHOLE.into(), rest, 0);
+        let (middle, high) = whole_high.carrying_mul_add(Self::UNITS_PER_WHOLE.into(), rest_high, carry);
+        [high, middle, low]
+    }
+
+    /// The sum, which is at most `limit` whole ones.
+    pub(crate) fn saturating_add(self, other: Self, limit: u128) -> Self {
+        let whole = self.whole.saturating_add(other.whole).min(limit);
+        Self::new(whole, u128::from(self.units) + u128::from(other.units))
+    }
+}
+
+impl From<u128> for Conversions {
+    fn from(whole: u128) -> Self {
+        Self { whole, units: 0 }
+    }
+}
+
+impl fmt::Display for Conversions {
+    /// Decimals only as far as there are any.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.units == 0 {
+            return self.whole.fmt(f);
+        }
+        let decimals = format!("{:012}", self.units);
+        write!(f, "{}.{}", self.whole, decimals.trim_end_matches('0'))
+    }
+}
+
+impl std::str::FromStr for Conversions {
+    type Err = std::num::ParseIntError;
+
+    /// As they are shown.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (whole, decimals) = text.split_once('.').unwrap_or((text, ""));
+        Ok(Self::new(whole.parse()?, format!("{decimals:0<12}").parse()?))
+    }
+}
+
 /// A row's spend, in the cheapest form that is exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Spend {
@@ -51,7 +136,6 @@ pub(crate) enum Spend {
 }
 
 impl Spend {
-    #[cfg(test)]
     pub(crate) fn money(self) -> Money {
         match self {
             Self::Cents(cents) => Money::from_cents(cents),
@@ -114,6 +198,61 @@ pub(crate) fn parse_spend(field: &[u8]) -> Option<Spend> {
     }
     let round_up = next > 5 || (next == 5 && (!rest_is_zero || floor.0 % 2 == 1));
     Some(Spend::Exact(Money(floor.0 + u128::from(round_up))))
+}
+
+/// Reads conversions that may have decimals: whole ones and units of 10^-12. `None` when the field is anything else, has
+/// further decimals, or is more than [`MAX_COUNT`].
+pub(crate) fn parse_conversions(field: &[u8]) -> Option<(u64, u64)> {
+    if let Some((value, decimals)) = parse_short(field)
+        && decimals <= SPEND_DECIMALS
+    {
+        let scale = 10_u64.pow(decimals);
+        return Some((value / scale, value % scale * 10_u64.pow(SPEND_DECIMALS - decimals)));
+    }
+    let decimal = Decimal::parse(field)?;
+    if decimal.is_zero() {
+        return Some((0, 0));
+    }
+    let mut digits = decimal.significant_digits();
+    // Nothing but zeros may follow the last decimal that is kept.
+    if decimal.negative || decimal.point > 19 || decimal.point <= -i64::from(SPEND_DECIMALS) {
+        return None;
+    }
+    let whole = take_digits(&mut digits, decimal.point.max(0));
+    // Zeros between the point and the first digit.
+    let zeros = (-decimal.point).max(0);
+    let units = take_digits(&mut digits, i64::from(SPEND_DECIMALS) - zeros);
+    let whole = u64::try_from(whole).ok().filter(|whole| *whole <= MAX_COUNT)?;
+    digits.all(|digit| digit == 0).then_some((whole, u64::try_from(units).ok()?))
+}
+
+/// Reads an amount in millionths: a whole number of them, up to 10^15 units of the currency. `None` when the field is anything
+/// else.
+pub(crate) fn parse_micros(field: &[u8]) -> Option<Spend> {
+    const UNITS_PER_MICRO: u128 = 1_000_000;
+    let spend = |micros: u128| {
+        let units = micros * UNITS_PER_MICRO;
+        let cents = u64::try_from(units / Money::UNITS_PER_CENT).ok();
+        match cents {
+            _ if units > Money::MAX_SPEND.0 => None,
+            Some(cents) if units.is_multiple_of(Money::UNITS_PER_CENT) => Some(Spend::Cents(cents)),
+            _ => Some(Spend::Exact(Money(units))),
+        }
+    };
+    if let Some((value, 0)) = parse_short(field) {
+        return spend(value.into());
+    }
+    let decimal = Decimal::parse(field)?;
+    if decimal.is_zero() {
+        return Some(Spend::Cents(0));
+    }
+    // 10^21 has 22 digits; with none before the point there is a fraction.
+    if decimal.negative || !(1..=22).contains(&decimal.point) {
+        return None;
+    }
+    let mut digits = decimal.significant_digits();
+    let value = take_digits(&mut digits, decimal.point);
+    if digits.all(|digit| digit == 0) { spend(value) } else { None }
 }
 
 /// Digits with at most one point, no sign, no exponent, at most 18 digits: the value without its point, and the number of
@@ -299,6 +438,57 @@ mod tests {
         for text in ["-0.01", "-1e-400", "1000000000000000.01", "1000000000000000.0000000000001", "1e16", "$5", "1,0"] {
             assert_eq!(spend(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn conversions_are_kept_to_twelve_decimals_and_no_more() {
+        for (text, whole, units) in [
+            ("0", 0, 0),
+            ("428.20", 428, 200_000_000_000),
+            (".5", 0, 500_000_000_000),
+            ("0.000000000001", 0, 1),
+            ("0.0000000000010000000000000000000000", 0, 1),
+            ("1.5e3", 1500, 0),
+            ("15e-1", 1, 500_000_000_000),
+            ("9223372036854775807.999999999999", MAX_COUNT, 999_999_999_999),
+            ("-0", 0, 0),
+            ("0.00e99", 0, 0),
+        ] {
+            assert_eq!(parse_conversions(text.as_bytes()), Some((whole, units)), "{text}");
+        }
+        for text in ["", "-1", "0.0000000000001", "1.0000000000001", "9223372036854775808", "1e-13", "1,5", "1e30"] {
+            assert_eq!(parse_conversions(text.as_bytes()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn micros_are_whole_millionths() {
+        let micros = |text: &str| parse_micros(text.as_bytes()).map(|spend| spend.money().to_string());
+        for (text, money) in
+            [("3890564801", "3890.56"), ("0", "0.00"), ("10000", "0.01"), ("5.0", "0.00"), ("1e6", "1.00")]
+        {
+            assert_eq!(micros(text).as_deref(), Some(money), "{text}");
+        }
+        assert_eq!(parse_micros(b"10000"), Some(Spend::Cents(1)));
+        assert_eq!(micros("1000000000000000000000").as_deref(), Some("1000000000000000.00"));
+        for text in ["1.5", "-1", "", "1000000000000000000001", "1e22", "x"] {
+            assert_eq!(micros(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn sums_of_conversions_are_shown_as_they_are_read() {
+        for (whole, units, shown) in
+            [(7, 0, "7"), (3917, 200_000_000_000, "3917.2"), (0, 1, "0.000000000001"), (1, 2_500_000_000_000, "3.5")]
+        {
+            let conversions = Conversions::new(whole, units);
+            assert_eq!(conversions.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(conversions));
+        }
+        let huge = Conversions::new(1 << 100, 999_999_999_999);
+        let units = (1_u128 << 100).wrapping_mul(1_000_000_000_000).wrapping_add(999_999_999_999);
+        assert_eq!(huge.times(Money(1))[2], units);
+        assert_eq!(Conversions::from(3).times(Money(5)), [0, 0, 15_000_000_000_000]);
     }
 
     #[test]

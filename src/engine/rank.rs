@@ -24,6 +24,14 @@ fn compare_fractions(left: (u128, u128), right: (u128, u128)) -> Ordering {
     product(left.0, right.1).cmp(&product(right.0, left.1))
 }
 
+/// Compares spends per conversion. Both have conversions.
+fn compare_cpas(left: &CampaignTotals<'_>, right: &CampaignTotals<'_>) -> Ordering {
+    if left.conversions.units() | right.conversions.units() == 0 {
+        return compare_fractions((left.spend.0, left.conversions.whole()), (right.spend.0, right.conversions.whole()));
+    }
+    right.conversions.times(left.spend).cmp(&left.conversions.times(right.spend))
+}
+
 fn ctr(totals: &CampaignTotals<'_>) -> (u128, u128) {
     if totals.impressions == 0 { (0, 1) } else { (totals.clicks, totals.impressions) }
 }
@@ -33,13 +41,13 @@ impl Metric {
     fn order(self, left: &CampaignTotals<'_>, right: &CampaignTotals<'_>) -> Ordering {
         let by_metric = match self {
             Self::Ctr => compare_fractions(ctr(right), ctr(left)),
-            Self::Cpa => compare_fractions((left.spend.0, left.conversions), (right.spend.0, right.conversions)),
+            Self::Cpa => compare_cpas(left, right),
         };
         by_metric.then_with(|| right.spend.cmp(&left.spend)).then_with(|| left.campaign_id.cmp(right.campaign_id))
     }
 
     fn admits(self, totals: &CampaignTotals<'_>) -> bool {
-        self == Self::Ctr || totals.conversions > 0
+        self == Self::Ctr || !totals.conversions.are_none()
     }
 }
 

@@ -6,6 +6,10 @@
 
 use serde::{Deserialize, Serialize};
 
+/// More text than any storage holds (1 PiB). A saved state with more is refused as forged; up to here, counts cannot
+/// overflow.
+pub(crate) const MAX_TEXT_BYTES: u64 = 1 << 50;
+
 /// Where in a record the reader stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 enum State {

@@ -1,14 +1,16 @@
 //! The documents: CSV tables and the statistics.
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
 use csv_async::{AsyncWriter, ByteRecord};
 use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 
-use super::aggregate::{Counters, Reject, SHOWN_RECORD_BYTES};
-use super::number::Money;
+use super::aggregate::{Aggregate, Reject, SHOWN_RECORD_BYTES};
+use super::number::{Conversions, Money};
 use super::rank::Metric;
+use super::reading::{KeyedBy, Reading};
 use super::totals::CampaignTotals;
 
 /// The columns of every table of campaigns.
@@ -44,17 +46,29 @@ impl fmt::Display for Ctr {
 /// Spend per conversion with 2 decimals, rounded half up from the exact value; empty without conversions.
 pub struct Cpa {
     spend: Money,
-    conversions: u128,
+    conversions: Conversions,
 }
 
 impl fmt::Display for Cpa {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What the division drops is less than one unit, and half a cent is a whole number of units: rounding cannot
-        // tell the difference.
-        match self.spend.0.checked_div(self.conversions) {
-            Some(units) => Money(units).fmt(f),
-            None => Ok(()),
+        let Self { spend, conversions } = *self;
+        if conversions.are_none() {
+            return Ok(());
         }
+        if conversions.units() == 0 {
+            // What the division drops is less than one unit, and half a cent is a whole number of units: rounding cannot
+            // tell the difference.
+            return Money(spend.0 / conversions.whole()).fmt(f);
+        }
+        // Totals with decimals stay far enough below 2^128 units for ten times a remainder.
+        let units = conversions.checked_units().unwrap_or(u128::MAX / 16);
+        let (mut cents, mut rest) = (spend.0 / units, spend.0 % units);
+        for _ in 0..2 {
+            cents = cents * 10 + rest * 10 / units;
+            rest = rest * 10 % units;
+        }
+        cents += u128::from(rest >= units - rest);
+        write!(f, "{}.{:02}", cents / 100, cents % 100)
     }
 }
 
@@ -201,31 +215,140 @@ pub struct Stats {
     /// Campaigns with at least one row that counted.
     pub unique_campaigns: u64,
     /// Skipped rows by reason; reasons without rows are left out.
-    pub skipped: std::collections::BTreeMap<super::row::SkipReason, u64>,
+    pub skipped: BTreeMap<super::row::SkipReason, u64>,
     /// Bytes of text: after decompression, decoded to UTF-8, byte-order marks not included.
     pub bytes_read: u64,
     /// From the start to the totals; writing them is not included.
     pub elapsed_seconds: f64,
     /// `rows_read` per second.
     pub rows_per_second: f64,
+    /// What was found out about files that were read in a dialect; none when there was none.
+    #[serde(flatten)]
+    pub readings: Option<ReadingStats>,
+}
+
+/// What was found out about files that were read in a dialect.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ReadingStats {
+    /// Records before the headers.
+    pub rows_preamble: u64,
+    /// Rows that are sums of others.
+    pub rows_total: u64,
+    /// Records behind the end of the data.
+    pub rows_footer: u64,
+    /// What makes the results doubtful, in all files.
+    pub warnings: Vec<String>,
+    /// Each file for itself.
+    pub files: Vec<FileStats>,
+}
+
+/// What was found out about a file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileStats {
+    /// Its name; empty when it is the only one.
+    pub name: String,
+    /// The byte between two fields, or `tab`.
+    pub delimiter: String,
+    /// The decimal mark; none when no row has shown it.
+    pub decimal: Option<char>,
+    /// The line of the header.
+    pub header_line: Option<u64>,
+    /// The name in the header that each field was found by.
+    pub columns: BTreeMap<String, String>,
+    /// What rows are added up by.
+    pub keyed_by: KeyedBy,
+    /// Records before the header.
+    pub rows_preamble: u64,
+    /// Rows that are sums of others.
+    pub rows_total: u64,
+    /// Records behind the end of the data.
+    pub rows_footer: u64,
+    /// The lines of the first totals, at most ten.
+    pub total_lines: Vec<u64>,
+    /// The sum of the spends of all totals, with 2 decimals.
+    pub total_spend: String,
+    /// The file's own total beside the sum of its rows; none when it has none that could be compared.
+    pub totals_check: Option<CheckStats>,
+    /// What makes the results doubtful.
+    pub warnings: Vec<String>,
+}
+
+/// The total that a file has of its rows, beside their sum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CheckStats {
+    /// `equal` or `different`.
+    pub result: String,
+    /// The line of the total.
+    pub line: u64,
+    /// What differs.
+    pub different: Vec<String>,
+}
+
+impl FileStats {
+    fn new(reading: &Reading) -> Self {
+        let columns = reading.columns.iter().map(|(field, name)| (field.name().to_owned(), name.clone()));
+        Self {
+            name: reading.file.clone(),
+            delimiter: reading.delimiter.to_string(),
+            decimal: reading.decimal,
+            header_line: reading.header_line,
+            columns: columns.collect(),
+            keyed_by: reading.keyed_by,
+            rows_preamble: reading.rows_preamble,
+            rows_total: reading.rows_total,
+            rows_footer: reading.rows_footer,
+            total_lines: reading.total_lines.clone(),
+            total_spend: reading.total_spend.to_string(),
+            totals_check: reading.totals_check.as_ref().map(|check| CheckStats {
+                result: if check.is_equal { "equal".into() } else { "different".into() },
+                line: check.line,
+                different: check.different.clone(),
+            }),
+            warnings: reading.warnings.clone(),
+        }
+    }
+}
+
+impl ReadingStats {
+    fn new(readings: &[Reading]) -> Option<Self> {
+        if readings.is_empty() {
+            return None;
+        }
+        let named = |reading: &Reading, warning: &String| match reading.file.as_str() {
+            "" => warning.clone(),
+            file => format!("{file}: {warning}"),
+        };
+        let of_file = |reading: &'_ Reading| -> Vec<_> {
+            reading.warnings.iter().map(|warning| named(reading, warning)).collect()
+        };
+        Some(Self {
+            rows_preamble: readings.iter().map(|reading| reading.rows_preamble).sum(),
+            rows_total: readings.iter().map(|reading| reading.rows_total).sum(),
+            rows_footer: readings.iter().map(|reading| reading.rows_footer).sum(),
+            warnings: readings.iter().flat_map(of_file).collect(),
+            files: readings.iter().map(FileStats::new).collect(),
+        })
+    }
 }
 
 impl Stats {
     /// The statistics of a run that took `elapsed_seconds`.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "a rate is an approximation")]
-    pub fn new(counters: &Counters, unique_campaigns: usize, elapsed_seconds: f64) -> Self {
+    pub fn new(aggregate: &Aggregate, elapsed_seconds: f64) -> Self {
+        let counters = aggregate.counters();
         let rate = if elapsed_seconds > 0.0 { counters.rows_read as f64 / elapsed_seconds } else { 0.0 };
         Self {
             rows_read: counters.rows_read,
             rows_skipped: counters.rows_skipped(),
             parse_errors: counters.parse_errors(),
-            unique_campaigns: unique_campaigns as u64,
+            unique_campaigns: aggregate.unique_campaigns() as u64,
             skipped: counters.skipped().collect(),
             bytes_read: counters.bytes_read,
             // Further digits would be below the precision of the clock.
             elapsed_seconds: (elapsed_seconds * 1e6).round() / 1e6,
             rows_per_second: (rate * 10.0).round() / 10.0,
+            readings: ReadingStats::new(aggregate.readings()),
         }
     }
 }
@@ -233,6 +356,23 @@ impl Stats {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cpa_shows_two_decimals_rounded_half_up_also_of_a_part_of_a_conversion() {
+        const CENT: u128 = Money::UNITS_PER_CENT;
+        for (spend, whole, units, shown) in [
+            (100 * CENT, 0, 0, ""),
+            (100 * CENT, 3, 0, "0.33"),
+            (100 * CENT, 2, 500_000_000_000, "0.40"),
+            (100 * CENT, 0, 1, "1000000000000.00"),
+            (1, 0, 200, "0.01"),
+            (1, 0, 201, "0.00"),
+            (u128::MAX / 2, 1 << 83, 1, "17.59"),
+        ] {
+            let cpa = Cpa { spend: Money(spend), conversions: Conversions::new(whole, units) };
+            assert_eq!(cpa.to_string(), shown, "{spend} / {whole} + {units}");
+        }
+    }
 
     #[test]
     fn ctr_shows_four_decimals_rounded_half_up() {

@@ -71,7 +71,10 @@ pub(crate) struct Row<'a> {
     pub(crate) impressions: u64,
     pub(crate) clicks: u64,
     pub(crate) spend: Spend,
+    /// Whole ones.
     pub(crate) conversions: u64,
+    /// The rest of one, in units of 10^-12: less than a whole one.
+    pub(crate) conversion_units: u64,
 }
 
 /// Judges a record of `count` fields, of which `field` gives the one at an index.
@@ -95,5 +98,6 @@ pub(crate) fn read_row<'a>(
         clicks: parse_count(field(columns.clicks)).ok_or(SkipReason::Clicks)?,
         spend: parse_spend(field(columns.spend)).ok_or(SkipReason::Spend)?,
         conversions: parse_count(field(columns.conversions)).ok_or(SkipReason::Conversions)?,
+        conversion_units: 0,
     })
 }

@@ -5,8 +5,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::{Aggregate, Position, SHOWN_RECORD_BYTES};
-use super::dialect::{Columns, Delimiter, Dialect, HeaderHint};
+use super::dialect::{
+    Columns, DecimalMark, Delimiter, DelimiterChoice, Dialect, Field, HeaderError, HeaderHint, HeaderSearch, Layout,
+    MAX_SEARCHED_BYTES, find_formats, first_record, is_campaign_name,
+};
 use super::error::Fatal;
+use super::judge::Judge;
+use super::reading::{KeyedBy, OtherCurrency, Reading};
 use super::record::{Fields, Found, LastRecord, LineCounter, RecordFinder, is_blank, is_line_end};
 use super::row::SkipReason;
 use super::scan::{Kernel, Scanned, Scanner};
@@ -53,6 +58,15 @@ pub struct Tally {
     pub(super) dialect: Option<Arc<Dialect>>,
     /// `None` until the header has been read.
     pub(super) columns: Option<Columns>,
+    /// Of an input in a dialect: `None` until the header has been read.
+    pub(super) layout: Option<Layout>,
+    /// The text so far while a header is looked for in it: that of a dialect; or, without one, the header of some format, to
+    /// be named when the input is refused. At most [`MAX_SEARCHED_BYTES`].
+    pub(super) searched: Option<Vec<u8>>,
+    /// The header that was found, while the searched text is read again. `None` between two pieces.
+    found: Option<HeaderSearch>,
+    /// Something of the current line has been read.
+    is_within_line: bool,
     pub(super) finder: RecordFinder,
     /// The bytes so far of a record that the last piece did not finish: as many as the finder counts.
     pub(super) unfinished: Vec<u8>,
@@ -76,10 +90,14 @@ impl Tally {
     /// Nothing read yet, of an input that may be written otherwise.
     #[must_use]
     pub fn in_dialect(options: TallyOptions, dialect: Option<Arc<Dialect>>) -> Self {
-        Self {
+        let mut tally = Self {
             options,
+            columns: (dialect.is_none() && !options.has_header).then_some(Columns::DEFAULT),
+            layout: None,
+            searched: None,
+            found: None,
+            is_within_line: false,
             dialect,
-            columns: (!options.has_header).then_some(Columns::DEFAULT),
             finder: RecordFinder::new(options.delimiter.byte(), options.limits.max_record_bytes),
             unfinished: Vec::new(),
             record_start: Position::default(),
@@ -88,17 +106,40 @@ impl Tally {
             aggregate: Aggregate::new(options.limits.max_campaigns),
             fields: Fields::default(),
             scanner: Scanner::new(options.kernel, options.delimiter.byte(), options.limits.max_record_bytes),
+        };
+        if let Some(dialect) = tally.dialect.clone() {
+            match (dialect.header, dialect.delimiter) {
+                (None, DelimiterChoice::Fixed(delimiter)) => tally.lay_out(Layout::without_header(delimiter)),
+                _ => tally.searched = Some(Vec::new()),
+            }
         }
+        tally
+    }
+
+    /// Takes it as known where everything stands.
+    pub(super) fn lay_out(&mut self, layout: Layout) {
+        let delimiter = layout.delimiter;
+        self.options.delimiter = delimiter;
+        self.finder = RecordFinder::new(delimiter.byte(), self.options.limits.max_record_bytes);
+        self.scanner = Scanner::new(self.options.kernel, delimiter.byte(), self.options.limits.max_record_bytes);
+        self.aggregate.readings = vec![Reading::new(delimiter)];
+        self.columns = Some(layout.columns.clone());
+        self.layout = Some(layout);
     }
 
     /// A tally for the same file that starts at a later line start. What it finds is joined by [`Self::join`].
     ///
-    /// `None` before the header has been read.
+    /// `None` before all is [known](Self::can_fork).
     #[must_use]
     pub fn fork(&self, offset: u64) -> Option<Self> {
-        self.columns.as_ref()?;
-        let mut fork = Self::new(self.options);
+        if !self.can_fork() {
+            return None;
+        }
+        let mut fork = Self::in_dialect(self.options, self.dialect.clone());
+        fork.searched = None;
         fork.columns.clone_from(&self.columns);
+        fork.layout.clone_from(&self.layout);
+        fork.aggregate.readings = self.aggregate.readings.iter().map(Reading::fork).collect();
         fork.offset = offset;
         Some(fork)
     }
@@ -112,7 +153,11 @@ impl Tally {
     /// True once all is known that a [fork](Self::fork) has to know.
     #[must_use]
     pub fn can_fork(&self) -> bool {
-        self.columns.is_some()
+        let is_ready = |dialect: &Arc<Dialect>| {
+            let is_decided = self.aggregate.readings.last().is_some_and(|reading| reading.decimal.is_some());
+            dialect.is_divisible() && (dialect.decimal != DecimalMark::Auto || is_decided)
+        };
+        self.columns.is_some() && self.dialect.as_ref().is_none_or(is_ready)
     }
 
     /// True when the text so far ends with a whole record.
@@ -138,6 +183,25 @@ impl Tally {
     /// # Errors
     /// When the input as a whole is unusable. The tally must not be used after that.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), Fatal> {
+        let mut rest = piece;
+        if let Some(searched) = &mut self.searched {
+            let (first, behind) = rest.split_at(rest.len().min(MAX_SEARCHED_BYTES - searched.len()));
+            searched.extend_from_slice(first);
+            if searched.len() < MAX_SEARCHED_BYTES {
+                return Ok(());
+            }
+            self.end_search(false)?;
+            rest = behind;
+        }
+        self.push_text(rest)?;
+        if self.searched.as_ref().is_some_and(|searched| searched.len() == MAX_SEARCHED_BYTES) {
+            self.end_search(false)?;
+        }
+        Ok(())
+    }
+
+    /// Reads the next piece of text, in which no header is looked for any more.
+    fn push_text(&mut self, piece: &[u8]) -> Result<(), Fatal> {
         self.aggregate.counters.bytes_read += piece.len() as u64;
         let mut rest = piece;
         while !rest.is_empty() {
@@ -158,17 +222,63 @@ impl Tally {
     /// # Errors
     /// When the input as a whole is unusable.
     pub fn finish(mut self) -> Result<Aggregate, Fatal> {
+        self.end_search(true)?;
         let record = std::mem::take(&mut self.unfinished);
         match self.finder.finish() {
             LastRecord::None => {}
             LastRecord::Complete => self.take_record(&record, self.record_start)?,
             LastRecord::OpenQuote => self.take_malformed(&record, self.record_start, HeaderHint::OpenQuote)?,
         }
-        if self.columns.is_none() || (!self.options.has_header && self.aggregate.counters.rows_read == 0) {
+        // The last record may have been the first.
+        self.end_search(true)?;
+        let has_header = self.dialect.as_ref().map_or(self.options.has_header, |dialect| dialect.header.is_some());
+        if self.columns.is_none() || (!has_header && !self.aggregate.has_data()) {
             return Err(Fatal::EmptyInput);
         }
         self.aggregate.check_totals()?;
+        let (rows, sums) = self.aggregate.sums();
+        if let (Some(reading), Some(dialect)) = (self.aggregate.readings.last_mut(), &self.dialect) {
+            reading.finish(rows, sums, dialect);
+        }
         Ok(self.aggregate)
+    }
+
+    /// Ends the search for a header, if there is one, with the text so far, and reads that. `is_whole`: the input ends with it.
+    fn end_search(&mut self, is_whole: bool) -> Result<(), Fatal> {
+        let Some(text) = self.searched.take() else { return Ok(()) };
+        let max_record_bytes = self.options.limits.max_record_bytes;
+        let Some(dialect) = self.dialect.clone() else {
+            return Err(self.refuse_header(&text, is_whole));
+        };
+        match HeaderSearch::run(&text, is_whole, &dialect, max_record_bytes) {
+            Ok(found) => {
+                self.lay_out(found.layout.clone());
+                // They are known again behind the header.
+                self.columns = None;
+                self.found = Some(found);
+                self.push_text(&text)
+            }
+            Err(error) => {
+                let mut fatal = Fatal::from(error);
+                if let Fatal::HeaderNotFound { formats, .. } = &mut fatal {
+                    *formats = find_formats(&text, is_whole, max_record_bytes);
+                    formats.retain(|format| Some(*format) != dialect.format);
+                }
+                Err(fatal)
+            }
+        }
+    }
+
+    /// Why the first record is no header, and which formats would read the text, which starts with it.
+    #[cold]
+    fn refuse_header(&self, text: &[u8], is_whole: bool) -> Fatal {
+        let formats = find_formats(text, is_whole, self.options.limits.max_record_bytes);
+        let first = first_record(text, self.options.delimiter, self.options.limits.max_record_bytes);
+        match Columns::from_header(first.iter().map(Vec::as_slice), self.options.delimiter) {
+            Err(error) => Fatal::bad_header(self.record_start.line, error).with_formats(formats),
+            // It is the record that was refused before.
+            Ok(_) => Fatal::no_header(self.record_start.line, HeaderHint::None),
+        }
     }
 
     /// Appends what `next`, a [fork](Self::fork) that started where this tally stopped, has read; or gives it back when it
@@ -183,6 +293,11 @@ impl Tally {
         }
         for reject in &mut next.aggregate.rejects {
             reject.line += self.lines.ended;
+        }
+        for (mine, theirs) in self.aggregate.readings.iter_mut().zip(next.aggregate.readings.drain(..)) {
+            let refused =
+                |OtherCurrency { line, first, second }: OtherCurrency| Fatal::MixedCurrencies { line, first, second };
+            mine.join(theirs, self.lines.ended).map_err(refused)?;
         }
         self.finder = next.finder;
         self.unfinished = next.unfinished;
@@ -202,8 +317,10 @@ impl Tally {
             return Ok((0, to));
         };
         let mut start = Position { line: self.lines.ended + 1, byte_offset: self.offset };
+        let judge = judge(self.dialect.as_deref(), self.layout.as_ref());
+        let delimiter = self.options.delimiter.byte();
         let Scanned { consumed, general_to } =
-            scanner.scan(text, columns, self.options.delimiter.byte(), &mut self.aggregate, &mut start)?;
+            scanner.scan(text, columns, delimiter, judge, &mut self.aggregate, &mut start)?;
         self.offset = start.byte_offset;
         self.lines.ended = start.line - 1;
         // Scanned rows end with LF.
@@ -238,6 +355,12 @@ impl Tally {
                         self.unfinished = record;
                     }
                     rest = self.pass(rest, content);
+                    self.is_within_line = true;
+                    if let Some(searched) = &mut self.searched {
+                        // The header was refused, and the text behind it may tell what it is.
+                        searched.extend_from_slice(&rest[..rest.len().min(MAX_SEARCHED_BYTES - searched.len())]);
+                        return Ok(self.pass(rest, rest.len()));
+                    }
                 }
                 Found::TooLong { content } => {
                     let mut record = std::mem::take(&mut self.unfinished);
@@ -248,7 +371,10 @@ impl Tally {
                     rest = self.pass(rest, content);
                 }
                 Found::StillSkipping => rest = self.pass(rest, rest.len()),
-                Found::SkippedTo { skipped } => rest = self.pass(rest, skipped),
+                Found::SkippedTo { skipped } => {
+                    rest = self.pass(rest, skipped);
+                    self.is_within_line = true;
+                }
             }
         }
         Ok(rest)
@@ -262,33 +388,87 @@ impl Tally {
         rest
     }
 
+    /// Passes the line ends between two records.
     fn pass_line_ends<'a>(&mut self, text: &'a [u8]) -> &'a [u8] {
         let count = text.iter().take_while(|byte| is_line_end(**byte)).count();
-        self.pass(text, count)
+        if count == 0 {
+            return text;
+        }
+        let lines_before = self.lines.ended;
+        let rest = self.pass(text, count);
+        let lines = self.lines.ended - lines_before;
+        let empty_lines = lines - u64::from(lines > 0 && std::mem::take(&mut self.is_within_line));
+        if empty_lines > 0
+            && let Some(judge) = judge(self.dialect.as_deref(), self.layout.as_ref())
+            && self.columns.is_some()
+        {
+            self.aggregate.pass_empty_line(judge);
+        }
+        rest
     }
 
     fn take_record(&mut self, record: &[u8], start: Position) -> Result<(), Fatal> {
         let delimiter = self.options.delimiter;
         self.fields.split(record, delimiter.byte());
         let fields = &self.fields;
-        match &self.columns {
-            Some(columns) => {
-                self.aggregate.take_record(columns, fields.len(), |index| fields.get(index), record, start)
+        let field = |index: usize| fields.get(index);
+        if let Some(columns) = &self.columns {
+            return match judge(self.dialect.as_deref(), self.layout.as_ref()) {
+                Some(judge) => self.aggregate.take_judged(judge, fields.len(), field, record, start),
+                None => self.aggregate.take_record(columns, fields.len(), field, record, start),
+            };
+        }
+        if is_blank(fields.len(), fields.get(0)) {
+            return Ok(());
+        }
+        if self.found.is_some() {
+            self.take_found(start);
+            return Ok(());
+        }
+        match Columns::from_header(fields.iter(), delimiter) {
+            Ok(columns) => self.columns = Some(columns),
+            Err(HeaderError::Missing { hint: HeaderHint::None, .. }) => {
+                self.record_start = start;
+                self.searched = Some(record[..record.len().min(MAX_SEARCHED_BYTES)].to_vec());
             }
-            None if is_blank(fields.len(), fields.get(0)) => Ok(()),
-            None => {
-                let columns = Columns::from_header(fields.iter(), delimiter);
-                self.columns = Some(columns.map_err(|error| Fatal::bad_header(start.line, error))?);
-                Ok(())
-            }
+            Err(error) => return Err(Fatal::bad_header(start.line, error)),
+        }
+        Ok(())
+    }
+
+    /// Takes the next record of the text in which a header was found: one before it, or the header itself.
+    fn take_found(&mut self, start: Position) {
+        let Some(reading) = self.aggregate.readings.last_mut() else { return };
+        if let Some(found) = self.found.take_if(|found| found.preamble == reading.rows_preamble) {
+            let HeaderSearch { layout, names, .. } = found;
+            let key = names.iter().find(|(field, _)| *field == Field::CampaignId);
+            let is_name = key.is_some_and(|(_, name)| is_campaign_name(name));
+            reading.keyed_by = if is_name { KeyedBy::Name } else { KeyedBy::Id };
+            reading.header_line = Some(start.line);
+            reading.columns = names;
+            self.columns = Some(layout.columns);
+        } else {
+            reading.rows_preamble += 1;
         }
     }
 
     fn take_malformed(&mut self, record: &[u8], start: Position, hint: HeaderHint) -> Result<(), Fatal> {
         if self.columns.is_none() {
+            if self.found.is_some() {
+                self.take_found(start);
+                return Ok(());
+            }
             return Err(Fatal::no_header(start.line, hint));
         }
-        self.aggregate.skip(SkipReason::MalformedRecord, record, start);
+        match judge(self.dialect.as_deref(), self.layout.as_ref()) {
+            Some(judge) => self.aggregate.take_malformed(judge, record, start),
+            None => self.aggregate.skip(SkipReason::MalformedRecord, record, start),
+        }
         Ok(())
     }
+}
+
+/// What judges the records of an input in a dialect.
+fn judge<'a>(dialect: Option<&'a Dialect>, layout: Option<&'a Layout>) -> Option<Judge<'a>> {
+    Some(Judge { dialect: dialect?, layout: layout? })
 }

@@ -8,7 +8,7 @@
 //! together, so nothing is ever rounded or lost.
 
 use super::key::{Key, MAX_SHORT_ID_BYTES, Seed, word_to_index};
-use super::number::{Money, Spend};
+use super::number::{Conversions, Money, Spend};
 use super::row::{MAX_CAMPAIGN_ID_BYTES, Row};
 
 /// Addends below 2^32 go to the lanes. After this number of them the lanes are emptied, long before they could
@@ -59,8 +59,17 @@ impl Entry {
     const VACANT: Self = Self { key: Key::NONE, lanes: Lanes([0; 4]) };
 }
 
-/// Sums of what did not fit the lanes: impressions, clicks, spend in units of 10^-12, conversions.
-type Wide = [u128; 4];
+/// Conversions are reported with their decimals up to this sum of a campaign that has any.
+const MAX_DECIMAL_CONVERSIONS: u128 = 1 << 83;
+
+/// Sums of what did not fit the lanes: impressions, clicks, spend in units of 10^-12, conversions, and what is not whole of
+/// these, in units of 10^-12.
+pub(crate) type Wide = [u128; 5];
+
+/// The wide sums of a version that knew no decimals of conversions.
+pub(crate) fn with_decimals([impressions, clicks, spend, conversions]: [u128; 4]) -> Wide {
+    [impressions, clicks, spend, conversions, 0]
+}
 
 /// The hash bits a slot holds above its index.
 #[inline(always)]
@@ -204,7 +213,7 @@ pub struct CampaignTotals<'a> {
     /// Sum of the spends.
     pub spend: Money,
     /// Sum of the conversions.
-    pub conversions: u128,
+    pub conversions: Conversions,
 }
 
 impl CampaignTotals<'_> {
@@ -216,7 +225,7 @@ impl CampaignTotals<'_> {
         self.impressions = add(self.impressions, other.impressions, 2 * MAX_COUNT_TOTAL);
         self.clicks = add(self.clicks, other.clicks, 2 * MAX_COUNT_TOTAL);
         self.spend = Money(add(self.spend.0, other.spend.0, MAX_SPEND_TOTAL / 2 * 3));
-        self.conversions = add(self.conversions, other.conversions, 2 * MAX_COUNT_TOTAL);
+        self.conversions = self.conversions.saturating_add(other.conversions, 2 * MAX_COUNT_TOTAL);
     }
 }
 
@@ -312,7 +321,7 @@ impl Totals {
         let index = self.entries.len();
         self.entries.push(Entry { key, ..Entry::VACANT });
         if !self.wide.is_empty() {
-            self.wide.push([0; 4]);
+            self.wide.push([0; 5]);
         }
         let eighths = if self.slots.len() < MAX_SPARSE_SLOTS { 1 } else { 6 };
         if self.entries.len() > self.slots.len() / 8 * eighths {
@@ -367,34 +376,37 @@ impl Totals {
         if lanes.iter().all(|lane| u32::try_from(*lane).is_ok()) {
             self.reserve_lane_addends(1, 0);
             self.entries[index].lanes.add(Lanes(lanes));
-            if exact > 0 {
-                self.add_wide(index, [0, 0, exact, 0]);
+            if exact > 0 || row.conversion_units > 0 {
+                self.add_wide(index, [0, 0, exact, 0, row.conversion_units.into()]);
             }
         } else {
             let [impressions, clicks, _, conversions] = lanes.map(u128::from);
-            self.add_wide(index, [impressions, clicks, exact + Money::from_cents(cents).0, conversions]);
+            let spend = exact + Money::from_cents(cents).0;
+            self.add_wide(index, [impressions, clicks, spend, conversions, row.conversion_units.into()]);
         }
         Ok(())
     }
 
     fn add_wide(&mut self, index: usize, addends: Wide) {
         if self.wide.is_empty() {
-            self.wide.resize(self.entries.len(), [0; 4]);
+            self.wide.resize(self.entries.len(), [0; 5]);
         }
-        let limits = [MAX_COUNT_TOTAL, MAX_COUNT_TOTAL, MAX_SPEND_TOTAL, MAX_COUNT_TOTAL];
-        for ((sum, addend), limit) in self.wide[index].iter_mut().zip(addends).zip(limits) {
+        let limits = [MAX_COUNT_TOTAL, MAX_COUNT_TOTAL, MAX_SPEND_TOTAL, MAX_COUNT_TOTAL, MAX_COUNT_TOTAL];
+        let sums = &mut self.wide[index];
+        for ((sum, addend), limit) in sums.iter_mut().zip(addends).zip(limits) {
             *sum = sum.saturating_add(addend);
             if *sum > limit {
                 *sum = limit;
                 self.overflowed = true;
             }
         }
+        self.overflowed |= sums[4] > 0 && sums[3] > MAX_DECIMAL_CONVERSIONS;
     }
 
     fn empty_lanes(&mut self) {
         for index in 1..self.entries.len() {
             let [impressions, clicks, cents, conversions] = std::mem::take(&mut self.entries[index].lanes).0;
-            let wide = [impressions.into(), clicks.into(), Money::from_cents(cents).0, conversions.into()];
+            let wide = [impressions.into(), clicks.into(), Money::from_cents(cents).0, conversions.into(), 0];
             self.add_wide(index, wide);
         }
         self.lane_addends = 0;
@@ -412,7 +424,7 @@ impl Totals {
             let mine = self.intern(other.id(index))?;
             self.entries[mine].lanes.add(other.entries[index].lanes);
             if let Some(wide) = other.wide.get(index)
-                && *wide != [0; 4]
+                && *wide != [0; 5]
             {
                 self.add_wide(mine, *wide);
             }
@@ -451,7 +463,7 @@ impl Totals {
             return Err("a campaign is there twice");
         }
         self.entries[index].lanes = Lanes(lanes);
-        if wide != [0; 4] {
+        if wide != [0; 5] {
             self.add_wide(index, wide);
         }
         Ok(())
@@ -481,8 +493,16 @@ impl Totals {
             impressions: wide[0] + u128::from(impressions),
             clicks: wide[1] + u128::from(clicks),
             spend: Money(wide[2] + Money::from_cents(cents).0),
-            conversions: wide[3] + u128::from(conversions),
+            conversions: Conversions::new(wide[3] + u128::from(conversions), wide[4]),
         }
+    }
+
+    /// The sums of all campaigns, of which there is at least one; the id is that of the first.
+    pub(crate) fn sum(&self) -> Option<CampaignTotals<'_>> {
+        let mut campaigns = self.iter();
+        let mut sum = campaigns.next()?;
+        campaigns.for_each(|campaign| sum.add(&campaign));
+        Some(sum)
     }
 
     /// Every campaign, in the order in which they were first seen.
@@ -520,14 +540,21 @@ mod tests {
 
     #[test]
     fn emptied_lanes_keep_their_sums() {
-        let row =
-            Row { campaign_id: b"A", impressions: 4_000_000_000, clicks: 3, spend: Spend::Cents(150), conversions: 1 };
+        let row = Row {
+            campaign_id: b"A",
+            impressions: 4_000_000_000,
+            clicks: 3,
+            spend: Spend::Cents(150),
+            conversions: 1,
+            conversion_units: 600_000_000_000,
+        };
         let mut totals = Totals::new(10);
         totals.add_row(&row).unwrap();
         totals.empty_lanes();
         totals.add_row(&row).unwrap();
         let campaign = totals.campaign(1);
-        assert_eq!((campaign.impressions, campaign.clicks, campaign.conversions), (8_000_000_000, 6, 2));
+        assert_eq!((campaign.impressions, campaign.clicks), (8_000_000_000, 6));
+        assert_eq!(campaign.conversions, Conversions::new(3, 200_000_000_000));
         assert_eq!(campaign.spend, Money::from_cents(300));
     }
 }

@@ -398,7 +398,7 @@ impl PipelineReader {
         let kernel = self.options.tally.kernel;
         match State::open(piece)? {
             Opened::Position(state) => {
-                let max_campaigns = Tally::restore(&state.tally, kernel)?.limits().max_campaigns;
+                let max_campaigns = Tally::max_campaigns_of(&state.tally)?;
                 let tail = TailReader::new(&state.input);
                 self.position = Some((state, tail, AggregateReader::new(max_campaigns)));
             }

@@ -49,20 +49,20 @@ pub enum FailureKind {
     MissingColumns,
     /// The header has required names more than once.
     DuplicateColumns,
+    /// There is a header with several delimiters.
+    AmbiguousDelimiter,
+    /// The first spend does not show the decimal mark.
+    UndecidedDecimalMark,
+    /// A spend has the other decimal mark.
+    MixedDecimalMarks,
+    /// Rows are in several currencies.
+    MixedCurrencies,
+    /// The file repeats the numbers of its campaigns in other rows.
+    UnsupportedReport,
     /// More campaigns than allowed.
     TooManyCampaigns,
     /// Sums beyond what the reports can compute with.
     TotalsOverflow,
-    /// More than one delimiter gives a header.
-    AmbiguousDelimiter,
-    /// The first spend does not show which mark its decimals have.
-    UndecidedDecimalMark,
-    /// Spends with different decimal marks.
-    MixedDecimalMarks,
-    /// Spends in different currencies.
-    MixedCurrencies,
-    /// A report of the platform that has other rows than one for each campaign and day.
-    UnsupportedReport,
     /// A spreadsheet or an archive instead of text.
     NotCsv,
     /// More rows were skipped than the options allow.
@@ -162,13 +162,13 @@ impl FailureKind {
             Self::EmptyInput
                 | Self::MissingColumns
                 | Self::DuplicateColumns
-                | Self::TooManyCampaigns
-                | Self::TotalsOverflow
                 | Self::AmbiguousDelimiter
                 | Self::UndecidedDecimalMark
                 | Self::MixedDecimalMarks
                 | Self::MixedCurrencies
                 | Self::UnsupportedReport
+                | Self::TooManyCampaigns
+                | Self::TotalsOverflow
                 | Self::NotCsv
                 | Self::TooManySkipped
                 | Self::DamagedCompression
@@ -184,13 +184,13 @@ impl FailureKind {
             Self::EmptyInput => "empty_input",
             Self::MissingColumns => "missing_columns",
             Self::DuplicateColumns => "duplicate_columns",
-            Self::TooManyCampaigns => "too_many_campaigns",
-            Self::TotalsOverflow => "totals_overflow",
             Self::AmbiguousDelimiter => "ambiguous_delimiter",
             Self::UndecidedDecimalMark => "undecided_decimal_mark",
             Self::MixedDecimalMarks => "mixed_decimal_marks",
             Self::MixedCurrencies => "mixed_currencies",
             Self::UnsupportedReport => "unsupported_report",
+            Self::TooManyCampaigns => "too_many_campaigns",
+            Self::TotalsOverflow => "totals_overflow",
             Self::NotCsv => "not_csv",
             Self::TooManySkipped => "too_many_skipped",
             Self::DamagedCompression => "damaged_compression",
@@ -229,8 +229,17 @@ impl From<ContentError> for Failure {
     fn from(error: ContentError) -> Self {
         let kind = match &error {
             ContentError::Fatal(Fatal::EmptyInput) => FailureKind::EmptyInput,
-            ContentError::Fatal(Fatal::MissingColumns { .. }) => FailureKind::MissingColumns,
-            ContentError::Fatal(Fatal::DuplicateColumns { .. }) => FailureKind::DuplicateColumns,
+            ContentError::Fatal(Fatal::MissingColumns { .. } | Fatal::HeaderNotFound { .. }) => {
+                FailureKind::MissingColumns
+            }
+            ContentError::Fatal(Fatal::DuplicateColumns { .. } | Fatal::DuplicateNames { .. }) => {
+                FailureKind::DuplicateColumns
+            }
+            ContentError::Fatal(Fatal::AmbiguousDelimiter { .. }) => FailureKind::AmbiguousDelimiter,
+            ContentError::Fatal(Fatal::UndecidedDecimalMark { .. }) => FailureKind::UndecidedDecimalMark,
+            ContentError::Fatal(Fatal::MixedDecimalMarks { .. }) => FailureKind::MixedDecimalMarks,
+            ContentError::Fatal(Fatal::MixedCurrencies { .. }) => FailureKind::MixedCurrencies,
+            ContentError::Fatal(Fatal::UnsupportedReport { .. }) => FailureKind::UnsupportedReport,
             ContentError::Fatal(Fatal::TooManyCampaigns { .. }) => FailureKind::TooManyCampaigns,
             ContentError::Fatal(Fatal::TotalsOverflow) => FailureKind::TotalsOverflow,
             ContentError::Decompress(_) => FailureKind::DamagedCompression,

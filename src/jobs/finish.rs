@@ -134,7 +134,7 @@ fn summarize(
     } else {
         now().duration_since(job.created_at).as_secs_f64()
     };
-    let stats = Stats::new(aggregate.counters(), aggregate.unique_campaigns(), elapsed_seconds);
+    let stats = Stats::new(&aggregate, elapsed_seconds);
     let progress = &mut job.details.progress;
     progress.bytes_received = job.details.files.iter().map(|file| file.offset).sum();
     // Of a form, all that was announced is more than its files.

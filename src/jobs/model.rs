@@ -10,8 +10,8 @@ use uuid::Uuid;
 
 use super::failure::Failure;
 use super::options::JobOptions;
-use crate::engine::CampaignTotals;
 use crate::engine::report::Stats;
+use crate::engine::{CampaignTotals, Conversions};
 use crate::ingest::{Coding, FileProgress};
 
 /// An id: a `UUIDv7` (RFC 9562), so that later ones are greater.
@@ -245,6 +245,27 @@ impl JobFile {
     }
 }
 
+mod as_number {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+    use serde_json::value::RawValue;
+
+    use crate::engine::Conversions;
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+    pub(super) fn serialize<S: Serializer>(conversions: &Conversions, serializer: S) -> Result<S::Ok, S::Error> {
+        match conversions.units() {
+            0 => serializer.serialize_u128(conversions.whole()),
+            // As a number it would be rounded by many readers.
+            _ => serializer.collect_str(conversions),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Conversions, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        text.get().trim_matches('"').parse().map_err(D::Error::custom)
+    }
+}
+
 /// A campaign of a list.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Leader {
@@ -256,8 +277,9 @@ pub struct Leader {
     pub total_clicks: u128,
     /// Sum of its spends, with 2 decimals.
     pub total_spend: String,
-    /// Sum of its conversions.
-    pub total_conversions: u128,
+    /// Sum of its conversions: a number in JSON, or, with decimals, a text.
+    #[serde(with = "as_number")]
+    pub total_conversions: Conversions,
     /// Clicks per impression, with 4 decimals.
     pub ctr: String,
     /// Spend per conversion, with 2 decimals; none without conversions.
@@ -273,7 +295,7 @@ impl From<&CampaignTotals<'_>> for Leader {
             total_spend: totals.spend.to_string(),
             total_conversions: totals.conversions,
             ctr: totals.ctr().to_string(),
-            cpa: (totals.conversions > 0).then(|| totals.cpa().to_string()),
+            cpa: (!totals.conversions.are_none()).then(|| totals.cpa().to_string()),
         }
     }
 }

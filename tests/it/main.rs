@@ -31,6 +31,7 @@ mod races;
 mod random;
 mod refusals;
 mod released_states;
+mod reports;
 mod results;
 mod resume;
 mod resume_compressed;

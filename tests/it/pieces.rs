@@ -173,7 +173,7 @@ fn a_refused_piece_is_the_end() {
     let mut other_version = pieces;
     other_version[0][8] = 7;
     sealed_again(&mut other_version);
-    assert_eq!(restore(&other_version).err(), Some(RestoreError::OtherVersion { found: 7, expected: 1 }));
+    assert_eq!(restore(&other_version).err(), Some(RestoreError::OtherVersion { found: 7, expected: 2 }));
 }
 
 #[test]

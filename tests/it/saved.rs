@@ -217,7 +217,7 @@ fn a_refusal_says_what_is_wrong() {
     assert_eq!(error(&damaged), RestoreError::Damaged);
     let mut other_version = saved;
     other_version[8] = 7;
-    assert_eq!(error(&resealed(other_version)), RestoreError::OtherVersion { found: 7, expected: 1 });
+    assert_eq!(error(&resealed(other_version)), RestoreError::OtherVersion { found: 7, expected: 2 });
 }
 
 proptest! {

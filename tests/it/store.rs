@@ -171,7 +171,7 @@ async fn what_is_inserted_is_there_also_for_the_next_process(database: &Database
         total_impressions: u128::MAX,
         total_clicks: 0,
         total_spend: "0.10".into(),
-        total_conversions: 1,
+        total_conversions: 1.into(),
         ctr: "0.0000".into(),
         cpa: None,
     }]);

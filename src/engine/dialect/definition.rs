@@ -64,10 +64,13 @@ impl Dialect {
             Some(preset) => TotalsRule::Labels(preset.totals.iter().map(|label| (*label).to_owned()).collect()),
             None => TotalsRule::Off,
         });
-        let (decimal, thousands) = (
-            options.decimal.or(preset.map(|preset| preset.decimal)).unwrap_or(DecimalMark::Point),
-            options.thousands.or(preset.map(|preset| preset.thousands)).unwrap_or(Thousands::None),
-        );
+        let decimal = options.decimal.or(preset.map(|preset| preset.decimal)).unwrap_or(DecimalMark::Point);
+        let thousands = options.thousands.unwrap_or(match preset {
+            // Whatever it turns out to be, the other marks group digits.
+            _ if decimal == DecimalMark::Auto => Thousands::Any,
+            Some(preset) => preset.thousands,
+            None => Thousands::None,
+        });
         let is_same = matches!(
             (decimal, thousands),
             (DecimalMark::Point, Thousands::Point) | (DecimalMark::Comma, Thousands::Comma)

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::delimiter::Delimiter;
+use super::formats::Format;
 
 /// The columns of a file without a header, in this order.
 pub const DEFAULT_COLUMNS: [&str; 6] = ["campaign_id", "date", "impressions", "clicks", "spend", "conversions"];
@@ -90,6 +91,8 @@ pub enum HeaderHint {
     },
     /// The first record opens a quote that nothing closes.
     OpenQuote,
+    /// The header of these formats follows.
+    Formats(Vec<Format>),
 }
 
 impl HeaderHint {

@@ -14,12 +14,15 @@ mod values;
 
 pub use definition::Dialect;
 pub use delimiter::{Delimiter, DelimiterChoice, InvalidDelimiter};
-pub use formats::{CheckedTotal, Format, FormatDefinition};
+pub(crate) use formats::CheckedTotal;
+pub use formats::{Format, FormatDefinition};
 pub(crate) use header::{Columns, HeaderError, trim};
 pub use header::{DEFAULT_COLUMNS, HeaderHint, REQUIRED_COLUMNS};
 pub(crate) use notation::{Notation, shown_decimal_mark, strip_sign, trim_wide};
 pub use options::{DialectConflict, DialectOptions};
-pub(crate) use search::{HeaderSearch, Layout, MAX_SEARCHED_BYTES, SearchError, find_formats};
+pub(crate) use search::{
+    HeaderSearch, Layout, MAX_SEARCHED_BYTES, SearchError, find_formats, first_record, is_campaign_name,
+};
 pub use values::{
     ColumnNames, ConversionDigits, CurrencySigns, DataEnd, DecimalMark, Field, HeaderPlace, InvalidValue, SpendUnit,
     Thousands, TotalsRule, ZeroIfEmpty,

@@ -62,14 +62,14 @@ impl Notation {
             push(*sign);
             at = 1;
         }
-        let (mut group_digits, mut mark) = (0, None);
+        let (mut group_digits, mut mark) = (0, None::<&[u8]>);
         loop {
             let rest = &cell[at..];
             if let Some(digit @ b'0'..=b'9') = rest.first() {
                 push(*digit);
                 group_digits += 1;
                 at += 1;
-            } else if let Some((found, bytes)) = self.group_mark(rest) {
+            } else if let Some(found) = self.group_mark(rest) {
                 let is_group = match mark {
                     None => (1..=3).contains(&group_digits),
                     Some(mark) => mark == found && group_digits == 3,
@@ -78,7 +78,7 @@ impl Notation {
                     return None;
                 }
                 (mark, group_digits) = (Some(found), 0);
-                at += bytes;
+                at += found.len();
             } else {
                 break;
             }
@@ -100,8 +100,8 @@ impl Notation {
         Some(len)
     }
 
-    /// The mark between groups that a text starts with, and its length.
-    fn group_mark(self, text: &[u8]) -> Option<(Thousands, usize)> {
+    /// The mark between groups that a text starts with.
+    fn group_mark(self, text: &[u8]) -> Option<&[u8]> {
         let (mark, bytes) = match text {
             [b',', ..] => (Thousands::Comma, 1),
             [b'.', ..] => (Thousands::Point, 1),
@@ -115,7 +115,7 @@ impl Notation {
         };
         let is_decimal = text.first() == Some(&self.decimal);
         let is_allowed = self.thousands == mark || (self.thousands == Thousands::Any && !is_decimal);
-        is_allowed.then_some((mark, bytes))
+        is_allowed.then_some(&text[..bytes])
     }
 }
 

@@ -144,6 +144,17 @@ pub(crate) fn find_formats(text: &[u8], is_whole: bool, max_record_bytes: usize)
     Format::all().filter(has_header).collect()
 }
 
+/// True for the name of a column that holds the name of a campaign, on any platform.
+pub(crate) fn is_campaign_name(column: &str) -> bool {
+    let names = Format::all().flat_map(|format| format.definition().names);
+    names.into_iter().any(|name| Name::new(name).is(column.as_bytes()))
+}
+
+/// The fields of the first record of a text.
+pub(crate) fn first_record(text: &[u8], delimiter: Delimiter, max_record_bytes: usize) -> Vec<Vec<u8>> {
+    Records::new(text, true, delimiter, max_record_bytes).next().map_or_else(Vec::new, |record| record.cells)
+}
+
 /// A record of the text, taken apart.
 struct SplitRecord {
     start: usize,
@@ -177,11 +188,6 @@ impl SplitRecord {
         preamble: u64,
     ) -> Result<HeaderSearch, SearchError> {
         let shown = |place: usize| String::from_utf8_lossy(trim_wide(&self.cells[place])).into_owned();
-        if let Some(column) = dialect.refused_column()
-            && self.has(column)
-        {
-            return Err(SearchError::Refused { line, column: column.into() });
-        }
         let (mut names, mut found, mut twice) = (Vec::new(), [0; 6], Vec::new());
         for ((field, alternatives), found) in dialect.names.iter().zip(&mut found) {
             let places = alternatives.iter().map(|name| self.places(name)).find(|places| !places.is_empty());
@@ -191,12 +197,17 @@ impl SplitRecord {
                     *found = *place;
                     names.push((*field, shown(*place)));
                 }
-                Some([place, ..]) => twice.push(shown(*place)),
-                Some([]) => {}
+                Some([place, ..]) if *field != Field::Date => twice.push(shown(*place)),
+                Some(_) => {}
             }
         }
         if !twice.is_empty() {
             return Err(SearchError::Duplicate { line, names: twice });
+        }
+        if let Some(column) = dialect.refused_column()
+            && self.has(column)
+        {
+            return Err(SearchError::Refused { line, column: column.into() });
         }
         let [campaign_id, _, impressions, clicks, spend, conversions] = found;
         let columns = Columns { count: self.cells.len(), campaign_id, impressions, clicks, spend, conversions };

@@ -329,16 +329,17 @@ pub(super) fn join_names<T: AsRef<str>>(names: &[T]) -> String {
     escaped.join("|")
 }
 
-/// The parts between separators that no backslash stands before, with their backslashes resolved.
+/// The parts between separators that no backslash stands before. Before another character it is one of its own.
 fn split_list(text: &str, separator: char) -> Vec<String> {
     let mut parts = vec![String::new()];
-    let mut characters = text.chars();
+    let mut characters = text.chars().peekable();
     while let Some(character) = characters.next() {
         if character == separator {
             parts.push(String::new());
             continue;
         }
-        let taken = if character == '\\' { characters.next().unwrap_or('\\') } else { character };
+        let escaped = characters.next_if(|next| character == '\\' && matches!(next, '|' | ';' | '\\'));
+        let taken = escaped.unwrap_or(character);
         if let Some(part) = parts.last_mut() {
             part.push(taken);
         }

@@ -31,6 +31,7 @@ use self::rows::Rows;
 use super::aggregate::{Aggregate, Position};
 use super::dialect::Columns;
 use super::error::Fatal;
+use super::judge::Judge;
 use super::record::Fields;
 
 /// Which instructions the scanner uses.
@@ -87,19 +88,22 @@ impl Scanner {
     }
 
     /// Counts the rows at the start of `text`, which starts at the record at `start`, as far as they are regular and whole.
-    /// `start` moves on with them.
+    /// `start` moves on with them. A judge reads the rows of an input in a dialect.
+    #[expect(clippy::too_many_arguments, reason = "they are apart in a tally, too")]
     pub(crate) fn scan(
         &mut self,
         text: &[u8],
         columns: &Columns,
         delimiter: u8,
+        judge: Option<Judge<'_>>,
         aggregate: &mut Aggregate,
         start: &mut Position,
     ) -> Result<Scanned, Fatal> {
         let Self { instructions, marks, fields, room, separators } = self;
         // A window has no row with more columns than it has bytes; a forged state may say that there are.
         room.resize(columns.count.min(WINDOW_BYTES + 1), 0);
-        let job = Job { text, marks, rows: Rows { columns, delimiter, fields, room, separators, aggregate, start } };
+        let job =
+            Job { text, marks, rows: Rows { columns, delimiter, judge, fields, room, separators, aggregate, start } };
         match *instructions {
             #[cfg(target_arch = "x86_64")]
             Selected::Avx2(available) => available.run(job),

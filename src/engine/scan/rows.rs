@@ -5,6 +5,7 @@ use super::marks::{self, Marked, Marks};
 use crate::engine::aggregate::{Aggregate, Position};
 use crate::engine::dialect::Columns;
 use crate::engine::error::Fatal;
+use crate::engine::judge::Judge;
 use crate::engine::key::{Key, MAX_SHORT_ID_BYTES};
 use crate::engine::record::Fields;
 use crate::engine::totals::{Lanes, Lookup};
@@ -142,6 +143,8 @@ impl Window<'_> {
 pub(super) struct Rows<'a> {
     pub(super) columns: &'a Columns,
     pub(super) delimiter: u8,
+    /// Reads the rows of an input in a dialect, none of which is plain.
+    pub(super) judge: Option<Judge<'a>>,
     pub(super) fields: &'a mut Fields,
     /// Buffer for the separators of a row that may be plain: one place for each column, at most one more than a window
     /// has bytes.
@@ -163,6 +166,11 @@ impl Rows<'_> {
             columns: self.columns,
             is_standard: *self.columns == Columns::DEFAULT && marked.line_end != ANY,
         };
+        if let Some(judge) = self.judge {
+            let length = self.take_judged(judge, &window)?;
+            self.start.byte_offset += length as u64;
+            return Ok(length);
+        }
         // No more rows than bytes follow. After this, announcing a row that was counted does not empty the lanes.
         self.aggregate.totals.reserve_lane_addends(0, marked.regular_to as u64);
         let length = match (if window.is_standard { marked.line_end } else { ANY }, marked.quoted) {
@@ -258,6 +266,41 @@ impl Rows<'_> {
         self.start.line += count;
     }
 
+    /// Reads the rows of an input in a dialect.
+    fn take_judged(&mut self, judge: Judge<'_>, window: &Window<'_>) -> Result<usize, Fatal> {
+        let mut start = 0;
+        while let Some(end) = window.row_end(start) {
+            let line = &window.text[start..end];
+            let record = line.strip_suffix(b"\r").unwrap_or(line);
+            let position = Position { line: self.start.line, byte_offset: self.start.byte_offset + start as u64 };
+            self.start.line += 1;
+            if record.is_empty() {
+                self.aggregate.pass_empty_line(judge);
+            } else {
+                self.split(window, start, end);
+                let separators = &*self.separators;
+                let field = |index: usize| {
+                    let field_start = if index == 0 { 0 } else { separators[index - 1] + 1 };
+                    match &record[field_start..separators[index].min(record.len())] {
+                        // In regular text, a quoted field has no further quotes.
+                        [b'"', contents @ .., b'"'] => contents,
+                        field => field,
+                    }
+                };
+                self.aggregate.take_judged(judge, separators.len(), field, record, position)?;
+            }
+            start = end + 1;
+        }
+        Ok(start)
+    }
+
+    /// Writes out the separators of the row from `start` to its line end, that included.
+    fn split(&mut self, window: &Window<'_>, start: usize, end: usize) {
+        self.separators.clear();
+        self.separators.extend(window.marks.delimiters.between(start, end).map(|delimiter| delimiter - start));
+        self.separators.push(end - start);
+    }
+
     /// Judges the row from `start` to its line end: it is not plain, or its campaign is new.
     #[cold]
     #[inline(never)]
@@ -271,9 +314,7 @@ impl Rows<'_> {
             let fields = &*self.fields;
             return self.aggregate.take_record(self.columns, fields.len(), |index| fields.get(index), record, position);
         }
-        self.separators.clear();
-        self.separators.extend(window.marks.delimiters.between(start, end).map(|delimiter| delimiter - start));
-        self.separators.push(end - start);
+        self.split(window, start, end);
         let separators = &*self.separators;
         let field = |index: usize| {
             let field_start = if index == 0 { 0 } else { separators[index - 1] + 1 };

@@ -13,6 +13,11 @@
 //! All arithmetic is on integers (spend in cents, rates in fixed point), so the same seed gives the
 //! same bytes on every machine. Bad rows come from a random stream of their own: the good rows of a
 //! file do not depend on how many bad ones stand between them in totals mode.
+//!
+//! Reports of an advertising platform (`--report`) have another row format and values of their own, see `report.rs`.
+
+mod output;
+mod report;
 
 use std::collections::HashSet;
 use std::fs;
@@ -20,7 +25,8 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use output::{Output, dates};
 
 /// Write advertising CSV data to standard output, the same bytes for the same options.
 #[derive(Parser)]
@@ -58,6 +64,16 @@ struct Args {
     /// the number of campaigns. Values leave their usual ranges only where the totals demand it
     #[arg(long, value_name = "CSV")]
     totals: Option<PathBuf>,
+
+    /// Write a report as this platform exports it, with rows of totals at its end
+    #[arg(long, value_name = "PLATFORM", conflicts_with_all = ["crlf", "quoted", "bad_rows", "totals"])]
+    report: Option<Report>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Report {
+    #[value(name = "google_ads")]
+    GoogleAds,
 }
 
 /// The whole in units of `--bad-rows`: a percent with 4 decimals is a count of millionths.
@@ -329,6 +345,7 @@ fn read_totals(path: &Path) -> Result<Vec<Rest>, String> {
 
 const HEADER: &str = "campaign_id,date,impressions,clicks,spend,conversions";
 const COLUMNS: usize = 6;
+const LONGEST_ID: usize = 256;
 
 /// What makes a row bad: so many columns, and in the column of the second number (if there is such a
 /// one) this text.
@@ -352,76 +369,29 @@ fn draw_flaw(rng: &mut Rng) -> Flaw {
     }
 }
 
-const BUFFER: usize = 1 << 20;
-const LONGEST_ID: usize = 256;
-/// More than any row takes, with the longest id and numbers.
-const ROOM: usize = 1 << 10;
-
-fn digit(n: u64) -> u8 {
-    b'0' + u8::try_from(n % 10).unwrap_or(0)
-}
-
-/// Eight decimal digits of `n`, one per byte, the first in the lowest: halves, quarters and eighths by
-/// multiplication. After Paul Khuong, "How to print integers really fast", <https://pvk.ca>, 2017.
-fn eight_digits(n: u64) -> u64 {
-    let halves = (n / 10_000) | ((n % 10_000) << 32);
-    let hundreds = ((halves * 10_486) >> 20) & 0x0000_007f_0000_007f;
-    let pairs = hundreds | ((halves - 100 * hundreds) << 16);
-    let tens = ((pairs * 103) >> 10) & 0x000f_000f_000f_000f;
-    tens | ((pairs - 10 * tens) << 8)
-}
-
-struct Output<W> {
-    sink: W,
-    bytes: Vec<u8>,
-    len: usize,
+/// Writes the rows of a plain file.
+struct Plain<W> {
+    output: Output<W>,
     quoted: bool,
     crlf: bool,
     dates: Vec<[u8; 10]>,
 }
 
-impl<W: Write> Output<W> {
+impl<W: Write> Plain<W> {
     fn new(sink: W, args: &Args) -> Self {
-        let months = [(1, 31), (2, 28), (3, 31), (4, 30), (5, 31), (6, 30)];
-        let days = months.iter().flat_map(|&(month, days)| (1..=days).map(move |day| (month, day)));
-        let date = |(month, day): (u64, u64)| {
-            let mut date = *b"2025-00-00";
-            date[6] = digit(month);
-            date[8] = digit(day / 10);
-            date[9] = digit(day);
-            date
-        };
-        Self {
-            sink,
-            bytes: vec![0; BUFFER],
-            len: 0,
-            quoted: args.quoted,
-            crlf: args.crlf,
-            dates: days.map(date).collect(),
-        }
-    }
-
-    fn put(&mut self, text: &[u8]) {
-        let end = self.len + text.len();
-        self.bytes[self.len..end].copy_from_slice(text);
-        self.len = end;
-    }
-
-    fn byte(&mut self, byte: u8) {
-        self.bytes[self.len] = byte;
-        self.len += 1;
+        Self { output: Output::new(sink), quoted: args.quoted, crlf: args.crlf, dates: dates() }
     }
 
     fn quote(&mut self) {
         if self.quoted {
-            self.byte(b'"');
+            self.output.byte(b'"');
         }
     }
 
     fn separate(&mut self, column: usize) {
         if column > 0 {
             self.quote();
-            self.byte(b',');
+            self.output.byte(b',');
         }
         self.quote();
     }
@@ -429,61 +399,36 @@ impl<W: Write> Output<W> {
     fn end_row(&mut self) -> io::Result<()> {
         self.quote();
         if self.crlf {
-            self.byte(b'\r');
+            self.output.byte(b'\r');
         }
-        self.byte(b'\n');
-        if self.len < BUFFER - ROOM {
-            return Ok(());
-        }
-        self.flush()
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.sink.write_all(&self.bytes[..self.len])?;
-        self.len = 0;
-        self.sink.flush()
-    }
-
-    fn number(&mut self, n: u64) {
-        let mut digits = eight_digits(n % 100_000_000);
-        let mut leading = 0;
-        if n >= 100_000_000 {
-            self.number(n / 100_000_000);
-        } else {
-            leading = (digits.trailing_zeros() / 8).min(7);
-            digits >>= 8 * leading;
-        }
-        // A fixed number of bytes and no branch on the length: lengths vary from number to number.
-        self.put(&(digits | 0x3030_3030_3030_3030).to_le_bytes());
-        self.len -= usize::try_from(leading).unwrap_or(0);
+        self.output.byte(b'\n');
+        self.output.make_room()
     }
 
     fn id(&mut self, id: Id) {
         match id {
-            Id::Name(name) => self.put(name.as_bytes()),
+            Id::Name(name) => self.output.put(name.as_bytes()),
             Id::Number(number) => {
                 match number {
-                    0..10 => self.put(b"CMP00"),
-                    10..100 => self.put(b"CMP0"),
-                    _ => self.put(b"CMP"),
+                    0..10 => self.output.put(b"CMP00"),
+                    10..100 => self.output.put(b"CMP0"),
+                    _ => self.output.put(b"CMP"),
                 }
-                self.number(number);
+                self.output.number(number);
             }
         }
     }
 
     /// Like the `repr` of a Python float: at least one decimal, and no trailing zero after it.
     fn money(&mut self, cents: u64) {
-        self.number(cents / 100);
-        let hundredths = digit(cents);
-        self.put(&[b'.', digit(cents / 10), hundredths]);
-        self.len -= usize::from(hundredths == b'0');
+        self.output.hundredths(cents);
+        self.output.drop_last(usize::from(cents.is_multiple_of(10)));
     }
 
     fn header(&mut self) -> io::Result<()> {
         for (column, name) in HEADER.split(',').enumerate() {
             self.separate(column);
-            self.put(name.as_bytes());
+            self.output.put(name.as_bytes());
         }
         self.end_row()
     }
@@ -493,17 +438,13 @@ impl<W: Write> Output<W> {
         for column in 0..columns {
             self.separate(column);
             match column {
-                _ if column == wrong => self.put(text.as_bytes()),
+                _ if column == wrong => self.output.put(text.as_bytes()),
                 0 => self.id(id),
-                1 => {
-                    let date = rng.index(self.dates.len());
-                    self.bytes[self.len..self.len + 10].copy_from_slice(&self.dates[date]);
-                    self.len += 10;
-                }
-                2 => self.number(values[1]),
-                3 => self.number(values[2]),
+                1 => self.output.put(rng.pick::<[u8; 10]>(&self.dates)),
+                2 => self.output.number(values[1]),
+                3 => self.output.number(values[2]),
                 4 => self.money(values[3]),
-                _ => self.number(values[4]),
+                _ => self.output.number(values[4]),
             }
         }
         self.end_row()
@@ -538,7 +479,7 @@ fn write_all(args: &Args, source: &mut Source, rows: u64, mut bad: u64) -> io::R
     let mut bad_rng = Rng(Rng(!args.seed).next());
     // By column; the last one is for a wrong number of columns.
     let mut counts = [0_u64; COLUMNS + 1];
-    let mut output = Output::new(io::stdout().lock(), args);
+    let mut output = Plain::new(io::stdout().lock(), args);
     output.header()?;
     for left in (1..=rows).rev() {
         // Selection by counting (Knuth, TAOCP 2, 3.4.2, algorithm S): the number comes out exactly.
@@ -553,7 +494,7 @@ fn write_all(args: &Args, source: &mut Source, rows: u64, mut bad: u64) -> io::R
             output.row(id, &values, NO_FLAW, &mut rng)?;
         }
     }
-    output.flush()?;
+    output.output.flush()?;
     if args.bad_rows > 0 {
         let sum: u64 = counts.iter().sum();
         eprintln!("bad rows: {sum} of {rows}");
@@ -566,16 +507,25 @@ fn write_all(args: &Args, source: &mut Source, rows: u64, mut bad: u64) -> io::R
     Ok(())
 }
 
-fn main() -> ExitCode {
-    let args = Args::parse();
-    let result = plan(&args).and_then(|(mut source, rows, bad)| {
-        match write_all(&args, &mut source, rows, bad) {
-            // The reader has seen enough, `| head` for one.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            written => written.map_err(|error| format!("cannot write the data: {error}")),
+fn run(args: &Args) -> Result<(), String> {
+    let written = match args.report {
+        Some(Report::GoogleAds) => {
+            report::write(io::stdout().lock(), args.rows, args.campaigns.unwrap_or(1), Rng(args.seed))
         }
-    });
-    match result {
+        None => {
+            let (mut source, rows, bad) = plan(args)?;
+            write_all(args, &mut source, rows, bad)
+        }
+    };
+    match written {
+        // The reader has seen enough, `| head` for one.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.map_err(|error| format!("cannot write the data: {error}")),
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Args::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(message) => {
             eprintln!("error: {message}");
