@@ -251,7 +251,6 @@ mod as_number {
 
     use crate::engine::Conversions;
 
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
     pub(super) fn serialize<S: Serializer>(conversions: &Conversions, serializer: S) -> Result<S::Ok, S::Error> {
         match conversions.units() {
             0 => serializer.serialize_u128(conversions.whole()),

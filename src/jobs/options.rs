@@ -53,8 +53,9 @@ impl InvalidOption {
 impl From<DialectConflict> for InvalidOption {
     fn from(conflict: DialectConflict) -> Self {
         let (name, text) = (conflict.option(), conflict.to_string());
-        let reason = text.strip_prefix(name).and_then(|rest| rest.strip_prefix(": ")).unwrap_or(&text);
-        Self::new(name, reason)
+        // The text starts with the name, perhaps with its value.
+        let reason = text.strip_prefix(name).unwrap_or(&text);
+        Self::new(name, reason.trim_start_matches(['=', ':', ' ']))
     }
 }
 
@@ -252,7 +253,7 @@ mod tests {
         let conflict = options.change([("decimal", ".")]).unwrap_err();
         assert_eq!(conflict.to_string(), "thousands: the mark is the decimal mark: expected two different ones");
         let conflict = JobOptions::default().change([("has_header", "false"), ("columns", "spend:a")]).unwrap_err();
-        assert_eq!(conflict.name, "has_header");
+        assert_eq!(conflict.to_string(), "has_header: false: columns needs a header");
     }
 
     #[test]

@@ -281,23 +281,23 @@ impl FormatDefinition {
             ("columns", Some(columns.join(";"))),
             ("header", Some(HeaderPlace::Find.to_string())),
             ("delimiter", Some(DelimiterChoice::Auto.to_string())),
-            ("decimal", written_unless(self.decimal, DecimalMark::Point)),
-            ("thousands", written_unless(self.thousands, Thousands::None)),
-            ("conversions", written_unless(self.conversion_digits, ConversionDigits::Whole)),
-            ("currency", written_unless(self.currency, CurrencySigns::None)),
-            ("spend_unit", written_unless(self.spend_unit, SpendUnit::One)),
-            ("zero_if_empty", written_unless(self.zero_if_empty, ZeroIfEmpty::default())),
+            ("decimal", written_unless(&self.decimal, &DecimalMark::Point)),
+            ("thousands", written_unless(&self.thousands, &Thousands::None)),
+            ("conversions", written_unless(&self.conversion_digits, &ConversionDigits::Whole)),
+            ("currency", written_unless(&self.currency, &CurrencySigns::None)),
+            ("spend_unit", written_unless(&self.spend_unit, &SpendUnit::One)),
+            ("zero_if_empty", written_unless(&self.zero_if_empty, &ZeroIfEmpty::default())),
             // Without labels, too, it looks for totals.
             ("totals", Some(join_names(self.totals))),
-            ("end", written_unless(self.end, DataEnd::File)),
-            ("id_brackets", written_unless(self.id_brackets, false)),
+            ("end", written_unless(&self.end, &DataEnd::File)),
+            ("id_brackets", written_unless(&self.id_brackets, &false)),
         ];
         written.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
     }
 }
 
 /// A value as it is written, unless it is the usual one.
-fn written_unless<T: fmt::Display + PartialEq>(value: T, usual: T) -> Option<String> {
+fn written_unless<T: fmt::Display + PartialEq>(value: &T, usual: &T) -> Option<String> {
     (value != usual).then(|| value.to_string())
 }
 
