@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::budget::SkipBudget;
 use super::dialect::Columns;
 use super::error::{Fatal, SkippedRow};
 use super::judge::{Judge, Judged};
@@ -287,9 +288,18 @@ impl Aggregate {
         }
     }
 
-    /// More rows have been skipped than this limit, as it is written in options, allows.
-    #[must_use]
-    pub fn too_many_skipped(&self, max_skipped: String) -> Fatal {
+    /// Judges how many rows were skipped of all that were read.
+    ///
+    /// # Errors
+    /// When they are too many.
+    pub fn check_skipped(&self, budget: SkipBudget) -> Result<(), Fatal> {
+        if budget.allows(self.counters.rows_skipped(), self.counters.rows_read) {
+            return Ok(());
+        }
+        Err(self.too_many_skipped(budget.to_string()))
+    }
+
+    fn too_many_skipped(&self, max_skipped: String) -> Fatal {
         let first = self.rejects.iter().take(MAX_TOLD_REJECTS).map(|reject| SkippedRow {
             line: reject.line,
             reason: reject.reason,

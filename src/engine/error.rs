@@ -142,8 +142,7 @@ impl Fatal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::EmptyInput => "empty_input",
-            Self::MissingColumns { .. } => "missing_columns",
-            Self::HeaderNotFound { .. } => "missing_columns",
+            Self::MissingColumns { .. } | Self::HeaderNotFound { .. } => "missing_columns",
             Self::DuplicateColumns { .. } | Self::DuplicateNames { .. } => "duplicate_columns",
             Self::AmbiguousDelimiter { .. } => "ambiguous_delimiter",
             Self::UndecidedDecimalMark { .. } => "undecided_decimal_mark",

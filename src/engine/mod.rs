@@ -4,6 +4,7 @@
 //! the first rejects. Aggregates merge, and give the reports of [`report`].
 
 mod aggregate;
+mod budget;
 mod dialect;
 mod envelope;
 mod error;
@@ -22,6 +23,7 @@ mod tally;
 mod totals;
 
 pub use aggregate::{Aggregate, Counters, MAX_REJECTS, Reject, SHOWN_RECORD_BYTES};
+pub use budget::{KeptRejects, SkipBudget};
 pub use dialect::{
     ColumnNames, ConversionDigits, CurrencySigns, DEFAULT_COLUMNS, DataEnd, DecimalMark, Delimiter, DelimiterChoice,
     Dialect, DialectConflict, DialectOptions, Field, Format, FormatDefinition, HeaderHint, HeaderPlace,

@@ -34,7 +34,7 @@ struct Facts {
     detail: Cow<'static, str>,
     job: Option<JobId>,
     limit: Option<Limit>,
-    skipped: Option<SkippedRows>,
+    skipped: Option<Box<SkippedRows>>,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// What really happened, for the log alone.
     cause: Option<Arc<str>>,
@@ -181,6 +181,7 @@ fn describe_failure(kind: FailureKind) -> (StatusCode, &'static str) {
         F::FormWithoutFile => (S::BAD_REQUEST, "The form has no file"),
         F::FormTooLarge => (S::PAYLOAD_TOO_LARGE, "The form has too many parts"),
         F::InvalidName => (S::BAD_REQUEST, "This cannot be a name"),
+        F::InvalidOption => (S::BAD_REQUEST, "An option has a value it cannot have"),
         F::UploadCancelled => (S::CONFLICT, "The job was cancelled"),
         F::FileDeleted => (S::CONFLICT, "The file was deleted"),
         F::ServerStopped => (S::SERVICE_UNAVAILABLE, "The server was stopped"),
@@ -222,7 +223,7 @@ impl<'a> From<&'a Failure> for Document<'a> {
     fn from(failure: &'a Failure) -> Self {
         Self {
             limit: failure.limit.as_ref(),
-            skipped: failure.skipped.as_ref(),
+            skipped: failure.skipped.as_deref(),
             ..Self::new(Kind::Failure(failure.kind), &failure.detail)
         }
     }
@@ -255,6 +256,11 @@ impl Problem {
         let mut problem = Self::new(kind, detail);
         problem.0.cause = Some(cause.to_string().into());
         problem
+    }
+
+    /// What kind of problem it is.
+    pub(super) fn kind(&self) -> Kind {
+        self.0.kind
     }
 
     /// What was wrong, in words.
@@ -469,7 +475,7 @@ pub(super) fn render(mut response: Response, request_id: &str) -> Response {
     }
     let mut document = Document::new(problem.kind, &problem.detail);
     document.job = problem.job.map(|id| format!("/v1/jobs/{id}"));
-    (document.limit, document.skipped) = (problem.limit.as_ref(), problem.skipped.as_ref());
+    (document.limit, document.skipped) = (problem.limit.as_ref(), problem.skipped.as_deref());
     document.request_id = Some(request_id);
     // Strings and numbers always can be written.
     let body = json_line(&document).unwrap_or_default();

@@ -8,7 +8,7 @@ use tokio::task::spawn_blocking;
 
 use crate::jobs::StoreError;
 
-/// Columns whose values are whole numbers.
+/// Columns whose values are whole numbers. Conversions may have decimals, and are text then, which keeps them exact.
 const COUNTS: [&str; 5] = ["total_impressions", "total_clicks", "total_conversions", "line", "byte_offset"];
 
 /// Turns the text of a table into JSON, piece by piece. Each piece consists of whole rows; the first one starts with the
@@ -87,7 +87,7 @@ impl Column {
         json.extend_from_slice(self.prefix.as_bytes());
         if self.is_optional && value.is_empty() {
             json.extend_from_slice(b"null");
-        } else if self.is_count {
+        } else if self.is_count && value.bytes().all(|byte| byte.is_ascii_digit()) {
             json.extend_from_slice(value.as_bytes());
         } else {
             json.extend_from_slice(serde_json::Value::from(value).to_string().as_bytes());

@@ -22,7 +22,7 @@ pub struct Failure {
     pub limit: Option<Limit>,
     /// The rows that were skipped, when there were too many.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub skipped: Option<SkippedRows>,
+    pub skipped: Option<Box<SkippedRows>>,
 }
 
 /// Rows that were skipped.
@@ -108,6 +108,8 @@ pub enum FailureKind {
     FormTooLarge,
     /// A file's name that cannot be one.
     InvalidName,
+    /// An option in a form that cannot have its value.
+    InvalidOption,
     /// The job was cancelled on request.
     UploadCancelled,
     /// The file was deleted while it was being received.
@@ -218,6 +220,7 @@ impl FailureKind {
             Self::FormWithoutFile => "form_without_file",
             Self::FormTooLarge => "form_too_large",
             Self::InvalidName => "invalid_name",
+            Self::InvalidOption => "invalid_option",
             Self::UploadCancelled => "upload_cancelled",
             Self::FileDeleted => "file_deleted",
             Self::ServerStopped => "server_stopped",
@@ -261,7 +264,7 @@ impl From<ContentError> for Failure {
         let failure = kind.because(error.to_string());
         match error {
             ContentError::Fatal(Fatal::TooManySkipped { reasons, first, .. }) => {
-                let skipped = Some(SkippedRows { reasons: reasons.into_iter().collect(), first });
+                let skipped = Some(Box::new(SkippedRows { reasons: reasons.into_iter().collect(), first }));
                 Failure { skipped, ..failure }
             }
             ContentError::Fatal(Fatal::TooManyCampaigns { max_campaigns }) => {

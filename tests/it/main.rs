@@ -16,6 +16,7 @@ mod exact_answers;
 mod expected;
 mod file_refusals;
 mod files;
+mod formats;
 mod graceful_stop;
 mod ground_truth;
 mod harness;

@@ -185,7 +185,8 @@ mod tests {
     use super::*;
 
     fn plain(notation: Notation, cell: &str) -> Option<String> {
-        notation.read(cell.as_bytes(), |plain| String::from_utf8(plain.to_vec()).ok())
+        let is_plain = |plain: &[u8]| plain.iter().all(|byte| byte.is_ascii_digit() || b".+e".contains(byte));
+        notation.read(cell.as_bytes(), |plain| String::from_utf8(plain.to_vec()).ok().filter(|_| is_plain(plain)))
     }
 
     #[test]

@@ -131,14 +131,14 @@ pub(super) fn mark<I: Instructions>(
     window: &[u8],
     blocks: usize,
     delimiter: u8,
-    quotes: Quotes,
+    kept_quotes: Quotes,
     marks: &mut Marks,
 ) -> Marked {
     let text = &window.as_chunks().0[..blocks];
     let delimiter_masks = marks.delimiters.0.as_chunks_mut().0;
     let newline_masks = marks.newlines.0.as_chunks_mut().0;
     let mut before = Before::default();
-    let doubled_masks = match quotes {
+    let doubled_masks = match kept_quotes {
         Quotes::AreSingle => None,
         Quotes::MayBeDoubled => {
             marks.doubled = Positions::default();
