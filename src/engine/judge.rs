@@ -1,11 +1,11 @@
 //! From a record of an input in a dialect to a row that counts, or to what it is instead. `docs/formats.md` is the contract.
 
 use super::dialect::{
-    CheckedTotal, ConversionDigits, CurrencySigns, DataEnd, DecimalMark, Dialect, Layout, Notation, SpendUnit,
+    CheckedTotal, Columns, ConversionDigits, CurrencySigns, DataEnd, DecimalMark, Dialect, Layout, Notation, SpendUnit,
     Thousands, TotalsRule, shown_decimal_mark, strip_sign, trim_wide,
 };
 use super::error::Fatal;
-use super::number::{Spend, parse_conversions, parse_count, parse_micros, parse_spend};
+use super::number::{Count, DecimalConversions, Micros, Spend};
 use super::reading::{OtherCurrency, Reading, TotalRow};
 use super::record::is_blank;
 use super::row::{MAX_CAMPAIGN_ID_BYTES, Row, SkipReason};
@@ -37,6 +37,13 @@ impl Judge<'_> {
     /// Notes a blank line; `has_data`: there are rows or totals before it.
     pub(crate) fn pass_blank_line(&self, reading: &mut Reading, has_data: bool) {
         reading.has_ended |= has_data && self.ends_at_blank_line();
+    }
+
+    /// The columns whose contents are looked at, apart from whether they are empty.
+    pub(crate) fn used_columns(&self) -> impl Iterator<Item = usize> {
+        let Columns { campaign_id, impressions, clicks, spend, conversions, .. } = self.layout.columns;
+        let others = self.layout.currency.iter().chain(&self.layout.result_indicator).copied();
+        [campaign_id, impressions, clicks, spend, conversions].into_iter().chain(others)
     }
 
     /// Judges a whole record of `count` fields, of which `field` gives the one at an index, on this line.
@@ -129,7 +136,7 @@ impl Judge<'_> {
         let decimal = if notation.decimal == b'.' { b',' } else { b'.' };
         let Some((number, _)) = self.without_sign(spend) else { return Ok(()) };
         let other = Notation { decimal, thousands: Thousands::Any };
-        if other.read(number, parse_spend).is_some() {
+        if other.read::<Spend>(number).is_some() {
             let decimal = char::from(notation.decimal);
             return Err(Fatal::MixedDecimalMarks { line, spend: shown(spend), decimal });
         }
@@ -147,16 +154,16 @@ impl Judge<'_> {
     fn read_spend(&self, notation: Notation, spend: &[u8]) -> Option<Spend> {
         let (number, _) = self.without_sign(spend)?;
         match self.dialect.spend_unit {
-            SpendUnit::One => notation.read(number, parse_spend),
-            SpendUnit::Micros => notation.read(number, parse_micros),
+            SpendUnit::One => notation.read(number),
+            SpendUnit::Micros => notation.read(number).map(|Micros(spend)| spend),
         }
     }
 
     /// Whole conversions, and units of 10^-12.
     fn read_conversions(&self, notation: Notation, cell: &[u8]) -> Option<(u64, u64)> {
         match self.dialect.conversions {
-            ConversionDigits::Whole => notation.read(cell, parse_count).map(|count| (count, 0)),
-            ConversionDigits::Decimal => notation.read(cell, parse_conversions),
+            ConversionDigits::Whole => notation.read(cell).map(|Count(count)| (count, 0)),
+            ConversionDigits::Decimal => notation.read(cell).map(|DecimalConversions(whole, units)| (whole, units)),
         }
     }
 
@@ -172,16 +179,16 @@ impl Judge<'_> {
         let campaign_id = if self.dialect.id_brackets { without_brackets(id) } else { id };
         let is_id = !campaign_id.is_empty()
             && campaign_id.len() <= MAX_CAMPAIGN_ID_BYTES
-            && std::str::from_utf8(campaign_id).is_ok()
+            && (campaign_id.is_ascii() || std::str::from_utf8(campaign_id).is_ok())
             && !(self.dialect.refuses_rounded_ids() && is_rounded(campaign_id));
         if !is_id {
             return Err(SkipReason::CampaignId);
         }
         let zero_if_empty = self.dialect.zero_if_empty;
-        let impressions = notation.read(trim_wide(field(columns.impressions)), parse_count);
+        let impressions = notation.read(trim_wide(field(columns.impressions))).map(|Count(count)| count);
         let clicks = match trim_wide(field(columns.clicks)) {
             [] if zero_if_empty.clicks => Some(0),
-            cell => notation.read(cell, parse_count),
+            cell => notation.read(cell).map(|Count(count)| count),
         };
         let conversions = match trim_wide(field(columns.conversions)) {
             [] if zero_if_empty.conversions => Some((0, 0)),
@@ -258,7 +265,7 @@ impl Judge<'_> {
         };
         if is_checked {
             reading.candidates += 1;
-            let read_count = |place| notation?.read(trim_wide(field(place)), parse_count);
+            let read_count = |place| notation?.read(trim_wide(field(place))).map(|Count(count)| count);
             reading.candidate.get_or_insert_with(|| TotalRow {
                 line,
                 impressions: read_count(columns.impressions),

@@ -276,22 +276,30 @@ impl Rows<'_> {
             self.start.line += 1;
             if record.is_empty() {
                 self.aggregate.pass_empty_line(judge);
-            } else if window.marks.doubled.between(start, end).next().is_some() {
+                start = end + 1;
+                continue;
+            }
+            let has_all_columns = window.find_separators(start, self.room);
+            if !has_all_columns {
+                self.split(window, start, end);
+            }
+            let separators: &[usize] = if has_all_columns { self.room } else { self.separators };
+            let field = |index: usize| {
+                let field_start = if index == 0 { 0 } else { separators[index - 1] + 1 };
+                match &record[field_start..separators[index].min(record.len())] {
+                    [b'"', contents @ .., b'"'] => contents,
+                    field => field,
+                }
+            };
+            let has_doubled_quotes = window.marks.doubled.between(start, end).next().is_some();
+            if has_doubled_quotes
+                && (!has_all_columns || judge.used_columns().any(|column| field(column).contains(&b'"')))
+            {
                 self.fields.split(record, self.delimiter);
                 let fields = &*self.fields;
                 let field = |index: usize| fields.get(index);
                 self.aggregate.take_judged(judge, fields.len(), field, record, position)?;
             } else {
-                self.split(window, start, end);
-                let separators = &*self.separators;
-                let field = |index: usize| {
-                    let field_start = if index == 0 { 0 } else { separators[index - 1] + 1 };
-                    match &record[field_start..separators[index].min(record.len())] {
-                        // There are no further quotes in it.
-                        [b'"', contents @ .., b'"'] => contents,
-                        field => field,
-                    }
-                };
                 self.aggregate.take_judged(judge, separators.len(), field, record, position)?;
             }
             start = end + 1;
