@@ -32,6 +32,7 @@ mod races;
 mod random;
 mod refusals;
 mod released_states;
+mod report_answers;
 mod reports;
 mod results;
 mod resume;
