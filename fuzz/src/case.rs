@@ -53,6 +53,7 @@ impl Case {
             has_header,
             limits: limits(limit, limit_detail.into()),
             kernel: Kernel::Detect,
+            max_rejects_bytes: None,
         };
         Some(Self { text, options, places, cuts })
     }

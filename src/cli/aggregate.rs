@@ -20,7 +20,9 @@ use signal_hook::iterator::Signals;
 use super::output::{Obsolete, OutputDirectory};
 use super::progress::Progress;
 use super::stop::Stop;
-use crate::engine::report::{Stats, campaign_header, campaign_lines, campaign_table, list_name, rejects_table};
+use crate::engine::report::{
+    Stats, campaign_header, campaign_lines, campaign_table, list_name, rejects_pieces, rejects_table,
+};
 use crate::engine::{Aggregate, Delimiter, Kernel, Limits, Metric, TallyOptions};
 use crate::ingest::{Input, LocalError, LocalOptions, aggregate_local, encoding_for_label};
 
@@ -118,6 +120,8 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
             has_header: arguments.has_header,
             limits: Limits { max_record_bytes: arguments.max_record_bytes, max_campaigns: arguments.max_campaigns },
             kernel: Kernel::Detect,
+            // --rejects all: Some(DEFAULT_MAX_REJECTS_BYTES).
+            max_rejects_bytes: None,
         },
         dialect: None,
         encoding: arguments.encoding,
@@ -213,8 +217,10 @@ fn stage_results(
         file.write_all(b"\n")
     })?;
     if !aggregate.rejects().is_empty() {
-        let table = rejects_table(aggregate.rejects(), arguments.input.len() > 1);
-        stage("rejects.csv", &|file| file.write_all(table.as_bytes()))?;
+        stage("rejects.csv", &|file| {
+            let mut pieces = rejects_pieces(aggregate, arguments.input.len() > 1, TABLE_PIECE_BYTES);
+            pieces.try_for_each(|piece| file.write_all(piece.as_bytes()))
+        })?;
     }
     let stopped_by = Cell::new(signal());
     if arguments.all_campaigns && stopped_by.get().is_none() {

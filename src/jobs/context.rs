@@ -34,6 +34,8 @@ pub struct JobsConfig {
     pub max_concurrent_uploads: usize,
     /// What a single file may make grow.
     pub limits: Limits,
+    /// The most bytes of skipped rows that are kept, where all are wanted.
+    pub max_rejects_bytes: u64,
     /// The most bytes that may come out of decompression.
     pub max_text_bytes: u64,
     /// How many times more bytes may come out of decompression than went in.
@@ -103,12 +105,15 @@ impl Context {
 
     pub(super) fn pipeline_options(&self, format: &FileFormat) -> PipelineOptions {
         let FileFormat { options, coding, with_digest } = *format;
+        // To be set by the option `rejects=all`.
+        let keeps_all_rejects = false;
         PipelineOptions {
             tally: TallyOptions {
                 delimiter: options.delimiter,
                 has_header: options.has_header,
                 limits: self.config.limits,
                 kernel: Kernel::Detect,
+                max_rejects_bytes: keeps_all_rejects.then_some(self.config.max_rejects_bytes),
             },
             dialect: None,
             encoding: options.encoding,
