@@ -96,7 +96,8 @@ impl OpenBlock {
         let line = row.position.line.wrapping_sub(self.origin.lines_before);
         let byte_offset = row.position.byte_offset;
         let distances = (line.wrapping_sub(self.last.line), byte_offset.wrapping_sub(self.last.byte_offset));
-        self.text = append(std::mem::take(&mut self.text), &(distances, row.reason, row.record));
+        self.text = append(std::mem::take(&mut self.text), &(distances, row.reason, row.record.len()));
+        self.text.extend_from_slice(row.record);
         self.last = Position { line, byte_offset };
         self.rows += 1;
         self.bytes += row.bytes();

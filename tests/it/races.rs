@@ -8,7 +8,7 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use adtally::engine::Limits;
+use adtally::engine::{DEFAULT_MAX_REJECTS_BYTES, Limits};
 use adtally::ingest::PipelineOptions;
 use adtally::jobs::store::{ChangedBy, Checkpoint, NewBlocks, OpenedFile, ResumedFile, Writer};
 use adtally::jobs::{
@@ -120,7 +120,7 @@ fn config(url: &str, directory: &Path) -> JobsConfig {
         parser_threads: NonZeroUsize::new(2).unwrap(),
         max_concurrent_uploads: 16,
         limits: Limits::default(),
-        max_rejects_bytes: 0,
+        max_rejects_bytes: DEFAULT_MAX_REJECTS_BYTES,
         max_text_bytes,
         max_decompression_ratio,
         keep_finished: KEEP,
