@@ -17,20 +17,25 @@ use encoding_rs::Encoding;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::format_flags::FormatFlags;
 use super::output::{Obsolete, OutputDirectory};
 use super::progress::Progress;
 use super::stop::Stop;
 use crate::engine::report::{
     Stats, campaign_header, campaign_lines, campaign_table, list_name, rejects_pieces, rejects_table,
 };
-use crate::engine::{Aggregate, Delimiter, Kernel, Limits, Metric, TallyOptions};
+use crate::engine::{
+    Aggregate, DEFAULT_MAX_REJECTS_BYTES, KeptRejects, Kernel, Limits, Metric, SkipBudget, TallyOptions,
+};
 use crate::ingest::{Input, LocalError, LocalOptions, aggregate_local, encoding_for_label};
+use crate::jobs::JobOptions;
 
 /// Adds up CSV files of ad data per campaign and ranks the campaigns.
 ///
 /// The files have the columns campaign_id,date,impressions,clicks,spend,conversions in any order; others are ignored.
 /// Gzip and Zstandard are recognised by their first bytes, UTF-8 and UTF-16 by their byte-order mark. Rows that do not
-/// make sense are skipped, counted by reason, and the first 100 of them reported.
+/// make sense are skipped, counted by reason, and the first 100 of them reported. Reports of ad platforms are read as they
+/// were exported with --format.
 ///
 /// Writes top10_ctr.csv, top10_cpa.csv and stats.json, rejects.csv when rows were skipped, and campaigns.csv on request.
 /// Either all of them appear or none; those of an earlier run in the same directory are replaced, and removed where this
@@ -55,9 +60,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     all_campaigns: bool,
 
-    /// The character between two fields, or the word tab
-    #[arg(long, value_name = "C|tab", default_value_t = Delimiter::COMMA, help_heading = "Format")]
-    delimiter: Delimiter,
+    #[command(flatten)]
+    format: FormatFlags,
 
     /// Encoding of files without a byte-order mark: a label of the WHATWG Encoding Standard
     #[arg(long, value_name = "LABEL", default_value = "utf-8", value_parser = encoding_for_label, help_heading = "Format")]
@@ -100,6 +104,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
     if arguments.input.iter().filter(|input| **input == Input::Stdin).count() > 1 {
         return Err(Stop::Usage("standard input (-) can be given only once".into()));
     }
+    let options = job_options(arguments)?;
+    let max_skipped = options.max_skipped;
+    let options = local_options(arguments, &options)?;
     let started = Instant::now();
     let mut output = OutputDirectory::open(&arguments.output).map_err(Stop::Refused)?;
     let files = arguments.input.iter().filter_map(|input| match input {
@@ -114,19 +121,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
     let cannot_start = |error: io::Error| Stop::Refused(format!("a thread cannot be started: {error}"));
     watch_signals(events_sender.clone()).map_err(cannot_start)?;
     let progress = Arc::new(Progress::new(expected_bytes(&arguments.input), arguments.progress_every));
-    let options = LocalOptions {
-        tally: TallyOptions {
-            delimiter: arguments.delimiter,
-            has_header: arguments.has_header,
-            limits: Limits { max_record_bytes: arguments.max_record_bytes, max_campaigns: arguments.max_campaigns },
-            kernel: Kernel::Detect,
-            // --rejects all: Some(DEFAULT_MAX_REJECTS_BYTES).
-            max_rejects_bytes: None,
-        },
-        dialect: None,
-        encoding: arguments.encoding,
-        threads: threads(arguments),
-    };
     let (inputs, observer) = (arguments.input.clone(), Arc::clone(&progress));
     // On a signal the main thread returns, and this one ends with the process: it holds nothing that has to be
     // released.
@@ -145,6 +139,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
             return Err(Stop::Refused("internal error while reading; please report it with the lines above".into()));
         }
     };
+    if let Some(max_skipped) = max_skipped {
+        aggregate.check_skipped(max_skipped).map_err(|fatal| Stop::Refused(fatal.to_string()))?;
+    }
     let stats = Stats::new(&aggregate, started.elapsed().as_secs_f64());
     let signal = || match events.try_recv() {
         Ok(Event::Signal(number)) => Some(number),
@@ -161,6 +158,31 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
     output.publish(&obsolete).map_err(Stop::Refused)?;
     report(&stats, started.elapsed().as_secs_f64());
     Ok(())
+}
+
+/// How the inputs are read.
+fn job_options(arguments: &Arguments) -> Result<JobOptions, Stop> {
+    let mut options = JobOptions { has_header: arguments.has_header, ..JobOptions::default() };
+    arguments.format.change(&mut options).map_err(|error| Stop::Usage(error.to_string()))?;
+    Ok(options)
+}
+
+fn local_options(arguments: &Arguments, options: &JobOptions) -> Result<LocalOptions, Stop> {
+    let dialect = options.dialect().map_err(|error| Stop::Usage(error.to_string()))?;
+    let keeps_all_rejects = options.rejects == KeptRejects::All;
+    Ok(LocalOptions {
+        tally: TallyOptions {
+            delimiter: options.plain_delimiter(),
+            has_header: arguments.has_header,
+            max_skipped: options.max_skipped.and_then(SkipBudget::max_rows),
+            limits: Limits { max_record_bytes: arguments.max_record_bytes, max_campaigns: arguments.max_campaigns },
+            kernel: Kernel::Detect,
+            max_rejects_bytes: keeps_all_rejects.then_some(DEFAULT_MAX_REJECTS_BYTES),
+        },
+        dialect: dialect.map(Arc::new),
+        encoding: arguments.encoding,
+        threads: threads(arguments),
+    })
 }
 
 fn threads(arguments: &Arguments) -> NonZeroUsize {

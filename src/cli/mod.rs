@@ -1,6 +1,8 @@
 //! The commands: flags and the terminal in, exit codes out.
 
 mod aggregate;
+mod format_flags;
+mod formats;
 mod healthcheck;
 mod output;
 mod progress;
@@ -24,7 +26,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    Aggregate(aggregate::Arguments),
+    Aggregate(Box<aggregate::Arguments>),
+    Formats(formats::Arguments),
     Serve(Box<serve::Arguments>),
     Healthcheck(healthcheck::Arguments),
 }
@@ -34,6 +37,7 @@ enum Command {
 pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Aggregate(arguments) => aggregate::run(&arguments),
+        Command::Formats(arguments) => formats::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
     };

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::budget::SkipBudget;
 use super::dialect::Columns;
-use super::error::Fatal;
+use super::error::{Fatal, SkippedRow};
 use super::judge::{Judge, Judged};
 use super::number::{Conversions, Money};
 use super::reading::Reading;
@@ -14,6 +15,9 @@ use super::totals::{CampaignTotals, Totals};
 
 /// Skipped rows that are kept for the report.
 pub const MAX_REJECTS: usize = 100;
+
+/// Skipped rows that are told when there are too many.
+const MAX_TOLD_REJECTS: usize = 10;
 
 /// Counts of rows and bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,6 +98,8 @@ pub struct Aggregate {
     pub(crate) rejects: Vec<Reject>,
     /// All of them up to a limit, when that is wanted.
     pub(crate) reject_log: Option<RejectLog>,
+    /// More skipped rows than these are an error, while a file is being read.
+    pub(crate) max_skipped: Option<u64>,
     /// One for each file that was read in a dialect; while a file is being read in one, its own is the only one.
     pub(crate) readings: Vec<Reading>,
 }
@@ -107,6 +113,7 @@ impl Aggregate {
             counters: Counters::default(),
             rejects: Vec::new(),
             reject_log: None,
+            max_skipped: None,
             readings: Vec::new(),
         }
     }
@@ -196,7 +203,7 @@ impl Aggregate {
         }
         match read_row(columns, field_count, field) {
             Ok(row) => self.count(&row)?,
-            Err(reason) => self.skip(reason, record, start),
+            Err(reason) => self.skip(reason, record, start)?,
         }
         Ok(())
     }
@@ -215,7 +222,7 @@ impl Aggregate {
         let Some(reading) = self.readings.last_mut() else { return Ok(()) };
         match judge.judge(reading, has_data, field_count, field, start.line)? {
             Judged::Row(row) => self.count(&row)?,
-            Judged::Skipped(reason) => self.skip(reason, record, start),
+            Judged::Skipped(reason) => self.skip(reason, record, start)?,
             Judged::NoData => {}
         }
         Ok(())
@@ -230,11 +237,12 @@ impl Aggregate {
     }
 
     /// Notes a malformed record of a file in a dialect.
-    pub(crate) fn take_malformed(&mut self, judge: Judge<'_>, record: &[u8], start: Position) {
+    pub(crate) fn take_malformed(&mut self, judge: Judge<'_>, record: &[u8], start: Position) -> Result<(), Fatal> {
         match self.readings.last_mut() {
             Some(reading) if reading.has_ended => judge.pass_footer(reading, None),
-            _ => self.skip(SkipReason::MalformedRecord, record, start),
+            _ => self.skip(SkipReason::MalformedRecord, record, start)?,
         }
+        Ok(())
     }
 
     /// True when there are rows or totals.
@@ -256,7 +264,12 @@ impl Aggregate {
     }
 
     /// Notes a row that does not count.
-    pub(crate) fn skip(&mut self, reason: SkipReason, record: &[u8], Position { line, byte_offset }: Position) {
+    pub(crate) fn skip(
+        &mut self,
+        reason: SkipReason,
+        record: &[u8],
+        Position { line, byte_offset }: Position,
+    ) -> Result<(), Fatal> {
         self.counters.rows_read += 1;
         self.counters.skipped[reason as usize] += 1;
         let record = &record[..record.len().min(SHOWN_RECORD_BYTES)];
@@ -265,6 +278,38 @@ impl Aggregate {
         }
         if let Some(log) = &mut self.reject_log {
             log.push(RejectRow { position: Position { line, byte_offset }, reason, record });
+        }
+        match self.max_skipped {
+            Some(max_skipped) if self.counters.rows_skipped() > max_skipped => {
+                Err(self.too_many_skipped(max_skipped.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Judges how many rows were skipped of all that were read.
+    ///
+    /// # Errors
+    /// When they are too many.
+    pub fn check_skipped(&self, budget: SkipBudget) -> Result<(), Fatal> {
+        if budget.allows(self.counters.rows_skipped(), self.counters.rows_read) {
+            return Ok(());
+        }
+        Err(self.too_many_skipped(budget.to_string()))
+    }
+
+    fn too_many_skipped(&self, max_skipped: String) -> Fatal {
+        let first = self.rejects.iter().take(MAX_TOLD_REJECTS).map(|reject| SkippedRow {
+            line: reject.line,
+            reason: reject.reason,
+            record: String::from_utf8_lossy(&reject.record).into_owned(),
+        });
+        Fatal::TooManySkipped {
+            max_skipped,
+            rows_skipped: self.counters.rows_skipped(),
+            rows_read: self.counters.rows_read,
+            reasons: self.counters.skipped().collect(),
+            first: first.collect(),
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What makes a whole input unusable.
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::dialect::{Delimiter, Field, Format, HeaderError, HeaderHint, REQUIRED_COLUMNS, SearchError};
+use super::row::SkipReason;
 
 /// An input from which nothing is produced. The message says what was expected.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -101,6 +103,26 @@ pub enum Fatal {
         /// The column that shows it.
         column: String,
     },
+    /// The file is of another kind.
+    #[error("this is {kind}: save it as CSV and send that")]
+    NotCsv {
+        /// What it is.
+        kind: &'static str,
+    },
+    /// More rows were skipped than allowed.
+    #[error("{}", skipped_text(max_skipped, *rows_skipped, *rows_read, reasons, first))]
+    TooManySkipped {
+        /// The limit in force, as it is written in options.
+        max_skipped: String,
+        /// Rows that were skipped.
+        rows_skipped: u64,
+        /// Data records among which they were.
+        rows_read: u64,
+        /// How many for which reason.
+        reasons: Vec<(SkipReason, u64)>,
+        /// The first of them.
+        first: Vec<SkippedRow>,
+    },
     /// More campaigns than allowed.
     #[error(
         "more than {max_campaigns} different campaign ids: is campaign_id the right column? The limit is max_campaigns"
@@ -120,14 +142,15 @@ impl Fatal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::EmptyInput => "empty_input",
-            Self::MissingColumns { .. } => "missing_columns",
-            Self::HeaderNotFound { .. } => "missing_columns",
+            Self::MissingColumns { .. } | Self::HeaderNotFound { .. } => "missing_columns",
             Self::DuplicateColumns { .. } | Self::DuplicateNames { .. } => "duplicate_columns",
             Self::AmbiguousDelimiter { .. } => "ambiguous_delimiter",
             Self::UndecidedDecimalMark { .. } => "undecided_decimal_mark",
             Self::MixedDecimalMarks { .. } => "mixed_decimal_marks",
             Self::MixedCurrencies { .. } => "mixed_currencies",
             Self::UnsupportedReport { .. } => "unsupported_report",
+            Self::NotCsv { .. } => "not_csv",
+            Self::TooManySkipped { .. } => "too_many_skipped",
             Self::TooManyCampaigns { .. } => "too_many_campaigns",
             Self::TotalsOverflow => "totals_overflow",
         }
@@ -182,6 +205,34 @@ fn missing_text(missing: &[(Field, Vec<String>)]) -> String {
         "{}: name the columns to be taken (columns={}:NAME)",
         fields.join(", "),
         missing.first().map_or("", |(field, _)| field.name())
+    )
+}
+
+/// A row that was skipped, as it is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedRow {
+    /// The physical line on which the record starts, from 1.
+    pub line: u64,
+    /// The first reason that applies.
+    pub reason: SkipReason,
+    /// Its first bytes, as text.
+    pub record: String,
+}
+
+fn skipped_text(
+    max_skipped: &str,
+    rows_skipped: u64,
+    rows_read: u64,
+    reasons: &[(SkipReason, u64)],
+    first: &[SkippedRow],
+) -> String {
+    let reasons: Vec<_> = reasons.iter().map(|(reason, count)| format!("{count} for {reason}")).collect();
+    let rows: Vec<_> =
+        first.iter().take(3).map(|row| format!("line {} ({}): {:?}", row.line, row.reason, row.record)).collect();
+    format!(
+        "{rows_skipped} of {rows_read} rows were skipped, and at most {max_skipped} may be (max_skipped): {}. The first: {}",
+        reasons.join(", "),
+        rows.join("; ")
     )
 }
 

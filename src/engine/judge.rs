@@ -1,17 +1,14 @@
 //! From a record of an input in a dialect to a row that counts, or to what it is instead. `docs/formats.md` is the contract.
 
 use super::dialect::{
-    CheckedTotal, ConversionDigits, CurrencySigns, DataEnd, DecimalMark, Dialect, Layout, Notation, SpendUnit,
+    CheckedTotal, Columns, ConversionDigits, CurrencySigns, DataEnd, DecimalMark, Dialect, Layout, Notation, SpendUnit,
     Thousands, TotalsRule, shown_decimal_mark, strip_sign, trim_wide,
 };
 use super::error::Fatal;
-use super::number::{Spend, parse_conversions, parse_count, parse_micros, parse_spend};
+use super::number::{Count, DecimalConversions, Micros, Spend};
 use super::reading::{OtherCurrency, Reading, TotalRow};
 use super::record::is_blank;
 use super::row::{MAX_CAMPAIGN_ID_BYTES, Row, SkipReason};
-
-/// Cells in the place of a campaign id that are none, on every platform.
-const NO_VALUE: [&[u8]; 4] = [b"", b"-", b"--", b"---"];
 
 /// What a record is.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,6 +37,13 @@ impl Judge<'_> {
     /// Notes a blank line; `has_data`: there are rows or totals before it.
     pub(crate) fn pass_blank_line(&self, reading: &mut Reading, has_data: bool) {
         reading.has_ended |= has_data && self.ends_at_blank_line();
+    }
+
+    /// The columns whose contents are looked at, apart from whether they are empty.
+    pub(crate) fn used_columns(&self) -> impl Iterator<Item = usize> {
+        let Columns { campaign_id, impressions, clicks, spend, conversions, .. } = self.layout.columns;
+        let others = self.layout.currency.iter().chain(&self.layout.result_indicator).copied();
+        [campaign_id, impressions, clicks, spend, conversions].into_iter().chain(others)
     }
 
     /// Judges a whole record of `count` fields, of which `field` gives the one at an index, on this line.
@@ -132,7 +136,7 @@ impl Judge<'_> {
         let decimal = if notation.decimal == b'.' { b',' } else { b'.' };
         let Some((number, _)) = self.without_sign(spend) else { return Ok(()) };
         let other = Notation { decimal, thousands: Thousands::Any };
-        if other.read(number, parse_spend).is_some() {
+        if other.read::<Spend>(number).is_some() {
             let decimal = char::from(notation.decimal);
             return Err(Fatal::MixedDecimalMarks { line, spend: shown(spend), decimal });
         }
@@ -150,16 +154,16 @@ impl Judge<'_> {
     fn read_spend(&self, notation: Notation, spend: &[u8]) -> Option<Spend> {
         let (number, _) = self.without_sign(spend)?;
         match self.dialect.spend_unit {
-            SpendUnit::One => notation.read(number, parse_spend),
-            SpendUnit::Micros => notation.read(number, parse_micros),
+            SpendUnit::One => notation.read(number),
+            SpendUnit::Micros => notation.read(number).map(|Micros(spend)| spend),
         }
     }
 
     /// Whole conversions, and units of 10^-12.
     fn read_conversions(&self, notation: Notation, cell: &[u8]) -> Option<(u64, u64)> {
         match self.dialect.conversions {
-            ConversionDigits::Whole => notation.read(cell, parse_count).map(|count| (count, 0)),
-            ConversionDigits::Decimal => notation.read(cell, parse_conversions),
+            ConversionDigits::Whole => notation.read(cell).map(|Count(count)| (count, 0)),
+            ConversionDigits::Decimal => notation.read(cell).map(|DecimalConversions(whole, units)| (whole, units)),
         }
     }
 
@@ -175,16 +179,16 @@ impl Judge<'_> {
         let campaign_id = if self.dialect.id_brackets { without_brackets(id) } else { id };
         let is_id = !campaign_id.is_empty()
             && campaign_id.len() <= MAX_CAMPAIGN_ID_BYTES
-            && std::str::from_utf8(campaign_id).is_ok()
+            && (campaign_id.is_ascii() || std::str::from_utf8(campaign_id).is_ok())
             && !(self.dialect.refuses_rounded_ids() && is_rounded(campaign_id));
         if !is_id {
             return Err(SkipReason::CampaignId);
         }
         let zero_if_empty = self.dialect.zero_if_empty;
-        let impressions = notation.read(trim_wide(field(columns.impressions)), parse_count);
+        let impressions = notation.read(trim_wide(field(columns.impressions))).map(|Count(count)| count);
         let clicks = match trim_wide(field(columns.clicks)) {
             [] if zero_if_empty.clicks => Some(0),
-            cell => notation.read(cell, parse_count),
+            cell => notation.read(cell).map(|Count(count)| count),
         };
         let conversions = match trim_wide(field(columns.conversions)) {
             [] if zero_if_empty.conversions => Some((0, 0)),
@@ -209,7 +213,7 @@ impl Judge<'_> {
             |OtherCurrency { line, first, second }: OtherCurrency| Fatal::MixedCurrencies { line, first, second };
         for place in &self.layout.currency {
             let currency = trim_wide(field(*place));
-            if !NO_VALUE.contains(&currency) {
+            if !is_no_value(currency) {
                 reading.see_currency(currency, line).map_err(refused)?;
             }
         }
@@ -231,11 +235,13 @@ impl Judge<'_> {
     /// True for a sum of other rows: it has no campaign id, or its label in the place of one with nothing before it.
     fn is_total<'a>(&self, id: &[u8], field: &impl Fn(usize) -> &'a [u8]) -> bool {
         let TotalsRule::Labels(labels) = &self.dialect.totals else { return false };
-        if NO_VALUE.contains(&id) || self.dialect.no_value().iter().any(|mark| mark.as_bytes() == id) {
+        if is_no_value(id) || self.dialect.no_value().iter().any(|mark| mark.as_bytes() == id) {
             return true;
         }
         let is_first = || (0..self.layout.columns.campaign_id).all(|place| trim_wide(field(place)).is_empty());
-        labels.iter().any(|label| has_label(id, label)) && is_first()
+        // Nearly every id differs from all labels in its first byte.
+        let is_labelled = |label: &String| label.as_bytes().first() == id.first() && has_label(id, label);
+        labels.iter().any(is_labelled) && is_first()
     }
 
     #[cold]
@@ -259,7 +265,7 @@ impl Judge<'_> {
         };
         if is_checked {
             reading.candidates += 1;
-            let read_count = |place| notation?.read(trim_wide(field(place)), parse_count);
+            let read_count = |place| notation?.read(trim_wide(field(place))).map(|Count(count)| count);
             reading.candidate.get_or_insert_with(|| TotalRow {
                 line,
                 impressions: read_count(columns.impressions),
@@ -270,6 +276,11 @@ impl Judge<'_> {
             });
         }
     }
+}
+
+/// True for a cell that has no value, on every platform: it is empty, or up to three dashes.
+fn is_no_value(cell: &[u8]) -> bool {
+    cell.len() <= 3 && cell.iter().all(|byte| *byte == b'-')
 }
 
 /// A cell as it is told.

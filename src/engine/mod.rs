@@ -4,6 +4,7 @@
 //! the first rejects. Aggregates merge, and give the reports of [`report`].
 
 mod aggregate;
+mod budget;
 mod dialect;
 mod envelope;
 mod error;
@@ -23,6 +24,7 @@ mod tally;
 mod totals;
 
 pub use aggregate::{Aggregate, Counters, MAX_REJECTS, Reject};
+pub use budget::{KeptRejects, SkipBudget};
 pub use dialect::{
     ColumnNames, ConversionDigits, CurrencySigns, DEFAULT_COLUMNS, DataEnd, DecimalMark, Delimiter, DelimiterChoice,
     Dialect, DialectConflict, DialectOptions, Field, Format, FormatDefinition, HeaderHint, HeaderPlace,
@@ -30,7 +32,7 @@ pub use dialect::{
 };
 pub use envelope::RestoreError;
 pub(crate) use envelope::{Envelope, read_whole};
-pub use error::Fatal;
+pub use error::{Fatal, SkippedRow};
 pub use number::{Conversions, MAX_COUNT, Money};
 pub use pieces::AggregateReader;
 pub use rank::{CombinedLeaders, Metric, combined_leaders};

@@ -144,6 +144,74 @@ impl Spend {
     }
 }
 
+/// At most 18 digits, with the number of those that are decimals.
+pub(crate) type Short = (u64, u32);
+
+/// What a field may be read as.
+pub(crate) trait Number: Sized {
+    /// The value of a short number. `None` says nothing about validity.
+    fn of_short(short: Short) -> Option<Self>;
+
+    /// Reads a field. `None` when it is anything else.
+    fn parse(field: &[u8]) -> Option<Self>;
+}
+
+/// A count: a whole number from 0 to [`MAX_COUNT`].
+pub(crate) struct Count(pub(crate) u64);
+
+impl Number for Count {
+    #[inline(always)]
+    fn of_short((value, decimals): Short) -> Option<Self> {
+        (decimals == 0).then_some(Self(value))
+    }
+
+    fn parse(field: &[u8]) -> Option<Self> {
+        parse_count(field).map(Self)
+    }
+}
+
+impl Number for Spend {
+    #[inline(always)]
+    fn of_short((value, decimals): Short) -> Option<Self> {
+        (decimals <= 2 && value < 1 << 49).then(|| Self::Cents(value * [100, 10, 1][decimals as usize]))
+    }
+
+    fn parse(field: &[u8]) -> Option<Self> {
+        parse_spend(field)
+    }
+}
+
+/// An amount in millionths: a whole number of them, up to 10^15 units of the currency.
+pub(crate) struct Micros(pub(crate) Spend);
+
+impl Number for Micros {
+    fn of_short(_: Short) -> Option<Self> {
+        None
+    }
+
+    fn parse(field: &[u8]) -> Option<Self> {
+        parse_micros(field).map(Self)
+    }
+}
+
+/// Whole conversions and units of 10^-12. None has further decimals, or is more than [`MAX_COUNT`].
+pub(crate) struct DecimalConversions(pub(crate) u64, pub(crate) u64);
+
+impl Number for DecimalConversions {
+    #[inline(always)]
+    fn of_short((value, decimals): Short) -> Option<Self> {
+        match decimals {
+            0 => Some(Self(value, 0)),
+            2 => Some(Self(value / 100, value % 100 * 10_000_000_000)),
+            _ => None,
+        }
+    }
+
+    fn parse(field: &[u8]) -> Option<Self> {
+        parse_conversions(field).map(|(whole, units)| Self(whole, units))
+    }
+}
+
 /// Reads a count: a whole number from 0 to [`MAX_COUNT`]. `None` when the field is anything else.
 pub(crate) fn parse_count(field: &[u8]) -> Option<u64> {
     if let Some((value, 0)) = parse_short(field) {
@@ -202,7 +270,7 @@ pub(crate) fn parse_spend(field: &[u8]) -> Option<Spend> {
 
 /// Reads conversions that may have decimals: whole ones and units of 10^-12. `None` when the field is anything else, has
 /// further decimals, or is more than [`MAX_COUNT`].
-pub(crate) fn parse_conversions(field: &[u8]) -> Option<(u64, u64)> {
+fn parse_conversions(field: &[u8]) -> Option<(u64, u64)> {
     if let Some((value, decimals)) = parse_short(field)
         && decimals <= SPEND_DECIMALS
     {
@@ -228,7 +296,7 @@ pub(crate) fn parse_conversions(field: &[u8]) -> Option<(u64, u64)> {
 
 /// Reads an amount in millionths: a whole number of them, up to 10^15 units of the currency. `None` when the field is anything
 /// else.
-pub(crate) fn parse_micros(field: &[u8]) -> Option<Spend> {
+fn parse_micros(field: &[u8]) -> Option<Spend> {
     const UNITS_PER_MICRO: u128 = 1_000_000;
     let spend = |micros: u128| {
         let units = micros * UNITS_PER_MICRO;
@@ -257,7 +325,7 @@ pub(crate) fn parse_micros(field: &[u8]) -> Option<Spend> {
 
 /// Digits with at most one point, no sign, no exponent, at most 18 digits: the value without its point, and the number of
 /// decimals. `None` says nothing about validity.
-fn parse_short(field: &[u8]) -> Option<(u64, u32)> {
+fn parse_short(field: &[u8]) -> Option<Short> {
     if field.len() > 19 {
         return None;
     }

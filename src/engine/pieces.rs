@@ -109,7 +109,7 @@ impl Pieces<'_> {
     }
 
     fn append_item(&self, bytes: Vec<u8>) -> Vec<u8> {
-        let Aggregate { totals, counters, rejects, reject_log, readings } = self.aggregate;
+        let Aggregate { totals, counters, rejects, reject_log, readings, .. } = self.aggregate;
         let Some(mut item) = self.next_item.checked_sub(1) else {
             let head = Head {
                 counters: counters.clone(),

@@ -32,6 +32,7 @@ struct Outgoing<'a> {
     max_rejects_bytes: Option<u64>,
     reject_log: Option<(LogHead, Vec<SavedBlock<'a>>)>,
     readings: &'a [Reading],
+    max_skipped: Option<u64>,
     dialect: Option<&'a Dialect>,
     layout: &'a Option<Layout>,
     searched: &'a Option<Vec<u8>>,
@@ -51,6 +52,7 @@ struct Incoming<'a> {
     #[serde(borrow)]
     reject_log: Option<(LogHead, Vec<SavedBlock<'a>>)>,
     readings: Vec<Reading>,
+    max_skipped: Option<u64>,
     dialect: Option<Dialect>,
     layout: Option<Layout>,
     searched: Option<Vec<u8>>,
@@ -73,8 +75,8 @@ impl From<Incoming1> for Incoming<'_> {
     fn from(incoming: Incoming1) -> Self {
         let Incoming1 { head, columns, finder, unfinished, counters, rejects, totals } = incoming;
         let totals = totals.into_iter().map(|(id, lanes, wide)| (id, lanes, with_decimals(wide))).collect();
-        let (readings, dialect, layout, searched) = (Vec::new(), None, None, None);
         let (max_rejects_bytes, reject_log) = (None, None);
+        let (readings, max_skipped, dialect, layout, searched) = (Vec::new(), None, None, None, None);
         Self {
             head,
             columns,
@@ -85,6 +87,7 @@ impl From<Incoming1> for Incoming<'_> {
             max_rejects_bytes,
             reject_log,
             readings,
+            max_skipped,
             dialect,
             layout,
             searched,
@@ -150,6 +153,7 @@ impl Tally {
             max_rejects_bytes: self.options.max_rejects_bytes,
             reject_log: aggregate.reject_log.as_ref().map(|log| (log.head(0), log.saved_blocks(0).collect())),
             readings: &aggregate.readings,
+            max_skipped: self.options.max_skipped,
             dialect: self.dialect.as_deref(),
             layout: &self.layout,
             searched: &self.searched,
@@ -197,12 +201,12 @@ impl Tally {
         if counted.counters.bytes_read > tally.offset {
             return Err(RestoreError::Inconsistent("more has been counted than was read"));
         }
-        let Aggregate { totals, counters, rejects, reject_log, readings } = &tally.aggregate;
+        let Aggregate { totals, counters, rejects, reject_log, readings, .. } = &tally.aggregate;
         let is_empty = rejects.is_empty() && reject_log.is_none() && readings.is_empty();
         if totals.len() > 0 || *counters != Counters::default() || !is_empty {
             return Err(RestoreError::Inconsistent("something has been counted twice"));
         }
-        tally.aggregate = counted;
+        tally.aggregate = Aggregate { max_skipped: tally.options.max_skipped, ..counted };
         tally.check_counted()?;
         Ok(tally)
     }
@@ -231,6 +235,7 @@ impl Tally {
             max_rejects_bytes,
             reject_log,
             readings,
+            max_skipped,
             dialect,
             layout,
             searched,
@@ -248,7 +253,7 @@ impl Tally {
         {
             return Err(Inconsistent("its columns are not those of its header"));
         }
-        let options = TallyOptions { delimiter, has_header, limits, kernel, max_rejects_bytes };
+        let options = TallyOptions { delimiter, has_header, limits, max_skipped, kernel, max_rejects_bytes };
         let mut tally = Self::in_dialect(options, dialect.map(Arc::new));
         if let Some(layout) = layout {
             tally.lay_out(layout);

@@ -41,6 +41,8 @@ pub struct TallyOptions {
     pub has_header: bool,
     /// Limits on what the input can make grow.
     pub limits: Limits,
+    /// The input is refused once more rows than these have been skipped.
+    pub max_skipped: Option<u64>,
     /// How the scanner works. Results do not depend on it.
     pub kernel: Kernel,
     /// Keep all rejects up to this limit: of each, its record (at most [`SHOWN_RECORD_BYTES`]) and
@@ -54,6 +56,7 @@ impl Default for TallyOptions {
             delimiter: Delimiter::COMMA,
             has_header: true,
             limits: Limits::default(),
+            max_skipped: None,
             kernel: Kernel::Detect,
             max_rejects_bytes: None,
         }
@@ -113,7 +116,7 @@ impl Tally {
             record_start: Position::default(),
             offset: 0,
             lines: LineCounter::default(),
-            aggregate: Aggregate::new(options.limits.max_campaigns),
+            aggregate: Aggregate { max_skipped: options.max_skipped, ..Aggregate::new(options.limits.max_campaigns) },
             fields: Fields::default(),
             scanner: Scanner::new(options.kernel, options.delimiter.byte(), options.limits.max_record_bytes),
         };
@@ -293,13 +296,16 @@ impl Tally {
     }
 
     /// Appends what `next`, a [fork](Self::fork) that started where this tally stopped, has read; or gives it back when it
-    /// started inside a record, so that what it read is wrong.
+    /// started inside a record, so that what it read is wrong; also when it is to be read in order.
     ///
     /// # Errors
     /// When there are more campaigns than allowed, or a total grows beyond what can be reported.
     pub fn join(&mut self, mut next: Self) -> Result<Option<Self>, Fatal> {
         let started_at = next.offset - next.aggregate.counters.bytes_read;
-        if !self.finder.is_between_records() || started_at != self.offset {
+        let rows_skipped = self.aggregate.counters.rows_skipped() + next.aggregate.counters.rows_skipped();
+        let has_too_many_skipped = self.options.max_skipped.is_some_and(|max_skipped| rows_skipped > max_skipped);
+        // With too many, the error is told at the row at which reading in order ends.
+        if !self.finder.is_between_records() || started_at != self.offset || has_too_many_skipped {
             return Ok(Some(next));
         }
         for reject in &mut next.aggregate.rejects {
@@ -478,7 +484,6 @@ impl Tally {
             Some(judge) => self.aggregate.take_malformed(judge, record, start),
             None => self.aggregate.skip(SkipReason::MalformedRecord, record, start),
         }
-        Ok(())
     }
 }
 

@@ -107,6 +107,7 @@ pub fn router(jobs: Arc<Jobs>, mut config: HttpConfig, metrics: PrometheusHandle
                 .route_layer(from_fn(tus::require_version))
                 .layer(from_fn(tus::name_version)),
         )
+        .route("/v1/formats", get(service::formats))
         .route("/v1/jobs/{job}/events", get(events::get))
         .route("/v1/jobs/{job}/results/{file}", get(results::get))
         .fallback(not_found)

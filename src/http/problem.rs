@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::http::upload_fields::UPLOAD_OFFSET;
-use crate::jobs::{Failure, FailureKind, JobError, JobId, Limit, StoreError};
+use crate::jobs::{Failure, FailureKind, JobError, JobId, Limit, SkippedRows, StoreError};
 
 /// The job that an answer is about.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,7 @@ struct Facts {
     detail: Cow<'static, str>,
     job: Option<JobId>,
     limit: Option<Limit>,
+    skipped: Option<Box<SkippedRows>>,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// What really happened, for the log alone.
     cause: Option<Arc<str>>,
@@ -151,6 +152,8 @@ fn describe_failure(kind: FailureKind) -> (StatusCode, &'static str) {
     use StatusCode as S;
     match kind {
         F::EmptyInput => (S::UNPROCESSABLE_ENTITY, "The input is empty"),
+        F::NotCsv => (S::UNPROCESSABLE_ENTITY, "The file is not CSV"),
+        F::TooManySkipped => (S::UNPROCESSABLE_ENTITY, "Too many rows were skipped"),
         F::AmbiguousDelimiter => (S::UNPROCESSABLE_ENTITY, "The delimiter is ambiguous"),
         F::UndecidedDecimalMark => (S::UNPROCESSABLE_ENTITY, "The decimal mark cannot be told"),
         F::MixedDecimalMarks => (S::UNPROCESSABLE_ENTITY, "There are two decimal marks"),
@@ -178,6 +181,7 @@ fn describe_failure(kind: FailureKind) -> (StatusCode, &'static str) {
         F::FormWithoutFile => (S::BAD_REQUEST, "The form has no file"),
         F::FormTooLarge => (S::PAYLOAD_TOO_LARGE, "The form has too many parts"),
         F::InvalidName => (S::BAD_REQUEST, "This cannot be a name"),
+        F::InvalidOption => (S::BAD_REQUEST, "An option has a value it cannot have"),
         F::UploadCancelled => (S::CONFLICT, "The job was cancelled"),
         F::FileDeleted => (S::CONFLICT, "The file was deleted"),
         F::ServerStopped => (S::SERVICE_UNAVAILABLE, "The server was stopped"),
@@ -201,6 +205,8 @@ pub(super) struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     limit: Option<&'a Limit>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    skipped: Option<&'a SkippedRows>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     request_id: Option<&'a str>,
 }
 
@@ -208,14 +214,18 @@ impl<'a> Document<'a> {
     fn new(kind: Kind, detail: &'a str) -> Self {
         let (code, status, title) = kind.describe();
         let r#type = format!("urn:adtally:problem:{code}");
-        Self { r#type, title, status: status.as_u16(), detail, job: None, limit: None, request_id: None }
+        Self { r#type, title, status: status.as_u16(), detail, job: None, limit: None, skipped: None, request_id: None }
     }
 }
 
 impl<'a> From<&'a Failure> for Document<'a> {
     /// The problem that a job ended with.
     fn from(failure: &'a Failure) -> Self {
-        Self { limit: failure.limit.as_ref(), ..Self::new(Kind::Failure(failure.kind), &failure.detail) }
+        Self {
+            limit: failure.limit.as_ref(),
+            skipped: failure.skipped.as_deref(),
+            ..Self::new(Kind::Failure(failure.kind), &failure.detail)
+        }
     }
 }
 
@@ -225,7 +235,15 @@ impl Problem {
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::LOCKED => vec![(RETRY_AFTER, RETRY_AFTER_SECONDS)],
             _ => Vec::new(),
         };
-        Self(Box::new(Facts { kind, detail: detail.into(), job: None, limit: None, headers, cause: None }))
+        Self(Box::new(Facts {
+            kind,
+            detail: detail.into(),
+            job: None,
+            limit: None,
+            skipped: None,
+            headers,
+            cause: None,
+        }))
     }
 
     /// An internal failure: the cause is for the log, not for the sender.
@@ -238,6 +256,11 @@ impl Problem {
         let mut problem = Self::new(kind, detail);
         problem.0.cause = Some(cause.to_string().into());
         problem
+    }
+
+    /// What kind of problem it is.
+    pub(super) fn kind(&self) -> Kind {
+        self.0.kind
     }
 
     /// What was wrong, in words.
@@ -269,10 +292,10 @@ impl Problem {
             _ if self.may_pass() => Kind::UploadLocked,
             _ => return self,
         };
-        let Facts { detail, job, limit, headers, cause, .. } = *self.0;
+        let Facts { detail, job, limit, skipped, headers, cause, .. } = *self.0;
         let mut problem = Self::new(kind, detail);
         problem.0.headers.extend(headers.into_iter().filter(|(name, _)| *name != RETRY_AFTER));
-        (problem.0.job, problem.0.limit, problem.0.cause) = (job, limit, cause);
+        (problem.0.job, problem.0.limit, problem.0.skipped, problem.0.cause) = (job, limit, skipped, cause);
         problem
     }
 
@@ -406,7 +429,7 @@ impl From<StoreError> for Problem {
 impl From<Failure> for Problem {
     fn from(failure: Failure) -> Self {
         let mut problem = Self::new(Kind::Failure(failure.kind), failure.detail);
-        problem.0.limit = failure.limit;
+        (problem.0.limit, problem.0.skipped) = (failure.limit, failure.skipped);
         problem
     }
 }
@@ -452,7 +475,7 @@ pub(super) fn render(mut response: Response, request_id: &str) -> Response {
     }
     let mut document = Document::new(problem.kind, &problem.detail);
     document.job = problem.job.map(|id| format!("/v1/jobs/{id}"));
-    document.limit = problem.limit.as_ref();
+    (document.limit, document.skipped) = (problem.limit.as_ref(), problem.skipped.as_deref());
     document.request_id = Some(request_id);
     // Strings and numbers always can be written.
     let body = json_line(&document).unwrap_or_default();

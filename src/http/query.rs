@@ -2,19 +2,20 @@
 
 use std::borrow::Cow;
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
 use mime::Mime;
+use serde_json::{Map, Value};
 
 use super::fields::invalid_header;
 use super::problem::{Kind, Problem};
-use crate::engine::Delimiter;
 use crate::ingest::encoding_for_label;
 use crate::jobs::JobOptions;
 
 /// The parameters behind the question mark of an address.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
 
 impl<'a> Query<'a> {
@@ -36,6 +37,15 @@ impl<'a> Query<'a> {
         Ok(Self(pairs))
     }
 
+    /// Adds a parameter that was not in the address.
+    pub(super) fn add(&mut self, name: String, value: String) -> Result<(), Problem> {
+        if self.text(&name).is_some() {
+            return Err(invalid_option(&name, &"it is given more than once"));
+        }
+        self.0.push((Cow::Owned(name), Cow::Owned(value)));
+        Ok(())
+    }
+
     /// Options that are not told by an address.
     pub(super) fn from_pairs(pairs: Vec<(String, String)>) -> Query<'static> {
         Query(pairs.into_iter().map(|(name, value)| (Cow::Owned(name), Cow::Owned(value))).collect())
@@ -51,6 +61,11 @@ impl<'a> Query<'a> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_ref())
     }
 
+    /// All parameters with their values.
+    pub(super) fn pairs(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+    }
+
     pub(super) fn parsed<T: FromStr<Err: std::fmt::Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
         self.text(name).map(|value| value.parse().map_err(|error| invalid_option(name, &error))).transpose()
     }
@@ -61,10 +76,22 @@ pub(super) fn invalid_option(name: &str, reason: &dyn std::fmt::Display) -> Prob
 }
 
 /// The options of a new job.
-pub(super) const JOB_OPTIONS: [&str; 4] = ["delimiter", "has_header", "encoding", "top"];
+pub(super) const JOB_OPTIONS: [&str; JobOptions::NAMES.len()] = JobOptions::NAMES;
+
+/// The options that a job has, and not one of its files.
+const ONLY_OF_JOBS: &str = "top";
 
 /// The options of a file of an open job.
-pub(super) const FILE_OPTIONS: [&str; 3] = ["delimiter", "has_header", "encoding"];
+pub(super) static FILE_OPTIONS: LazyLock<Vec<&str>> =
+    LazyLock::new(|| JOB_OPTIONS.into_iter().filter(|name| *name != ONLY_OF_JOBS).collect());
+
+/// Refuses what only a job has, of a file of an open one.
+pub(super) fn refuse_job_options(query: &Query<'_>) -> Result<(), Problem> {
+    match query.text(ONLY_OF_JOBS) {
+        None => Ok(()),
+        Some(_) => Err(invalid_option(ONLY_OF_JOBS, &"the job has it, not one of its files")),
+    }
+}
 
 /// Reads the options of a new job. A parameter wins over the content type.
 pub(super) fn job_options(query: &Query<'_>, content_type: Option<&Mime>) -> Result<JobOptions, Problem> {
@@ -93,23 +120,33 @@ pub(super) fn file_options(
             }
         }
     }
-    if let Some(delimiter) = query.parsed::<Delimiter>("delimiter")? {
-        options.delimiter = delimiter;
-    }
-    match query.text("has_header") {
-        None => {}
-        Some("true") => options.has_header = true,
-        Some("false") => options.has_header = false,
-        Some(other) => return Err(invalid_option("has_header", &format_args!("{other:?}: expected true or false"))),
-    }
-    if let Some(label) = query.text("encoding") {
-        options.encoding = encoding_for_label(label).map_err(|error| invalid_option("encoding", &error))?;
-    }
-    if let Some(top) = query.text("top") {
-        let parsed = top.parse().ok().filter(|top| (1..=JobOptions::MAX_TOP).contains(top));
-        options.top = parsed.ok_or_else(|| {
-            invalid_option("top", &format_args!("{top:?}: expected a number from 1 to {}", JobOptions::MAX_TOP))
-        })?;
-    }
+    options.change(query.pairs()).map_err(|error| invalid_option(&error.name, &error.reason))?;
     Ok(options)
+}
+
+/// The members of the `options` of a JSON document, as they are written in a query.
+///
+/// # Errors
+/// When one of them is no option, or of another type.
+pub(super) fn options_of_json(members: Map<String, Value>) -> Result<Query<'static>, String> {
+    let mut pairs = Vec::new();
+    for (name, value) in members {
+        if !JOB_OPTIONS.contains(&name.as_str()) {
+            return Err(format!("options: {name:?}: expected one of {}", JOB_OPTIONS.join(", ")));
+        }
+        let (is_right, expected) = match name.as_str() {
+            "top" => (value.is_u64(), "a whole number"),
+            "has_header" => (value.is_boolean(), "true or false"),
+            "id_brackets" => (value.is_boolean() || value.is_string(), "true or false"),
+            "max_skipped" => (value.is_number() || value.is_string(), "a number or a string"),
+            _ => (value.is_string(), "a string"),
+        };
+        match value {
+            Value::Null => {}
+            Value::String(text) if is_right => pairs.push((name, text)),
+            value if is_right => pairs.push((name, value.to_string())),
+            value => return Err(format!("options: {name}: {value}: expected {expected}")),
+        }
+    }
+    Ok(Query::from_pairs(pairs))
 }

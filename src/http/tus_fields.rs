@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::fields::{invalid_header, whole_number};
-use super::problem::{Kind, Problem};
+use super::problem::Problem;
 use super::query::{JOB_OPTIONS, Query};
 use super::upload_fields::{UPLOAD_CONCAT, UPLOAD_DEFER_LENGTH, UPLOAD_LENGTH, UPLOAD_METADATA};
 
@@ -78,14 +78,6 @@ impl Metadata {
             text: (!text.is_empty()).then(|| text.to_owned()),
         })
     }
-
-    /// Refuses what only a job has, of a file of an open one.
-    pub(super) fn refuse_job_options(&self) -> Result<(), Problem> {
-        match self.options.text("top") {
-            None => Ok(()),
-            Some(_) => Err(Problem::new(Kind::InvalidOption, "top: the job has it, not one of its files")),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -93,6 +85,7 @@ mod tests {
     use axum::http::HeaderName;
 
     use super::*;
+    use crate::http::query::refuse_job_options;
 
     fn headers(fields: &[(HeaderName, &str)]) -> HeaderMap {
         fields.iter().map(|(name, value)| (name.clone(), value.parse().unwrap())).collect()
@@ -121,7 +114,7 @@ mod tests {
         let metadata = read("filename YWRzLmNzdg==,is_confidential, top MjU=,blob /w==").unwrap();
         assert_eq!(metadata.file_name.as_deref(), Some("ads.csv"));
         assert_eq!((metadata.job.as_deref(), metadata.options.text("top")), (None, Some("25")));
-        assert!(metadata.refuse_job_options().is_err());
+        assert!(refuse_job_options(&metadata.options).is_err());
         for wrong in ["filename ads.csv", "filename YQ", "top MjU=,top MjU=", "unknown !", &"x".repeat(4097)] {
             assert!(read(wrong).is_err(), "{wrong}");
         }

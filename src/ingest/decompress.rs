@@ -8,7 +8,7 @@ use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
 use super::gzip::{self, Gzip, PlaceInMember};
 use super::inflate::{Inflated, Inflater, Wrapper};
 use super::step::{Step, StopAt};
-use crate::engine::RestoreError;
+use crate::engine::{Fatal, RestoreError};
 
 /// Windows of Zstandard frames as powers of two: what `zstd --long` makes, and what untrusted senders may ask for.
 const MAX_ZSTD_WINDOW_LOG: u32 = 27;
@@ -46,6 +46,20 @@ impl Coding {
             Self::Zstd
         } else {
             Self::Identity
+        }
+    }
+
+    /// Refuses files that are known not to be CSV by their first bytes: spreadsheets, and archives, which those of today are.
+    pub(super) fn refuse_other_files(start: &[u8]) -> Result<(), Fatal> {
+        // APPNOTE.TXT, 4.3.7 and 4.3.16; [MS-CFB], 2.2.
+        let kinds: [(&[u8], _); 3] = [
+            (b"PK\x03\x04", "an Excel workbook or another zip archive"),
+            (b"PK\x05\x06", "an empty zip archive"),
+            (b"\xd0\xcf\x11\xe0", "an old Excel workbook"),
+        ];
+        match kinds.into_iter().find(|(magic, _)| start.starts_with(magic)) {
+            Some((_, kind)) => Err(Fatal::NotCsv { kind }),
+            None => Ok(()),
         }
     }
 

@@ -144,6 +144,7 @@ fn read_file(path: &Path, options: &LocalOptions, observer: &dyn Observer) -> Re
     let mut start = vec![0; Coding::SNIFF_BYTES];
     let len = read_full(&mut file, &mut start)?;
     start.truncate(len);
+    Coding::refuse_other_files(&start)?;
     let (encoding, mark_bytes) = TextDecoder::sniff(options.encoding, &start);
     let is_plain_text = Coding::sniff(&start) == Coding::Identity && encoding == UTF_8;
     let is_divisible = options.dialect.as_ref().is_none_or(|dialect| dialect.is_divisible());
@@ -229,6 +230,7 @@ fn read_blocks(
     start.resize(Coding::SNIFF_BYTES, 0);
     let len = known + read_full(&mut input, &mut start[known..])?;
     start.truncate(len);
+    Coding::refuse_other_files(&start)?;
     let coding = Coding::sniff(&start);
     let mut input = start.chain(input);
     if coding == Coding::Identity {

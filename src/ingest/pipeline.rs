@@ -309,6 +309,7 @@ impl Pipeline {
         let Input::Start(start) = std::mem::replace(&mut self.input, Input::Plain) else {
             return Ok(());
         };
+        Coding::refuse_other_files(&start)?;
         self.input = Input::new(Coding::sniff(&start))?;
         self.read_before(&start, unread)
     }

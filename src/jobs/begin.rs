@@ -7,11 +7,12 @@ use super::error::JobError;
 use super::failure::{Failure, FailureKind};
 use super::finish::load_counted;
 use super::form::FormUpload;
-use super::model::{FileState, Job, JobFile, JobId, JobOptions, State};
+use super::model::{FileState, Job, JobFile, JobId, State};
+use super::options::JobOptions;
 use super::receive::{FileOptions, FileUpload};
 use super::store::{ChangedBy, CheckpointId, Inserted, JobClosed, OpenedFile, ResumedFile, StoredFile, Writer};
 use super::upkeep::expire;
-use crate::ingest::{ContentError, Pipeline, PipelineOptions, PipelineReader};
+use crate::ingest::{Pipeline, PipelineReader};
 
 /// A job to be received.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +42,7 @@ impl NewJob {
 
     /// The job as it begins.
     fn begin(&self, state: State) -> Job {
-        let mut job = Job::begin(self.id, self.name(), state, self.options);
+        let mut job = Job::begin(self.id, self.name(), state, self.options.clone());
         job.tenant.clone_from(&self.tenant);
         job.details.progress.bytes_expected = self.bytes_expected;
         job.details.sha256.clone_from(&self.sha256);
@@ -84,8 +85,8 @@ impl Context {
         }
         self.check_room().await?;
         let permit = self.permit_upload()?;
-        let failed = |error: ContentError| JobError::Failed { id: new.id, failure: error.into() };
-        let pipeline = Pipeline::new(&self.pipeline_options(&options.format)).map_err(failed)?;
+        let failed = |failure| JobError::Failed { id: new.id, failure };
+        let pipeline = self.new_pipeline(&options.format).map_err(failed)?;
         let job = new.begin(State::Receiving);
         let file = options.file();
         // First it is shown, then stored: who finds it in the store also finds what is shown of it.
@@ -288,8 +289,8 @@ impl Context {
         };
         self.check_room().await?;
         let permit = self.permit_upload()?;
-        let failed = |error: ContentError| JobError::FileFailed { id, failure: error.into(), offset: None };
-        let pipeline = Pipeline::new(&self.pipeline_options(&options.format)).map_err(failed)?;
+        let failed = |failure| JobError::FileFailed { id, failure, offset: None };
+        let pipeline = self.new_pipeline(&options.format).map_err(failed)?;
         let JobsConfig { max_files, keep_open, .. } = &self.config;
         let file = options.file();
         let live = Arc::clone(presence.live());
@@ -352,10 +353,9 @@ impl Context {
                 // An earlier writer, if there is one.
                 presence.live().fence_file(name);
                 file.length = file.length.or(length);
-                let options = self.pipeline_options(&file.format);
                 let pipeline = match checkpoint {
-                    Some(checkpoint) => load_pipeline(self, &file, writer, checkpoint, &options).await,
-                    None => Pipeline::new(&options).map_err(Failure::from),
+                    Some(checkpoint) => load_pipeline(self, &file, writer, checkpoint).await,
+                    None => self.new_pipeline(&file.format),
                 };
                 let pipeline = match pipeline {
                     Ok(pipeline) => pipeline,
@@ -396,7 +396,8 @@ fn is_other(job: &Job, new: &NewJob) -> bool {
         (Some(new), Some(known)) => new != known,
         _ => false,
     };
-    has_other_name || has_other_contents || new.options != job.details.options
+    let options = job.details.request_options.as_ref().unwrap_or(&job.details.options);
+    has_other_name || has_other_contents || new.options != *options
 }
 
 /// Takes a file up where its checkpoint stands.
@@ -408,14 +409,13 @@ async fn load_pipeline(
     file: &JobFile,
     writer: Writer,
     checkpoint: CheckpointId,
-    options: &PipelineOptions,
 ) -> Result<Pipeline, Failure> {
     let lost = |error: &dyn std::fmt::Display| {
         tracing::error!(file = %writer.file, %error, "a checkpoint cannot be read");
         FailureKind::CheckpointLost
             .because(format!("what was stored of {:?} cannot be read: send it from the start", file.name))
     };
-    let mut reader = PipelineReader::new(options);
+    let mut reader = PipelineReader::new(&context.pipeline_options(&file.format)?);
     for sequence in 0.. {
         let piece = context.store.checkpoint_piece(writer, checkpoint, sequence).await;
         let Some(piece) = piece.map_err(|error| Failure::from(&error))? else {

@@ -14,12 +14,13 @@ use tokio_util::task::TaskTracker;
 
 use super::board::{Live, cancelled};
 use super::error::JobError;
+use super::failure::{Failure, FailureKind};
 use super::live_file::Running;
 use super::model::{FileFormat, Job, JobId, State};
 use super::results_dir::ResultsDir;
 use super::store::{DatabaseLock, Store, StoreError};
-use crate::engine::{Kernel, Limits, TallyOptions};
-use crate::ingest::{PipelineOptions, Workers};
+use crate::engine::{KeptRejects, Kernel, Limits, SkipBudget, TallyOptions};
+use crate::ingest::{Pipeline, PipelineOptions, Workers};
 
 /// How the service runs.
 #[derive(Clone, Debug)]
@@ -103,25 +104,38 @@ impl Context {
         }))
     }
 
-    pub(super) fn pipeline_options(&self, format: &FileFormat) -> PipelineOptions {
-        let FileFormat { options, coding, with_digest } = *format;
-        // To be set by the option `rejects=all`.
-        let keeps_all_rejects = false;
-        PipelineOptions {
+    /// How a file is read.
+    ///
+    /// # Errors
+    /// When its options contradict each other. Those of requests have been checked.
+    pub(super) fn pipeline_options(&self, format: &FileFormat) -> Result<PipelineOptions, Failure> {
+        let FileFormat { options, coding, with_digest } = format;
+        let dialect = options.dialect().map_err(|conflict| FailureKind::Internal.because(conflict.to_string()))?;
+        let keeps_all_rejects = options.rejects == KeptRejects::All;
+        Ok(PipelineOptions {
             tally: TallyOptions {
-                delimiter: options.delimiter,
+                delimiter: options.plain_delimiter(),
                 has_header: options.has_header,
+                max_skipped: options.max_skipped.and_then(SkipBudget::max_rows),
                 limits: self.config.limits,
                 kernel: Kernel::Detect,
                 max_rejects_bytes: keeps_all_rejects.then_some(self.config.max_rejects_bytes),
             },
-            dialect: None,
+            dialect: dialect.map(Arc::new),
             encoding: options.encoding,
-            coding,
+            coding: *coding,
             max_text_bytes: self.config.max_text_bytes,
             max_decompression_ratio: self.config.max_decompression_ratio,
-            with_digest,
-        }
+            with_digest: *with_digest,
+        })
+    }
+
+    /// Reads a file from its first byte.
+    ///
+    /// # Errors
+    /// When the memory of a decompressor cannot be had.
+    pub(super) fn new_pipeline(&self, format: &FileFormat) -> Result<Pipeline, Failure> {
+        Ok(Pipeline::new(&self.pipeline_options(format)?)?)
     }
 
     /// Refuses new jobs and files when the store has no room for them. Uploads that have begun may go on: the store has little more of each

@@ -1,11 +1,12 @@
 //! Why a job or a file failed, in the words of its sender.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::engine::Fatal;
+use crate::engine::{Fatal, SkipReason, SkippedRow};
 use crate::ingest::{ContentError, WorkerPanicked};
 
 /// Why a job ended without results.
@@ -19,6 +20,18 @@ pub struct Failure {
     /// The limit that was passed, if it was one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
+    /// The rows that were skipped, when there were too many.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped: Option<Box<SkippedRows>>,
+}
+
+/// Rows that were skipped.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SkippedRows {
+    /// How many for which reason.
+    pub reasons: BTreeMap<SkipReason, u64>,
+    /// The first of them.
+    pub first: Vec<SkippedRow>,
 }
 
 /// A limit in force, as a reader of the configuration knows it.
@@ -59,6 +72,10 @@ pub enum FailureKind {
     MixedCurrencies,
     /// The file repeats the numbers of its campaigns in other rows.
     UnsupportedReport,
+    /// The file is of another kind than CSV.
+    NotCsv,
+    /// More rows were skipped than its sender allows.
+    TooManySkipped,
     /// More campaigns than allowed.
     TooManyCampaigns,
     /// Sums beyond what the reports can compute with.
@@ -91,6 +108,8 @@ pub enum FailureKind {
     FormTooLarge,
     /// A file's name that cannot be one.
     InvalidName,
+    /// An option in a form that cannot have its value.
+    InvalidOption,
     /// The job was cancelled on request.
     UploadCancelled,
     /// The file was deleted while it was being received.
@@ -161,6 +180,8 @@ impl FailureKind {
                 | Self::MixedDecimalMarks
                 | Self::MixedCurrencies
                 | Self::UnsupportedReport
+                | Self::NotCsv
+                | Self::TooManySkipped
                 | Self::TooManyCampaigns
                 | Self::TotalsOverflow
                 | Self::DamagedCompression
@@ -181,6 +202,8 @@ impl FailureKind {
             Self::MixedDecimalMarks => "mixed_decimal_marks",
             Self::MixedCurrencies => "mixed_currencies",
             Self::UnsupportedReport => "unsupported_report",
+            Self::NotCsv => "not_csv",
+            Self::TooManySkipped => "too_many_skipped",
             Self::TooManyCampaigns => "too_many_campaigns",
             Self::TotalsOverflow => "totals_overflow",
             Self::DamagedCompression => "damaged_compression",
@@ -197,6 +220,7 @@ impl FailureKind {
             Self::FormWithoutFile => "form_without_file",
             Self::FormTooLarge => "form_too_large",
             Self::InvalidName => "invalid_name",
+            Self::InvalidOption => "invalid_option",
             Self::UploadCancelled => "upload_cancelled",
             Self::FileDeleted => "file_deleted",
             Self::ServerStopped => "server_stopped",
@@ -210,7 +234,7 @@ impl FailureKind {
 
     /// This reason, in these words.
     pub fn because(self, detail: impl Into<String>) -> Failure {
-        Failure { kind: self, detail: detail.into(), limit: None }
+        Failure { kind: self, detail: detail.into(), limit: None, skipped: None }
     }
 }
 
@@ -229,6 +253,8 @@ impl From<ContentError> for Failure {
             ContentError::Fatal(Fatal::MixedDecimalMarks { .. }) => FailureKind::MixedDecimalMarks,
             ContentError::Fatal(Fatal::MixedCurrencies { .. }) => FailureKind::MixedCurrencies,
             ContentError::Fatal(Fatal::UnsupportedReport { .. }) => FailureKind::UnsupportedReport,
+            ContentError::Fatal(Fatal::NotCsv { .. }) => FailureKind::NotCsv,
+            ContentError::Fatal(Fatal::TooManySkipped { .. }) => FailureKind::TooManySkipped,
             ContentError::Fatal(Fatal::TooManyCampaigns { .. }) => FailureKind::TooManyCampaigns,
             ContentError::Fatal(Fatal::TotalsOverflow) => FailureKind::TotalsOverflow,
             ContentError::Decompress(_) => FailureKind::DamagedCompression,
@@ -237,6 +263,10 @@ impl From<ContentError> for Failure {
         };
         let failure = kind.because(error.to_string());
         match error {
+            ContentError::Fatal(Fatal::TooManySkipped { reasons, first, .. }) => {
+                let skipped = Some(Box::new(SkippedRows { reasons: reasons.into_iter().collect(), first }));
+                Failure { skipped, ..failure }
+            }
             ContentError::Fatal(Fatal::TooManyCampaigns { max_campaigns }) => {
                 failure.with_limit("max_campaigns", max_campaigns as u64)
             }

@@ -79,7 +79,7 @@ pub(super) async fn conclude(
     let keep = context.config.keep_finished;
     let summarized = Arc::clone(live);
     let summary = context.workers.run(move || summarize(&summarized, last_file, aggregate, keep)).await?;
-    let Some((job, reports)) = summary else {
+    let Some((job, reports)) = summary? else {
         return Err(cancelled());
     };
     match context.store.succeed(&job, by, reports.produce()).await {
@@ -115,15 +115,21 @@ fn count_end(job: &Job) {
 }
 
 /// The job as it will be when its results are stored, and these; none when it has ended already.
+///
+/// # Errors
+/// When too many rows were skipped.
 fn summarize(
     live: &Live,
     last_file: Option<LastFile>,
     aggregate: Aggregate,
     keep: jiff::SignedDuration,
-) -> Option<(Job, Reports)> {
+) -> Result<Option<(Job, Reports)>, Failure> {
     let mut job = Job::clone(&live.latest());
     if job.state.is_final() {
-        return None;
+        return Ok(None);
+    }
+    if let Some(max_skipped) = job.details.options.max_skipped {
+        aggregate.check_skipped(max_skipped).map_err(ContentError::from)?;
     }
     if let Some(LastFile { file, sha256 }) = last_file {
         job.put_file(file);
@@ -142,14 +148,14 @@ fn summarize(
     progress.rows_read = stats.rows_read;
     progress.rows_skipped = stats.rows_skipped;
     progress.unique_campaigns = stats.unique_campaigns;
-    let options = job.details.options;
+    let options = job.details.options.clone();
     job.details.stats = Some(stats.clone());
     job.details.top_ctr = leaders_of(&aggregate, Metric::Ctr, options.top);
     job.details.top_cpa = leaders_of(&aggregate, Metric::Cpa, options.top);
     job.end(State::Succeeded, None, keep);
     let reports = Reports { aggregate, stats, options, has_several_files: job.details.files.len() > 1 };
     job.details.results = reports.names();
-    Some((job, reports))
+    Ok(Some((job, reports)))
 }
 
 /// Finishes a job whose files are complete and no longer change: their totals are loaded in the order of completion, merged,

@@ -1,6 +1,7 @@
 //! A job that a form makes: its files come one after the other in one body.
 
 use std::collections::HashSet;
+use std::mem;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -15,9 +16,9 @@ use super::failure::{Failure, FailureKind};
 use super::finish::{end_without_results, finish_files};
 use super::live_file::Running;
 use super::model::Job;
+use super::options::JobOptions;
 use super::receive::{FileOptions, FileUpload, vanished};
 use super::store::{ChangedBy, EndedBy, FinishingBegun, OpenedFile};
-use crate::ingest::Pipeline;
 
 /// A job that a form makes. It is [finished](Self::finish) or [fails](Self::fail); when it is dropped before, its sender has vanished.
 pub struct FormUpload {
@@ -40,6 +41,24 @@ impl FormUpload {
     #[must_use]
     pub fn stopped(&self) -> Stopped {
         self.presence.live().stopped(None)
+    }
+
+    /// Changes the job's options, ahead of its first file.
+    ///
+    /// # Errors
+    /// When the store refuses, or the job has ended. The caller must [fail](Self::fail) the job with that.
+    pub async fn set_options(&mut self, options: JobOptions) -> Result<(), Failure> {
+        let live = self.presence.live();
+        let mut job = Job::clone(&live.latest());
+        job.details.request_options = Some(mem::replace(&mut job.details.options, options));
+        if !self.presence.context().store.save_form(&job).await.map_err(|error| Failure::from(&error))? {
+            return Err(cancelled());
+        }
+        live.update(|shown| {
+            shown.details.options = job.details.options;
+            shown.details.request_options = job.details.request_options;
+        });
+        Ok(())
     }
 
     /// Reads the next file to its end. One whose name another file has is told from it by a number.
@@ -90,7 +109,7 @@ impl FormUpload {
 
     async fn open_file(&self, options: FileOptions) -> Result<FileUpload, Failure> {
         let context = self.presence.context();
-        let pipeline = Pipeline::new(&context.pipeline_options(&options.format))?;
+        let pipeline = context.new_pipeline(&options.format)?;
         let file = options.file();
         let _beginning = self.presence.live().begin_writer().await;
         let (max_files, keep_open) = (context.config.max_files, context.config.keep_open);

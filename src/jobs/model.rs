@@ -4,15 +4,15 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use encoding_rs::{Encoding, UTF_8};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::failure::Failure;
+use super::options::JobOptions;
 use crate::engine::report::Stats;
-use crate::engine::{CampaignTotals, Conversions, Delimiter};
-use crate::ingest::{Coding, FileProgress, encoding_for_label};
+use crate::engine::{CampaignTotals, Conversions};
+use crate::ingest::{Coding, FileProgress};
 
 /// An id: a `UUIDv7` (RFC 9562), so that later ones are greater.
 macro_rules! id {
@@ -125,86 +125,6 @@ impl FromStr for State {
     }
 }
 
-/// How a job's files are read and reported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct JobOptions {
-    /// The byte between two fields.
-    #[serde(with = "as_character")]
-    pub delimiter: Delimiter,
-    /// Whether the first row names the columns.
-    pub has_header: bool,
-    /// The encoding of files without a byte-order mark.
-    #[serde(with = "as_label")]
-    pub encoding: &'static Encoding,
-    /// How many campaigns each list has, 1 to [`Self::MAX_TOP`].
-    pub top: u16,
-}
-
-impl JobOptions {
-    /// The longest lists.
-    pub const MAX_TOP: u16 = 1000;
-}
-
-impl Default for JobOptions {
-    fn default() -> Self {
-        Self { delimiter: Delimiter::COMMA, has_header: true, encoding: UTF_8, top: 10 }
-    }
-}
-
-mod as_character {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    use crate::engine::Delimiter;
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-    pub(super) fn serialize<S: Serializer>(delimiter: &Delimiter, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_char(char::from(delimiter.byte()))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Delimiter, D::Error> {
-        let character = char::deserialize(deserializer)?;
-        let byte = u8::try_from(character).map_err(D::Error::custom)?;
-        Delimiter::try_from(byte).map_err(D::Error::custom)
-    }
-}
-
-mod as_label {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-
-    use super::{Encoding, encoding_for_label};
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-    pub(super) fn serialize<S: Serializer>(encoding: &&'static Encoding, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&encoding.name().to_ascii_lowercase())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'static Encoding, D::Error> {
-        encoding_for_label(&String::deserialize(deserializer)?).map_err(D::Error::custom)
-    }
-}
-
-mod as_number {
-    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
-    use serde_json::value::RawValue;
-
-    use crate::engine::Conversions;
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
-    pub(super) fn serialize<S: Serializer>(conversions: &Conversions, serializer: S) -> Result<S::Ok, S::Error> {
-        match conversions.units() {
-            0 => serializer.serialize_u128(conversions.whole()),
-            // As a number it would be rounded by many readers.
-            _ => serializer.collect_str(conversions),
-        }
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Conversions, D::Error> {
-        let text = Box::<RawValue>::deserialize(deserializer)?;
-        text.get().trim_matches('"').parse().map_err(D::Error::custom)
-    }
-}
-
 /// How far a job has come.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -293,7 +213,7 @@ pub struct JobFile {
 }
 
 /// How the bytes of a file are read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct FileFormat {
     /// Its own header and encoding may be others than those of its job.
@@ -322,6 +242,26 @@ impl JobFile {
         self.offset = progress.bytes_received;
         self.rows_read = progress.rows_read;
         self.rows_skipped = progress.rows_skipped;
+    }
+}
+
+mod as_number {
+    use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
+    use serde_json::value::RawValue;
+
+    use crate::engine::Conversions;
+
+    pub(super) fn serialize<S: Serializer>(conversions: &Conversions, serializer: S) -> Result<S::Ok, S::Error> {
+        match conversions.units() {
+            0 => serializer.serialize_u128(conversions.whole()),
+            // As a number it would be rounded by many readers.
+            _ => serializer.collect_str(conversions),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Conversions, D::Error> {
+        let text = Box::<RawValue>::deserialize(deserializer)?;
+        text.get().trim_matches('"').parse().map_err(D::Error::custom)
     }
 }
 
@@ -389,6 +329,9 @@ pub struct Job {
 pub struct Details {
     /// How its files are read and reported.
     pub options: JobOptions,
+    /// The options of the request that made it, when fields of its form have changed them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_options: Option<JobOptions>,
     /// How far it has come.
     pub progress: Progress,
     /// Its files, in the order in which they came.

@@ -81,7 +81,7 @@ struct Read {
 impl Read {
     /// The file as it is once that is recorded.
     fn file(&self, upload: &FileUpload) -> JobFile {
-        let mut file = JobFile::begin(upload.name.clone(), upload.format, Some(self.progress.bytes_received));
+        let mut file = JobFile::begin(upload.name.clone(), upload.format.clone(), Some(self.progress.bytes_received));
         file.metadata.clone_from(&upload.metadata);
         file.show(self.progress);
         file.durable_offset = file.offset;
@@ -121,7 +121,7 @@ impl FileUpload {
         running: Arc<Running>,
     ) -> Self {
         let keep = presence.context().config.keep_open;
-        let (name, format, length) = (file.name.clone(), file.format, file.length);
+        let (name, format, length) = (file.name.clone(), file.format.clone(), file.length);
         let (sha256, metadata) = (file.sha256.clone(), file.metadata.clone());
         let progress = FileProgress::of(&pipeline);
         let durable = Mutex::new((progress, pipeline.crc64()));
@@ -446,7 +446,7 @@ impl FileUpload {
         let is_interruption = failure.as_ref().is_none_or(|failure| self.is_interruption(failure.kind));
         let takes_part = !self.takes_only_whole_body;
         let takes_anything = is_interruption && (takes_part || failure.is_none());
-        let mut file = JobFile::begin(self.name.clone(), self.format, self.length);
+        let mut file = JobFile::begin(self.name.clone(), self.format.clone(), self.length);
         file.sha256.clone_from(&self.sha256);
         file.metadata.clone_from(&self.metadata);
         let is_about_contents = failure.as_ref().is_some_and(|failure| failure.kind.is_about_contents());

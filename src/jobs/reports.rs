@@ -5,7 +5,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
-use super::model::JobOptions;
+use super::options::JobOptions;
 use super::store::{Output, ResultFile, ResultPiece, STATS_NAME};
 use crate::engine::report::{Stats, campaign_header, campaign_lines, campaign_table, list_name, rejects_pieces};
 use crate::engine::{Aggregate, Metric};

@@ -18,9 +18,13 @@ use adtally::jobs::{Details, FileFormat, Job, JobFile, JobId, State, Store};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::Index;
+use serde_json::{Value, json};
 
+use crate::files::{complete, file_path, open};
 use crate::harness::{HEADER, KERNELS, Workspace, tally};
 use crate::properties::{any_kernel, config};
+use crate::resume::{patch, place};
+use crate::service::Service;
 use crate::texts::{cuts, text};
 
 const KEEP: SignedDuration = SignedDuration::from_hours(1);
@@ -465,4 +469,96 @@ fn an_upload_that_is_resumed_from_the_store_lists_the_same_rows() {
         assert!(stored > 10, "{stored}");
         assert!(document(&pipeline.finish().unwrap().aggregate) == example.document);
     });
+}
+
+#[test]
+fn the_command_lists_all_of_them() {
+    let example = Example::new(3000);
+    let place = Workspace::new();
+    place.write("a.csv", &example.text);
+    place.write("b.csv", format!("{HEADER}short\n"));
+    place.run("-i a.csv -o one --rejects all").assert_done();
+    assert!(place.read("one/rejects.csv") == example.document);
+    place.run("-i b.csv a.csv -o two --rejects all").assert_done();
+    let both = place.read("two/rejects.csv");
+    assert!(
+        both.starts_with("line,byte_offset,reason,record,file\n2,54,column_count,short,b.csv\n2,54,"),
+        "{}",
+        &both[..200]
+    );
+    assert_eq!(both.matches(",a.csv\n").count(), 3000);
+    place.run("-i a.csv -o one").assert_done();
+    assert_eq!(place.read("one/rejects.csv"), example.document[..example.row_ends()[MAX_REJECTS - 1]]);
+}
+
+#[track_caller]
+fn rejects_of(service: &Service, job: &Value) -> String {
+    assert_eq!(job["state"], "succeeded", "{job}");
+    service.get(job["links"]["results"]["rejects.csv"].as_str().unwrap()).text().to_owned()
+}
+
+#[test]
+fn the_service_lists_all_of_them_whatever_breaks_off() {
+    let example = Example::new(4 * MANY);
+    let whole = example.text.as_bytes();
+    let mut service = Service::start_with(&["--checkpoint-interval-seconds", "0"]);
+    let mut connection = service.connect();
+    let head =
+        format!("PUT /v1/jobs/all?rejects=all HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", whole.len());
+    connection.send(head).send(&whole[..whole.len() / 3]).half_close();
+    connection.read_rest();
+    for _ in 0..4 {
+        let (file, offset) = place(&service, &service.get("/v1/jobs/all").expect(200));
+        assert!(patch(&service, &file, offset, &whole[offset..offset + whole.len() / 7]).status < 300);
+        service.crash_and_restart();
+    }
+    let (file, offset) = place(&service, &service.get("/v1/jobs/all").expect(200));
+    assert!(offset > whole.len() / 2);
+    patch(&service, &file, offset, &whole[offset..]).expect(200);
+    let job = service.get("/v1/jobs/all").expect(200);
+    assert!(rejects_of(&service, &job) == example.document);
+    // As JSON, too.
+    let link = job["links"]["results"]["rejects.csv"].as_str().unwrap();
+    let rows = service.send("GET", link, &[("accept", "application/json")], b"").expect(200);
+    assert_eq!(rows.as_array().unwrap().len(), example.row_bytes.len());
+    // A file that starts over has its own only.
+    let other = Example::new(MANY / 2);
+    let id = open(&service, &json!({"options": {"rejects": "all"}}));
+    let mut connection = service.connect();
+    let path = file_path(&id, "a.csv");
+    let head = format!("PUT {path} HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", whole.len());
+    connection.send(head).send(&whole[..whole.len() / 2]).half_close();
+    connection.read_rest();
+    service.put(&path, other.text.as_bytes()).expect(201);
+    let job = complete(&service, &id).expect(200);
+    assert!(rejects_of(&service, &job) == other.document);
+}
+
+#[test]
+fn the_service_says_when_the_limit_is_reached() {
+    let example = Example::new(500);
+    let service = Service::start_with(&["--max-rejects-bytes", "3000"]);
+    let limited = service.put("/v1/jobs/limited?rejects=all", example.text.as_bytes()).expect(201);
+    let expected = example.limited_document(3000);
+    assert_eq!(rejects_of(&service, &limited), expected);
+    let first = service.put("/v1/jobs/first", example.text.as_bytes()).expect(201);
+    assert_eq!(rejects_of(&service, &first), example.document[..example.row_ends()[MAX_REJECTS - 1]]);
+    // All files of a job have one limit together.
+    let id = open(&service, &json!({"options": {"rejects": "all"}}));
+    for name in ["a.csv", "b.csv"] {
+        service.put(&file_path(&id, name), Example::new(20).text.as_bytes()).expect(201);
+    }
+    let job = complete(&service, &id).expect(200);
+    let text = rejects_of(&service, &job);
+    let listed = |name: &str| text.matches(&format!(",{name}\n")).count();
+    let missing = 40 - listed("a.csv") - listed("b.csv");
+    assert!(listed("a.csv") == 20 && listed("b.csv") > 0 && missing > 0, "{text}");
+    let end = format!(",,limit_reached,{missing} more skipped rows are not listed: max_rejects_bytes is 3000,\n");
+    assert!(text.ends_with(&end), "{text}");
+    let link = job["links"]["results"]["rejects.csv"].as_str().unwrap();
+    let rows = service.send("GET", link, &[("accept", "application/json")], b"").expect(200);
+    let last = rows.as_array().unwrap().last().unwrap();
+    let says = format!("{missing} more skipped rows are not listed: max_rejects_bytes is 3000");
+    let expected = json!({"line": null, "byte_offset": null, "reason": "limit_reached", "record": says, "file": null});
+    assert_eq!(*last, expected);
 }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
+use adtally::engine::Format;
+use adtally::jobs::JobOptions;
 use serde_json::{Value, json};
 
 use crate::harness::project_path;
@@ -332,6 +334,36 @@ fn examples_of_problems_have_the_status_they_are_shown_under() {
 fn the_document_and_the_sources_name_the_same_problems() {
     let sources = ["src/http", "src/jobs"].map(|directory| sources(&project_path(directory))).concat();
     assert_eq!(codes(&sources), Description::read().problem_codes());
+}
+
+#[test]
+fn the_document_and_the_program_name_the_same_options() {
+    let description = Description::read();
+    let names_of = |node: &Value| -> BTreeSet<String> { node.as_object().unwrap().keys().cloned().collect() };
+    let all: BTreeSet<_> = JobOptions::NAMES.map(str::to_owned).into();
+    let mut of_files = all.clone();
+    of_files.remove("top");
+    let paths = description.paths();
+    for (path, method, options) in [
+        ("/v1/jobs", "PUT", &all),
+        ("/v1/jobs", "POST", &all),
+        ("/v1/jobs/{job}", "PUT", &all),
+        ("/v1/jobs/{job}/files/{file}", "PUT", &of_files),
+    ] {
+        let parameters = paths[path][method]["parameters"].as_array().unwrap().iter();
+        let parameters = parameters.map(|parameter| description.resolve(parameter));
+        let names = parameters.filter(|one| one["in"] == "query" && one["name"] != "name");
+        let names: BTreeSet<_> = names.map(|one| one["name"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(names, *options, "{method} {path}");
+    }
+    let schemas = &description.root["components"]["schemas"];
+    assert_eq!(names_of(&schemas["Options"]["properties"]), all);
+    assert_eq!(names_of(&schemas["NewOpenJob"]["properties"]["options"]["properties"]), all);
+    let mut of_form = names_of(&schemas["UploadForm"]["properties"]);
+    assert!(of_form.remove("file"));
+    assert_eq!(of_form, all);
+    let formats: Vec<_> = Format::all().map(|format| format.definition().name).collect();
+    assert_eq!(schemas["FormatName"]["enum"], json!(formats));
 }
 
 #[test]

@@ -74,8 +74,14 @@ fn a_store_that_has_as_much_as_it_may_takes_no_new_jobs_and_files_until_some_are
     let file = format!("{}/files/a.csv", opened["links"]["self"].as_str().unwrap());
     let running = OpenUpload::begin(&service, "running");
     service.put("/v1/jobs/large", too_many_campaigns().as_bytes()).expect(201);
-    // What is in use is counted once a second.
-    let refused = until_status(507, || service.put("/v1/jobs/small", &csv(10)));
+    // What is in use is counted once a second; what is taken until then must not fill the store.
+    let refused = until_status(507, || {
+        let reply = service.put("/v1/jobs/small", &csv(10));
+        if reply.status == 201 {
+            assert_eq!(service.request("DELETE", "/v1/jobs/small").status, 204);
+        }
+        reply
+    });
     let problem = refused.expect_problem(507, "storage_full", &["max_stored_bytes"]);
     assert_eq!(problem["limit"], json!({"name": "max_stored_bytes", "value": 1_000_000}));
     service.put(&file, &csv(10)).expect_problem(507, "storage_full", &[]);

@@ -177,6 +177,22 @@ mod tests {
     }
 
     #[test]
+    fn a_preset_is_what_its_options_say() {
+        for format in Format::all() {
+            let preset = dialect(&[("format", format.definition().name)]).unwrap().unwrap();
+            let (mut options, mut delimiter) = (DialectOptions::default(), None);
+            for (name, value) in format.definition().options() {
+                match name {
+                    "delimiter" => delimiter = Some(value.parse().unwrap()),
+                    _ => assert_eq!(options.set(name, &value), Ok(true), "{name}={value}"),
+                }
+            }
+            let written = Dialect::new(&options, delimiter, true).unwrap().unwrap();
+            assert_eq!(Dialect { format: preset.format, ..written }, preset, "{format}");
+        }
+    }
+
+    #[test]
     fn a_dialect_survives_being_stored() {
         let preset = dialect(&[("format", "amazon_sp"), ("columns", "spend:Total cost|Spend")]).unwrap().unwrap();
         let stored = postcard::to_allocvec(&preset).unwrap();

@@ -5,8 +5,10 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
+use super::delimiter::DelimiterChoice;
 use super::values::{
-    ConversionDigits, CurrencySigns, DataEnd, DecimalMark, Field, InvalidValue, SpendUnit, Thousands, ZeroIfEmpty,
+    ConversionDigits, CurrencySigns, DataEnd, DecimalMark, Field, HeaderPlace, InvalidValue, SpendUnit, Thousands,
+    ZeroIfEmpty, join_names,
 };
 
 /// A kind of report that a platform exports.
@@ -260,6 +262,43 @@ impl FormatDefinition {
         };
         first.iter().chain(second).copied()
     }
+
+    /// How well it is known.
+    #[must_use]
+    pub fn status(&self) -> &'static str {
+        if self.is_verified { "verified" } else { "experimental" }
+    }
+
+    /// The options that it stands for, as they are written: those that are not as in the plain contract anyway.
+    #[must_use]
+    pub fn options(&self) -> Vec<(&'static str, String)> {
+        let columns = Field::ALL.map(|field| {
+            let names: Vec<_> = self.names_of(field).collect();
+            (!names.is_empty()).then(|| format!("{field}:{}", join_names(&names)))
+        });
+        let columns: Vec<_> = columns.into_iter().flatten().collect();
+        let written = [
+            ("columns", Some(columns.join(";"))),
+            ("header", Some(HeaderPlace::Find.to_string())),
+            ("delimiter", Some(DelimiterChoice::Auto.to_string())),
+            ("decimal", written_unless(&self.decimal, &DecimalMark::Point)),
+            ("thousands", written_unless(&self.thousands, &Thousands::None)),
+            ("conversions", written_unless(&self.conversion_digits, &ConversionDigits::Whole)),
+            ("currency", written_unless(&self.currency, &CurrencySigns::None)),
+            ("spend_unit", written_unless(&self.spend_unit, &SpendUnit::One)),
+            ("zero_if_empty", written_unless(&self.zero_if_empty, &ZeroIfEmpty::default())),
+            // Without labels, too, it looks for totals.
+            ("totals", Some(join_names(self.totals))),
+            ("end", written_unless(&self.end, &DataEnd::File)),
+            ("id_brackets", written_unless(&self.id_brackets, &false)),
+        ];
+        written.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
+
+/// A value as it is written, unless it is the usual one.
+fn written_unless<T: fmt::Display + PartialEq>(value: &T, usual: &T) -> Option<String> {
+    (value != usual).then(|| value.to_string())
 }
 
 /// The columns in which some platform names the currency of a row.

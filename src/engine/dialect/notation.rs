@@ -1,6 +1,7 @@
 //! Numbers with other marks than the plain ones, and what may stand around them.
 
 use super::values::Thousands;
+use crate::engine::number::{Number, Short};
 
 /// The bytes of the spaces that are trimmed besides U+0020 and tabs: U+00A0, U+202F.
 const NO_BREAK_SPACE: &[u8] = "\u{a0}".as_bytes();
@@ -8,7 +9,18 @@ const NARROW_NO_BREAK_SPACE: &[u8] = "\u{202f}".as_bytes();
 const THIN_SPACE: &[u8] = "\u{2009}".as_bytes();
 
 /// A cell without the spaces, tabs and no-break spaces around it.
-pub(crate) fn trim_wide(mut cell: &[u8]) -> &[u8] {
+#[inline(always)]
+pub(crate) fn trim_wide(cell: &[u8]) -> &[u8] {
+    // Nearly always there is nothing to trim.
+    match cell {
+        [first, .., last] if first.is_ascii_graphic() && last.is_ascii_graphic() => cell,
+        [only] if only.is_ascii_graphic() => cell,
+        _ => trim_spaces(cell),
+    }
+}
+
+#[inline(never)]
+fn trim_spaces(mut cell: &[u8]) -> &[u8] {
     loop {
         cell = match cell {
             [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] => rest,
@@ -33,14 +45,63 @@ pub(crate) struct Notation {
 }
 
 impl Notation {
-    /// Gives a cell to a reader of plain numbers, in their notation. `None` also when digits are not grouped as they have to
+    /// Reads a cell. `None` also when digits are not grouped as they have to
     /// be: one to three, then exactly three behind each mark, which is the same in all of the number.
     #[inline]
-    pub(crate) fn read<T>(self, cell: &[u8], read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
-        let is_plain = |byte: &u8| byte.is_ascii_digit() || (*byte == b'.' && self.decimal == b'.');
-        if cell.iter().all(is_plain) {
-            return read(cell);
+    pub(crate) fn read<N: Number>(self, cell: &[u8]) -> Option<N> {
+        self.short(cell).and_then(N::of_short).or_else(|| self.read_any(cell, N::parse))
+    }
+
+    /// Reads most numbers: digits in groups or not, and decimals. `None` says nothing about validity.
+    #[inline]
+    fn short(self, cell: &[u8]) -> Option<Short> {
+        // With marks between them, these are at most 18 digits.
+        if cell.len() > 18 {
+            return None;
         }
+        let (mut value, mut digits, mut decimals) = (0, 0, None);
+        // The mark between groups, and the digits behind it.
+        let (mut mark, mut group_digits) = (0, 0);
+        for byte in cell {
+            match byte {
+                b'0'..=b'9' => {
+                    value = value * 10 + u64::from(byte - b'0');
+                    digits += 1;
+                    group_digits += 1;
+                }
+                _ if *byte == self.decimal && decimals.is_none() && (mark == 0 || group_digits == 3) => {
+                    decimals = Some(digits);
+                    mark = 0;
+                }
+                _ if decimals.is_none() && self.is_group_byte(*byte) => {
+                    let is_group =
+                        if mark == 0 { (1..=3).contains(&group_digits) } else { mark == *byte && group_digits == 3 };
+                    if !is_group {
+                        return None;
+                    }
+                    (mark, group_digits) = (*byte, 0);
+                }
+                _ => return None,
+            }
+        }
+        let is_whole_group = mark == 0 || group_digits == 3;
+        (digits > 0 && is_whole_group).then(|| (value, decimals.map_or(0, |whole| digits - whole)))
+    }
+
+    /// True for a mark of one byte between groups.
+    fn is_group_byte(self, byte: u8) -> bool {
+        let mark = match byte {
+            b',' => Thousands::Comma,
+            b'.' => Thousands::Point,
+            b'\'' => Thousands::Apostrophe,
+            b' ' => Thousands::Space,
+            _ => return false,
+        };
+        self.thousands == mark || (self.thousands == Thousands::Any && byte != self.decimal)
+    }
+
+    #[cold]
+    fn read_any<T>(self, cell: &[u8], read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
         let mut near = [0; 64];
         if let Some(room) = near.get_mut(..cell.len()) {
             let len = self.write_plain(cell, room)?;
@@ -172,7 +233,8 @@ mod tests {
     use super::*;
 
     fn plain(notation: Notation, cell: &str) -> Option<String> {
-        notation.read(cell.as_bytes(), |plain| String::from_utf8(plain.to_vec()).ok())
+        let is_plain = |plain: &[u8]| plain.iter().all(|byte| byte.is_ascii_digit() || b".+e".contains(byte));
+        notation.read_any(cell.as_bytes(), |plain| String::from_utf8(plain.to_vec()).ok().filter(|_| is_plain(plain)))
     }
 
     #[test]

@@ -192,13 +192,12 @@ impl SplitRecord {
         for ((field, alternatives), found) in dialect.names.iter().zip(&mut found) {
             let places = alternatives.iter().map(|name| self.places(name)).find(|places| !places.is_empty());
             match places.as_deref() {
-                None => {}
                 Some([place]) => {
                     *found = *place;
                     names.push((*field, shown(*place)));
                 }
                 Some([place, ..]) if *field != Field::Date => twice.push(shown(*place)),
-                Some(_) => {}
+                _ => {}
             }
         }
         if !twice.is_empty() {
@@ -252,10 +251,8 @@ fn normal(name: &[u8]) -> Vec<u8> {
     let mut rest = trim_wide(name);
     while let Some((first, behind)) = rest.split_first() {
         let space = ["\u{a0}", "\u{202f}"].into_iter().find_map(|space| rest.strip_prefix(space.as_bytes()));
-        (rest, _) = match space {
-            Some(behind_space) => (behind_space, normal.push(b' ')),
-            None => (behind, normal.push(first.to_ascii_lowercase())),
-        };
+        normal.push(if space.is_some() { b' ' } else { first.to_ascii_lowercase() });
+        rest = space.unwrap_or(behind);
     }
     normal
 }

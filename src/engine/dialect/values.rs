@@ -18,7 +18,7 @@ pub struct InvalidValue {
 }
 
 impl InvalidValue {
-    pub(super) fn new(value: &str, reason: impl Into<String>) -> Self {
+    pub(in crate::engine) fn new(value: &str, reason: impl Into<String>) -> Self {
         Self { value: value.into(), reason: reason.into() }
     }
 }
@@ -322,9 +322,10 @@ impl fmt::Display for ColumnNames {
 
 saved_as_text!(ColumnNames);
 
-fn join_names(names: &[String]) -> String {
+/// Names with `|` between them, as they are read.
+pub(super) fn join_names<T: AsRef<str>>(names: &[T]) -> String {
     let escaped: Vec<_> =
-        names.iter().map(|name| name.replace('\\', "\\\\").replace('|', "\\|").replace(';', "\\;")).collect();
+        names.iter().map(|name| name.as_ref().replace('\\', "\\\\").replace('|', "\\|").replace(';', "\\;")).collect();
     escaped.join("|")
 }
 

@@ -12,7 +12,7 @@ use std::arch::x86_64::{
 
 use super::instructions::{BLOCK_BYTES, Instructions, Masks, SLACK_BYTES};
 use super::job::{Job, Scanned};
-use super::marks::{self, Marked, Marks};
+use super::marks::{self, Marked, Marks, Quotes};
 use super::rows::{self, Batch, Loops, Window};
 use crate::engine::error::Fatal;
 use crate::engine::totals::{Lanes, Lookup};
@@ -47,8 +47,8 @@ impl Available {
 struct Avx2;
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
-fn mark(window: &[u8], blocks: usize, delimiter: u8, marks: &mut Marks) -> Marked {
-    marks::mark::<Avx2>(window, blocks, delimiter, marks)
+fn mark(window: &[u8], blocks: usize, delimiter: u8, quotes: Quotes, marks: &mut Marks) -> Marked {
+    marks::mark::<Avx2>(window, blocks, delimiter, quotes, marks)
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
@@ -95,9 +95,9 @@ fn mask_of(block: &[u8; BLOCK_BYTES], wanted: u8) -> u64 {
 }
 
 impl Loops for Avx2 {
-    fn mark(window: &[u8], blocks: usize, delimiter: u8, marks: &mut Marks) -> Marked {
+    fn mark(window: &[u8], blocks: usize, delimiter: u8, quotes: Quotes, marks: &mut Marks) -> Marked {
         // SAFETY: `Available` has found the features.
-        unsafe { mark(window, blocks, delimiter, marks) }
+        unsafe { mark(window, blocks, delimiter, quotes, marks) }
     }
 
     fn add_plain_rows<const LINE_END: usize, const QUOTED: bool>(

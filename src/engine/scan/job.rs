@@ -1,7 +1,7 @@
 //! Scanning a text window by window.
 
 use super::instructions::{BLOCK_BYTES, SLACK_BYTES, WINDOW_BYTES};
-use super::marks::Marks;
+use super::marks::{Marks, Quotes};
 use super::rows::{Loops, Rows};
 use crate::engine::error::Fatal;
 
@@ -24,10 +24,11 @@ pub(super) struct Job<'a> {
 impl Job<'_> {
     pub(super) fn run<I: Loops>(mut self) -> Result<Scanned, Fatal> {
         let mut consumed = 0;
+        let quotes = if self.rows.judge.is_some() { Quotes::MayBeDoubled } else { Quotes::AreSingle };
         loop {
             let text = &self.text[consumed..];
             let blocks = text.len().saturating_sub(SLACK_BYTES).min(WINDOW_BYTES) / BLOCK_BYTES;
-            let marked = I::mark(text, blocks, self.rows.delimiter, self.marks);
+            let marked = I::mark(text, blocks, self.rows.delimiter, quotes, self.marks);
             let length = self.rows.take::<I>(text, self.marks, &marked)?;
             let irregular_to = consumed + marked.regular_to + BLOCK_BYTES;
             consumed += length;

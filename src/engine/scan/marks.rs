@@ -9,6 +9,17 @@ pub(super) struct Marks {
     pub(super) delimiters: Positions,
     /// Row ends: the LF, whether there is a CR before it or not.
     pub(super) newlines: Positions,
+    /// The second quotes of doubled ones; only where [`Quotes::MayBeDoubled`].
+    pub(super) doubled: Positions,
+}
+
+/// What quotes a regular text may have inside a quoted field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Quotes {
+    /// None.
+    AreSingle,
+    /// Doubled ones, which are marked.
+    MayBeDoubled,
 }
 
 /// Positions in a window, as bits: those of eight bytes in one, the first one lowest. Behind those of the marked blocks
@@ -116,15 +127,28 @@ impl Before {
 
 /// Finds the marks of the first `blocks` blocks of a window that starts at a record.
 #[inline(always)]
-pub(super) fn mark<I: Instructions>(window: &[u8], blocks: usize, delimiter: u8, marks: &mut Marks) -> Marked {
+pub(super) fn mark<I: Instructions>(
+    window: &[u8],
+    blocks: usize,
+    delimiter: u8,
+    kept_quotes: Quotes,
+    marks: &mut Marks,
+) -> Marked {
     let text = &window.as_chunks().0[..blocks];
     let delimiter_masks = marks.delimiters.0.as_chunks_mut().0;
     let newline_masks = marks.newlines.0.as_chunks_mut().0;
     let mut before = Before::default();
+    let doubled_masks = match kept_quotes {
+        Quotes::AreSingle => None,
+        Quotes::MayBeDoubled => {
+            marks.doubled = Positions::default();
+            Some(marks.doubled.0.as_chunks_mut().0)
+        }
+    };
     let regular = mark_unquoted::<I>(text, delimiter, delimiter_masks, newline_masks, &mut before);
     let quoted = regular && before.regular_blocks < blocks;
     if quoted {
-        mark_quoted::<I>(text, delimiter, delimiter_masks, newline_masks, &mut before);
+        mark_quoted::<I>(text, delimiter, delimiter_masks, newline_masks, doubled_masks, &mut before);
     }
     // Masks of the previous window may be left there.
     delimiter_masks[before.regular_blocks] = [0; MASK_BYTES];
@@ -171,8 +195,11 @@ fn mark_quoted<I: Instructions>(
     delimiter: u8,
     delimiter_masks: &mut [[u8; MASK_BYTES]],
     newline_masks: &mut [[u8; MASK_BYTES]],
+    mut doubled_masks: Option<&mut [[u8; MASK_BYTES]]>,
     before: &mut Before,
 ) {
+    // All ones where quotes may be doubled, else zero.
+    let may_be_doubled = 0_u64.wrapping_sub(u64::from(doubled_masks.is_some()));
     // All ones while inside quotes, else zero.
     let mut inside_before = 0_u64;
     // One when the byte before this block is a delimiter or line end; below, when it is a closing quote.
@@ -188,9 +215,12 @@ fn mark_quoted<I: Instructions>(
         let (opening, closing) = (quotes & inside, quotes & !inside);
         let delimiters = delimiters & !inside;
         let separating = delimiters | newlines | returns;
+        let behind_closing = closing << 1 | after_closing;
+        // A quote right behind a closing one opens again: the two are one quote of the field.
+        let doubled = opening & behind_closing & may_be_doubled;
         let irregular = before.lone_returns(newlines, returns)
-            | opening & !(separating << 1 | after_separator)
-            | (closing << 1 | after_closing) & !separating
+            | opening & !(separating << 1 | after_separator | doubled)
+            | behind_closing & !(separating | doubled)
             | (newlines | returns) & inside;
         if irregular != 0 {
             return;
@@ -200,6 +230,9 @@ fn mark_quoted<I: Instructions>(
         after_separator = (delimiters | newlines) >> 63;
         delimiter_masks[index] = delimiters.to_le_bytes();
         newline_masks[index] = newlines.to_le_bytes();
+        if let Some(masks) = &mut doubled_masks {
+            masks[index] = doubled.to_le_bytes();
+        }
         before.pass(newlines, returns);
     }
 }

@@ -89,7 +89,6 @@ impl Scanner {
 
     /// Counts the rows at the start of `text`, which starts at the record at `start`, as far as they are regular and whole.
     /// `start` moves on with them. A judge reads the rows of an input in a dialect.
-    #[expect(clippy::too_many_arguments, reason = "they are apart in a tally, too")]
     pub(crate) fn scan(
         &mut self,
         text: &[u8],

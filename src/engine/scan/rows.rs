@@ -1,7 +1,7 @@
 //! Reading rows off the marks of a window.
 
 use super::instructions::{ANY, Instructions};
-use super::marks::{self, Marked, Marks};
+use super::marks::{self, Marked, Marks, Quotes};
 use crate::engine::aggregate::Aggregate;
 use crate::engine::dialect::Columns;
 use crate::engine::error::Fatal;
@@ -19,8 +19,8 @@ const BATCH_ROWS: usize = 32;
 /// The scanner's loops, each a function of its own that is compiled with the instructions.
 pub(super) trait Loops: Instructions {
     /// [`marks::mark`] with these instructions.
-    fn mark(window: &[u8], blocks: usize, delimiter: u8, marks: &mut Marks) -> Marked {
-        marks::mark::<Self>(window, blocks, delimiter, marks)
+    fn mark(window: &[u8], blocks: usize, delimiter: u8, quotes: Quotes, marks: &mut Marks) -> Marked {
+        marks::mark::<Self>(window, blocks, delimiter, quotes, marks)
     }
 
     /// [`add_plain_rows`] with these instructions.
@@ -276,17 +276,30 @@ impl Rows<'_> {
             self.start.line += 1;
             if record.is_empty() {
                 self.aggregate.pass_empty_line(judge);
-            } else {
+                start = end + 1;
+                continue;
+            }
+            let has_all_columns = window.find_separators(start, self.room);
+            if !has_all_columns {
                 self.split(window, start, end);
-                let separators = &*self.separators;
-                let field = |index: usize| {
-                    let field_start = if index == 0 { 0 } else { separators[index - 1] + 1 };
-                    match &record[field_start..separators[index].min(record.len())] {
-                        // In regular text, a quoted field has no further quotes.
-                        [b'"', contents @ .., b'"'] => contents,
-                        field => field,
-                    }
-                };
+            }
+            let separators: &[usize] = if has_all_columns { self.room } else { self.separators };
+            let field = |index: usize| {
+                let field_start = if index == 0 { 0 } else { separators[index - 1] + 1 };
+                match &record[field_start..separators[index].min(record.len())] {
+                    [b'"', contents @ .., b'"'] => contents,
+                    field => field,
+                }
+            };
+            let has_doubled_quotes = window.marks.doubled.between(start, end).next().is_some();
+            if has_doubled_quotes
+                && (!has_all_columns || judge.used_columns().any(|column| field(column).contains(&b'"')))
+            {
+                self.fields.split(record, self.delimiter);
+                let fields = &*self.fields;
+                let field = |index: usize| fields.get(index);
+                self.aggregate.take_judged(judge, fields.len(), field, record, position)?;
+            } else {
                 self.aggregate.take_judged(judge, separators.len(), field, record, position)?;
             }
             start = end + 1;

@@ -105,7 +105,7 @@ pub(super) fn check_format(
     content_type: Option<&Mime>,
     coding: Option<Coding>,
 ) -> Result<(), Problem> {
-    let options = file_options(query, content_type, file.format.options)?;
+    let options = file_options(query, content_type, file.format.options.clone())?;
     if options == file.format.options && coding.is_none_or(|coding| file.format.coding == Some(coding)) {
         return Ok(());
     }

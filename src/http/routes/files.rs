@@ -65,14 +65,14 @@ pub(in crate::http) async fn put(
         // Its options are fixed, and need not be given again.
         Some(file) if file.state == FileState::Waiting => {
             check_format(id, file, &query, content_type.as_ref(), coding)?;
-            FileFormat { with_digest: digests.are_wanted(), ..file.format }
+            FileFormat { with_digest: digests.are_wanted(), ..file.format.clone() }
         }
         _ => {
-            let options = file_options(&query, content_type.as_ref(), job.details.options)?;
+            let options = file_options(&query, content_type.as_ref(), job.details.options.clone())?;
             FileFormat { options, coding, with_digest: digests.are_wanted() }
         }
     };
-    let options = format.options;
+    let options = format.options.clone();
     let file = FileOptions { name: name.clone(), format, length, sha256: digests.expected(), metadata: None };
     match app.jobs.open_file(id, file).await? {
         FileOpened::Upload(upload) => {

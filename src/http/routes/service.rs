@@ -1,12 +1,18 @@
 //! The service itself: whether it lives and is ready, its metrics, its description, its page.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::http::Uri;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{Html, IntoResponse, Response};
+use serde::Serialize;
 
+use crate::engine::Format;
 use crate::http::app::App;
-use crate::http::problem::Problem;
+use crate::http::problem::{Problem, json_line};
+use crate::http::query::Query;
 use crate::jobs::JobError;
 
 const OPENAPI: &str = include_str!("../../../openapi.yaml");
@@ -36,6 +42,33 @@ pub(in crate::http) async fn metrics(State(app): State<App>) -> Response {
     metrics::gauge!("adtally_uploads_in_progress").set(app.jobs.running_uploads() as f64);
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     (StatusCode::OK, [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")], app.metrics.render()).into_response()
+}
+
+/// The reports of ad platforms that can be read.
+#[derive(Serialize)]
+struct FormatList {
+    formats: Vec<FormatView>,
+}
+
+#[derive(Serialize)]
+struct FormatView {
+    name: &'static str,
+    title: &'static str,
+    status: &'static str,
+    options: BTreeMap<&'static str, String>,
+}
+
+/// `GET /v1/formats`
+pub(in crate::http) async fn formats(uri: Uri) -> Result<Response, Problem> {
+    Query::read(&uri, &[])?;
+    let formats = Format::all().map(Format::definition).map(|format| FormatView {
+        name: format.name,
+        title: format.title,
+        status: format.status(),
+        options: format.options().into_iter().collect(),
+    });
+    let document = json_line(&FormatList { formats: formats.collect() }).map_err(|error| Problem::internal(&error))?;
+    Ok(([(CONTENT_TYPE, "application/json")], document).into_response())
 }
 
 /// `GET /openapi.yaml`

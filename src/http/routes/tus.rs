@@ -26,7 +26,7 @@ use crate::http::fields::{content_length, idempotency_key, invalid_header, whole
 use crate::http::media::content_coding;
 use crate::http::name::check_name;
 use crate::http::problem::{JobTag, Kind, Problem};
-use crate::http::query::{Query, file_options, job_options};
+use crate::http::query::{Query, file_options, job_options, refuse_job_options};
 use crate::http::tus_fields::{Metadata, creation_length};
 use crate::http::upload_fields::{
     TUS_CHECKSUM_ALGORITHM, TUS_EXTENSION, TUS_MAX_SIZE, TUS_RESUMABLE, TUS_VERSION, UPLOAD_DEFER_LENGTH,
@@ -147,20 +147,20 @@ async fn create_file(app: &App, headers: &HeaderMap, length: Option<u64>) -> Res
         check_name(name).map_err(|reason| Problem::new(Kind::InvalidName, reason))?;
     }
     if let Some(job) = &metadata.job {
-        metadata.refuse_job_options()?;
+        refuse_job_options(&metadata.options)?;
         let name = metadata.file_name.ok_or_else(|| {
             invalid_header(&UPLOAD_METADATA, "a file of a job needs a filename: what its name is in that job")
         })?;
         let id = job_id(job)?;
         let job = app.jobs.get(job).await?;
-        let format = format(file_options(&metadata.options, None, job.details.options)?)?;
+        let format = format(file_options(&metadata.options, None, job.details.options.clone())?)?;
         let file = FileOptions { name, format, length, sha256: digest, metadata: metadata.text };
         return Ok((id, app.jobs.create_file(id, file).await?, false));
     }
     let options = job_options(&metadata.options, None)?;
     let new = NewJob {
         name: metadata.file_name,
-        options,
+        options: options.clone(),
         idempotency_key: idempotency_key(headers)?,
         bytes_expected: length,
         ..NewJob::default()

@@ -24,10 +24,9 @@ use crate::http::fields::{idempotency_key, length_of_whole};
 use crate::http::media::{Media, content_coding, file_media, media};
 use crate::http::name::check_name;
 use crate::http::problem::{JobTag, Kind, Problem, json_line};
-use crate::http::query::{JOB_OPTIONS, Query, invalid_option, job_options};
+use crate::http::query::{JOB_OPTIONS, Query, job_options, options_of_json};
 use crate::http::routes::set_field;
 use crate::http::view::{JobView, path};
-use crate::ingest::encoding_for_label;
 use crate::jobs::{
     Begun, Failure, FailureKind, FileFormat, FileOptions, FormUpload, Job, JobError, JobOptions, NewJob, hex,
 };
@@ -75,45 +74,12 @@ struct OpenJob {
     options: serde_json::Map<String, serde_json::Value>,
 }
 
-/// The options of a job to be opened, as they are written in a query.
-#[derive(Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-struct OpenOptions {
-    delimiter: Option<String>,
-    has_header: Option<bool>,
-    encoding: Option<String>,
-    top: Option<u64>,
-}
-
-impl OpenOptions {
-    fn read(self) -> Result<JobOptions, Problem> {
-        let mut options = JobOptions::default();
-        if let Some(delimiter) = self.delimiter {
-            options.delimiter = delimiter.parse().map_err(|error| invalid_option("delimiter", &error))?;
-        }
-        if let Some(has_header) = self.has_header {
-            options.has_header = has_header;
-        }
-        if let Some(label) = self.encoding {
-            options.encoding = encoding_for_label(&label).map_err(|error| invalid_option("encoding", &error))?;
-        }
-        if let Some(top) = self.top {
-            let parsed = u16::try_from(top).ok().filter(|top| (1..=JobOptions::MAX_TOP).contains(top));
-            options.top = parsed.ok_or_else(|| {
-                invalid_option("top", &format_args!("{top}: expected a number from 1 to {}", JobOptions::MAX_TOP))
-            })?;
-        }
-        Ok(options)
-    }
-}
-
 /// Makes a job that takes files until it is completed.
 async fn open_job(app: App, request: Request) -> Result<Response, Problem> {
     Query::read(request.uri(), &[])?;
     let (head, body) = request.into_parts();
     let invalid = |error: &dyn std::fmt::Display| {
-        let expected =
-            "expected {\"name\": …, \"options\": {\"delimiter\": …, \"has_header\": …, \"encoding\": …, \"top\": …}}";
+        let expected = "expected {\"name\": …, \"options\": {\"delimiter\": …, \"has_header\": …, …}}";
         Problem::new(Kind::InvalidBody, format!("{error}; {expected}, each member optional"))
     };
     let body = axum::body::to_bytes(body, MAX_JSON_BYTES).await.map_err(|error| invalid(&error))?;
@@ -121,8 +87,8 @@ async fn open_job(app: App, request: Request) -> Result<Response, Problem> {
         return Err(invalid(&"an array"));
     }
     let OpenJob { name, options } = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
-    let options = OpenOptions::deserialize(serde_json::Value::Object(options)).map_err(|error| invalid(&error))?;
-    let new = NewJob { bytes_expected: None, ..new_job(&app, &head.headers, name, options.read()?)? };
+    let options = job_options(&options_of_json(options).map_err(|error| invalid(&error))?, None)?;
+    let new = NewJob { bytes_expected: None, ..new_job(&app, &head.headers, name, options)? };
     Ok(match app.jobs.open_job(new).await? {
         Begun::New(job) => created(&job),
         Begun::Before(job) => replay(&job),
@@ -144,7 +110,7 @@ async fn receive_file(
     let coding = content_coding(headers)?;
     let length = length_of_whole(headers)?;
     let options = job_options(&query, content_type.as_ref())?;
-    let new = new_job(&app, headers, name, options)?;
+    let new = new_job(&app, headers, name, options.clone())?;
     let format = FileFormat { options, coding, with_digest: digests.are_wanted() };
     let file = FileOptions { name: new.name(), format, length, sha256: digests.expected(), metadata: None };
     let mut upload = match app.jobs.begin(new, file).await? {
@@ -221,6 +187,7 @@ async fn receive_parts(
     let mut form = Multipart::from_request(request, &())
         .await
         .map_err(|rejection| FailureKind::MalformedForm.because(rejection.body_text()))?;
+    let mut query = Cow::Borrowed(query);
     let mut parts = 0;
     let mut files = 0;
     while let Some(part) = form.next_field().await.map_err(|error| form_failure(&error))? {
@@ -232,14 +199,17 @@ async fn receive_parts(
             return Err(FailureKind::FormTooLarge.because(detail).with_limit("max_form_parts", max_form_parts as u64));
         }
         let file_name = file_name(&part);
+        let option = part.name().filter(|name| file_name.is_none() && JOB_OPTIONS.contains(name)).map(str::to_owned);
         let content_type = part.content_type().and_then(|text| text.parse::<Mime>().ok());
         let mut bytes = part_bytes(part, unparsed).boxed();
         let is_file = file_name.is_some();
         if let Some(file_name) = file_name.filter(|name| !name.is_empty()) {
+            if files == 0 && matches!(query, Cow::Owned(_)) {
+                upload.set_options(form_options(&query, None)?).await?;
+            }
             files += 1;
             let name = file_part_name(&file_name)?;
-            let options = job_options(query, content_type.as_ref())
-                .map_err(|problem| FailureKind::MalformedForm.because(problem.detail()))?;
+            let options = form_options(&query, content_type.as_ref())?;
             let file = FileOptions {
                 name,
                 format: FileFormat { options, ..FileFormat::default() },
@@ -248,6 +218,15 @@ async fn receive_parts(
                 metadata: None,
             };
             upload.read_file(file, &mut bytes).await?;
+        } else if let Some(option) = option {
+            if files > 0 {
+                return Err(FailureKind::InvalidOption.because(format!("{option}: expected it before the first file")));
+            }
+            let value = option_value(&option, &mut bytes).await?;
+            query
+                .to_mut()
+                .add(option, value)
+                .map_err(|problem| FailureKind::InvalidOption.because(problem.detail()))?;
         } else {
             while let Some(piece) = bytes.next().await {
                 let piece = piece?;
@@ -263,6 +242,34 @@ async fn receive_parts(
         return Err(FailureKind::FormWithoutFile.because(detail));
     }
     Ok(())
+}
+
+/// The options that a query and the fields of a form give to a file.
+fn form_options(query: &Query<'_>, content_type: Option<&Mime>) -> Result<JobOptions, Failure> {
+    job_options(query, content_type).map_err(|problem| {
+        let is_option = problem.kind() == Kind::InvalidOption;
+        let kind = if is_option { FailureKind::InvalidOption } else { FailureKind::MalformedForm };
+        kind.because(problem.detail())
+    })
+}
+
+/// The most bytes of an option in a form.
+const MAX_OPTION_BYTES: usize = 8 * 1024;
+
+/// Reads an option that is a field of a form.
+async fn option_value(
+    option: &str,
+    pieces: &mut (impl Stream<Item = Result<Bytes, Failure>> + Unpin),
+) -> Result<String, Failure> {
+    let invalid = |reason: &str| FailureKind::InvalidOption.because(format!("{option}: {reason}"));
+    let mut value = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        value.extend_from_slice(&piece?);
+        if value.len() > MAX_OPTION_BYTES {
+            return Err(invalid(&format!("expected at most {MAX_OPTION_BYTES} bytes")));
+        }
+    }
+    String::from_utf8(value).map_err(|_| invalid("expected UTF-8"))
 }
 
 /// The name by which a part is a file. Beside the form that RFC 7578 has, senders use `filename*=` (RFC 5987), capitals, and text in

@@ -308,6 +308,19 @@ impl Store {
         turn.commit(transaction).await
     }
 
+    /// Keeps the options of a job that a form makes. Gives false, and changes nothing, when it has ended.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn save_form(&self, job: &Job) -> Result<bool, StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        let details = serde_json::to_string(&job.details).map_err(|error| StoreError::Damaged(error.to_string()))?;
+        let saved =
+            sqlx::query(sql::SAVE_FORM).bind(job.id.to_string()).bind(details).execute(&mut *transaction).await?;
+        turn.commit(transaction).await?;
+        Ok(saved.rows_affected() > 0)
+    }
+
     /// Shows in a job that has not ended which files it has.
     pub(super) async fn with_files(&self, mut job: Job) -> Result<Job, StoreError> {
         if !job.state.is_final() {

@@ -205,5 +205,8 @@ pub(super) const FREE_TOTALS: &str = "DELETE FROM file_totals WHERE (file_id, ep
     (SELECT file_id, epoch, sequence FROM file_totals WHERE NOT EXISTS \
     (SELECT 1 FROM files WHERE files.id = file_totals.file_id AND files.epoch = file_totals.epoch) LIMIT 4)";
 
+pub(super) const SAVE_FORM: &str = "UPDATE jobs SET details = $2 WHERE id = $1 AND closes_itself = 2 \
+    AND finishing = 0 AND state IN ('open', 'receiving', 'interrupted')";
+
 pub(super) const SAVE_OPEN_JOB: &str = "UPDATE jobs SET details = $2 WHERE id = $1 AND closes_itself = 0 \
     AND finishing = 0 AND state IN ('open', 'receiving', 'interrupted')";
