@@ -52,8 +52,7 @@ impl Case {
             delimiter: Delimiter::try_from(delimiter).ok()?,
             has_header,
             limits: limits(limit, limit_detail.into()),
-            kernel: Kernel::Detect,
-            max_rejects_bytes: None,
+            ..TallyOptions::default()
         };
         Some(Self { text, options, places, cuts })
     }

@@ -31,7 +31,7 @@ const BLOCK_BYTES: usize = 64 * 1024;
 /// More than the text of a block: the last row may have two numbers of ten bytes, a reason, a length, and its record.
 const MAX_BLOCK_BYTES: usize = BLOCK_BYTES + 32 + SHOWN_RECORD_BYTES;
 
-/// Fast, and a fifth of the size.
+/// Fast, and a third of the size.
 const ZSTD_LEVEL: i32 = 1;
 
 /// The file that rows are of, and the lines of it before the part that was read.
