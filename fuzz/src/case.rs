@@ -52,7 +52,7 @@ impl Case {
             delimiter: Delimiter::try_from(delimiter).ok()?,
             has_header,
             limits: limits(limit, limit_detail.into()),
-            kernel: Kernel::Detect,
+            ..TallyOptions::default()
         };
         Some(Self { text, options, places, cuts })
     }

@@ -21,8 +21,12 @@ use super::format_flags::FormatFlags;
 use super::output::{Obsolete, OutputDirectory};
 use super::progress::Progress;
 use super::stop::Stop;
-use crate::engine::report::{Stats, campaign_header, campaign_lines, campaign_table, list_name, rejects_table};
-use crate::engine::{Aggregate, Kernel, Limits, Metric, SkipBudget, TallyOptions};
+use crate::engine::report::{
+    Stats, campaign_header, campaign_lines, campaign_table, list_name, rejects_pieces, rejects_table,
+};
+use crate::engine::{
+    Aggregate, DEFAULT_MAX_REJECTS_BYTES, KeptRejects, Kernel, Limits, Metric, SkipBudget, TallyOptions,
+};
 use crate::ingest::{Input, LocalError, LocalOptions, aggregate_local, encoding_for_label};
 use crate::jobs::JobOptions;
 
@@ -165,7 +169,7 @@ fn job_options(arguments: &Arguments) -> Result<JobOptions, Stop> {
 
 fn local_options(arguments: &Arguments, options: &JobOptions) -> Result<LocalOptions, Stop> {
     let dialect = options.dialect().map_err(|error| Stop::Usage(error.to_string()))?;
-    // `options.rejects` belongs here.
+    let keeps_all_rejects = options.rejects == KeptRejects::All;
     Ok(LocalOptions {
         tally: TallyOptions {
             delimiter: options.plain_delimiter(),
@@ -173,6 +177,7 @@ fn local_options(arguments: &Arguments, options: &JobOptions) -> Result<LocalOpt
             max_skipped: options.max_skipped.and_then(SkipBudget::max_rows),
             limits: Limits { max_record_bytes: arguments.max_record_bytes, max_campaigns: arguments.max_campaigns },
             kernel: Kernel::Detect,
+            max_rejects_bytes: keeps_all_rejects.then_some(DEFAULT_MAX_REJECTS_BYTES),
         },
         dialect: dialect.map(Arc::new),
         encoding: arguments.encoding,
@@ -234,8 +239,10 @@ fn stage_results(
         file.write_all(b"\n")
     })?;
     if !aggregate.rejects().is_empty() {
-        let table = rejects_table(aggregate.rejects(), arguments.input.len() > 1);
-        stage("rejects.csv", &|file| file.write_all(table.as_bytes()))?;
+        stage("rejects.csv", &|file| {
+            let mut pieces = rejects_pieces(aggregate, arguments.input.len() > 1, TABLE_PIECE_BYTES);
+            pieces.try_for_each(|piece| file.write_all(piece.as_bytes()))
+        })?;
     }
     let stopped_by = Cell::new(signal());
     if arguments.all_campaigns && stopped_by.get().is_none() {

@@ -8,7 +8,8 @@ use super::error::{Fatal, SkippedRow};
 use super::judge::{Judge, Judged};
 use super::number::{Conversions, Money};
 use super::reading::Reading;
-use super::record::{MAX_TEXT_BYTES, is_blank};
+use super::record::{MAX_TEXT_BYTES, Position, is_blank};
+use super::reject_log::{RejectLog, RejectRow, SHOWN_RECORD_BYTES};
 use super::row::{Row, SkipReason, read_row};
 use super::totals::{CampaignTotals, Totals};
 
@@ -17,9 +18,6 @@ pub const MAX_REJECTS: usize = 100;
 
 /// Skipped rows that are told when there are too many.
 const MAX_TOLD_REJECTS: usize = 10;
-
-/// Bytes of a skipped record that are kept for the report.
-pub const SHOWN_RECORD_BYTES: usize = 200;
 
 /// Counts of rows and bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,27 +90,14 @@ impl Reject {
     }
 }
 
-/// Where a record starts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Position {
-    /// Physical line, from 1.
-    pub(crate) line: u64,
-    pub(crate) byte_offset: u64,
-}
-
-impl Position {
-    /// True when a text of at most [`MAX_TEXT_BYTES`] has such a position.
-    pub(crate) fn is_possible(self) -> bool {
-        self.line <= MAX_TEXT_BYTES && self.byte_offset <= MAX_TEXT_BYTES
-    }
-}
-
 /// The result of reading one file, or of several merged.
 #[derive(Clone, Debug)]
 pub struct Aggregate {
     pub(crate) totals: Totals,
     pub(crate) counters: Counters,
     pub(crate) rejects: Vec<Reject>,
+    /// All of them up to a limit, when that is wanted.
+    pub(crate) reject_log: Option<RejectLog>,
     /// More skipped rows than these are an error, while a file is being read.
     pub(crate) max_skipped: Option<u64>,
     /// One for each file that was read in a dialect; while a file is being read in one, its own is the only one.
@@ -127,6 +112,7 @@ impl Aggregate {
             totals: Totals::new(max_campaigns),
             counters: Counters::default(),
             rejects: Vec::new(),
+            reject_log: None,
             max_skipped: None,
             readings: Vec::new(),
         }
@@ -169,6 +155,14 @@ impl Aggregate {
         for reading in self.readings.iter_mut().filter(|reading| reading.file.is_empty()) {
             file.clone_into(&mut reading.file);
         }
+        if let Some(log) = &mut self.reject_log {
+            log.name_file(file);
+        }
+    }
+
+    /// Lets go of all rejects but the first: for what shows only totals.
+    pub fn forget_reject_log(&mut self) {
+        self.reject_log = None;
     }
 
     /// Adds everything that `next`, which comes after it, has counted.
@@ -177,6 +171,8 @@ impl Aggregate {
     /// When there are more campaigns than allowed, or a total grows beyond what can be reported.
     pub fn merge(&mut self, next: Self) -> Result<(), Fatal> {
         self.counters.merge(&next.counters);
+        self.reject_log =
+            merged_logs((self.reject_log.take(), self.rejects.as_slice()), (next.reject_log, next.rejects.as_slice()));
         self.rejects.extend(next.rejects.into_iter().take(MAX_REJECTS - self.rejects.len()));
         self.readings.extend(next.readings);
         // The smaller table is the cheaper one to take apart.
@@ -276,9 +272,12 @@ impl Aggregate {
     ) -> Result<(), Fatal> {
         self.counters.rows_read += 1;
         self.counters.skipped[reason as usize] += 1;
+        let record = &record[..record.len().min(SHOWN_RECORD_BYTES)];
         if self.rejects.len() < MAX_REJECTS {
-            let record = record[..record.len().min(SHOWN_RECORD_BYTES)].to_vec();
-            self.rejects.push(Reject { line, byte_offset, reason, record, file: String::new() });
+            self.rejects.push(Reject { line, byte_offset, reason, record: record.to_vec(), file: String::new() });
+        }
+        if let Some(log) = &mut self.reject_log {
+            log.push(RejectRow { position: Position { line, byte_offset }, reason, record });
         }
         match self.max_skipped {
             Some(max_skipped) if self.counters.rows_skipped() > max_skipped => {
@@ -313,4 +312,27 @@ impl Aggregate {
             first: first.collect(),
         }
     }
+}
+
+/// The log of two parts, if one of them has any. Of one that has none there are the first rejects.
+fn merged_logs(
+    (first, first_rejects): (Option<RejectLog>, &[Reject]),
+    (next, next_rejects): (Option<RejectLog>, &[Reject]),
+) -> Option<RejectLog> {
+    let max_bytes = first.as_ref().or(next.as_ref())?.max_bytes();
+    let mut all = first.unwrap_or_else(|| log_of(first_rejects, max_bytes));
+    all.append(next.unwrap_or_else(|| log_of(next_rejects, max_bytes)));
+    Some(all)
+}
+
+fn log_of(rejects: &[Reject], max_bytes: u64) -> RejectLog {
+    let mut all = RejectLog::new(max_bytes);
+    for reject in rejects {
+        let Reject { line, byte_offset, reason, ref record, ref file } = *reject;
+        let mut log = RejectLog::new(max_bytes);
+        log.push(RejectRow { position: Position { line, byte_offset }, reason, record });
+        log.name_file(file);
+        all.append(log);
+    }
+    all
 }

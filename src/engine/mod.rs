@@ -15,6 +15,7 @@ mod pieces;
 mod rank;
 mod reading;
 mod record;
+mod reject_log;
 pub mod report;
 mod row;
 mod saved;
@@ -22,7 +23,7 @@ mod scan;
 mod tally;
 mod totals;
 
-pub use aggregate::{Aggregate, Counters, MAX_REJECTS, Reject, SHOWN_RECORD_BYTES};
+pub use aggregate::{Aggregate, Counters, MAX_REJECTS, Reject};
 pub use budget::{KeptRejects, SkipBudget};
 pub use dialect::{
     ColumnNames, ConversionDigits, CurrencySigns, DEFAULT_COLUMNS, DataEnd, DecimalMark, Delimiter, DelimiterChoice,
@@ -36,6 +37,7 @@ pub use number::{Conversions, MAX_COUNT, Money};
 pub use pieces::AggregateReader;
 pub use rank::{CombinedLeaders, Metric, combined_leaders};
 pub use reading::{KeyedBy, Reading, TotalsCheck};
+pub use reject_log::{DEFAULT_MAX_REJECTS_BYTES, REJECT_ROW_BYTES, SHOWN_RECORD_BYTES};
 pub use row::{MAX_CAMPAIGN_ID_BYTES, SkipReason};
 pub use scan::Kernel;
 pub use tally::{Limits, Tally, TallyOptions};

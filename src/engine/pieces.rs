@@ -2,14 +2,21 @@
 //!
 //! Each piece has an [envelope](super::envelope). Its content starts with its number, from 0, and the checksum of the piece
 //! before it, four zeros in the first. Items follow up to the end of the content. All pieces together have these items: a
-//! head, then as many rejects, readings and campaigns as the head says. So a piece that is missing, doubled, out of order, or
-//! of another aggregate does not fit. Version 1 had no readings, and knew no decimals of conversions.
+//! head, then as many rejects, readings, blocks of the log of rejects, and campaigns as the head says. So a piece that is missing,
+//! doubled, out of order, or of another aggregate does not fit. Version 1 had no readings and no log of rejects, and knew no decimals
+//! of conversions.
+//!
+//! The closed blocks of the log can be stored separately: they never change, so each is stored once, while the pieces are stored
+//! again and again. The head has their number and a checksum of them.
+
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::aggregate::{Aggregate, Counters, MAX_REJECTS, Reject};
 use super::envelope::{CHECKSUM_BYTES, Envelope, RestoreError, append, read};
 use super::reading::Reading;
+use super::reject_log::{LogHead, LogReader, RejectLog, SavedBlock};
 use super::totals::{Wide, with_decimals};
 
 const ENVELOPE: Envelope = Envelope { magic: *b"adtaggr\0", version: 2 };
@@ -39,6 +46,7 @@ struct Head {
     overflowed: bool,
     rejects: u64,
     readings: u64,
+    reject_log: Option<LogHead>,
     campaigns: u64,
 }
 
@@ -55,7 +63,7 @@ struct Head1 {
 impl From<Head1> for Head {
     fn from(head: Head1) -> Self {
         let Head1 { counters, lane_addends, overflowed, rejects, campaigns } = head;
-        Self { counters, lane_addends, overflowed, rejects, readings: 0, campaigns }
+        Self { counters, lane_addends, overflowed, rejects, readings: 0, reject_log: None, campaigns }
     }
 }
 
@@ -67,40 +75,65 @@ type Campaign1<'a> = (&'a [u8], [u64; 4], [u128; 4]);
 
 impl Aggregate {
     /// The whole aggregate as pieces, which an [`AggregateReader`] takes back in this order. Each is made when it is asked
-    /// for, and has at most `max_piece_bytes`, or a single item (less than a kibibyte, without the name of a reject's file).
+    /// for, and has at most `max_piece_bytes`, or a single item (less than a kibibyte, without the name of a reject's file; or a block of
+    /// the log of rejects, about 64 KiB).
     pub fn save_pieces(&self, max_piece_bytes: usize) -> impl Iterator<Item = Vec<u8>> {
-        Pieces { aggregate: self, max_piece_bytes, next_item: 0, place: Place::default() }
+        Pieces { aggregate: self, max_piece_bytes, separate_blocks: 0, next_item: 0, place: Place::default() }
+    }
+
+    /// The same without the [blocks of rejects](Self::reject_blocks), which are stored separately.
+    pub fn save_pieces_without_blocks(&self, max_piece_bytes: usize) -> impl Iterator<Item = Vec<u8>> {
+        let separate_blocks = self.reject_blocks().count();
+        Pieces { aggregate: self, max_piece_bytes, separate_blocks, next_item: 0, place: Place::default() }
+    }
+
+    /// The blocks of rejects that are closed and never change: of a file that is being read, the first ones stay the same. None
+    /// when only the first rejects are kept.
+    pub fn reject_blocks(&self) -> impl Iterator<Item = &Arc<[u8]>> {
+        self.reject_log.iter().flat_map(RejectLog::bodies)
     }
 }
 
 struct Pieces<'a> {
     aggregate: &'a Aggregate,
     max_piece_bytes: usize,
+    /// The first blocks of rejects, which are no items.
+    separate_blocks: usize,
     next_item: usize,
     place: Place,
 }
 
 impl Pieces<'_> {
+    fn block_items(&self) -> usize {
+        self.aggregate.reject_log.as_ref().map_or(0, |log| log.block_count() - self.separate_blocks)
+    }
+
     fn append_item(&self, bytes: Vec<u8>) -> Vec<u8> {
-        let Aggregate { totals, counters, rejects, readings, .. } = self.aggregate;
-        let Some(reject) = self.next_item.checked_sub(1) else {
+        let Aggregate { totals, counters, rejects, reject_log, readings, .. } = self.aggregate;
+        let Some(mut item) = self.next_item.checked_sub(1) else {
             let head = Head {
                 counters: counters.clone(),
                 lane_addends: totals.lane_addends(),
                 overflowed: totals.overflowed(),
                 rejects: rejects.len() as u64,
                 readings: readings.len() as u64,
+                reject_log: reject_log.as_ref().map(|log| log.head(self.separate_blocks)),
                 campaigns: totals.len() as u64,
             };
             return append(bytes, &head);
         };
-        if let Some(reject) = rejects.get(reject) {
+        if let Some(reject) = rejects.get(item) {
             return append(bytes, reject);
         }
-        match readings.get(reject - rejects.len()) {
-            Some(reading) => append(bytes, reading),
+        item -= rejects.len();
+        if let Some(reading) = readings.get(item) {
+            return append(bytes, reading);
+        }
+        item -= readings.len();
+        match reject_log {
+            Some(log) if item < self.block_items() => append(bytes, &log.saved_block(self.separate_blocks + item)),
             // Campaigns are numbered from 1.
-            None => append(bytes, &totals.raw(self.next_item - rejects.len() - readings.len())),
+            _ => append(bytes, &totals.raw(item - self.block_items() + 1)),
         }
     }
 }
@@ -110,7 +143,7 @@ impl Iterator for Pieces<'_> {
 
     fn next(&mut self) -> Option<Vec<u8>> {
         let Aggregate { totals, rejects, readings, .. } = self.aggregate;
-        let items = 1 + rejects.len() + readings.len() + totals.len();
+        let items = 1 + rejects.len() + readings.len() + self.block_items() + totals.len();
         let first_item = self.next_item;
         if first_item == items {
             return None;
@@ -139,6 +172,7 @@ pub struct AggregateReader {
     place: Place,
     /// `None` before the head has been read.
     missing: Option<Missing>,
+    reject_log: Option<LogReader>,
     has_failed: bool,
 }
 
@@ -146,6 +180,7 @@ pub struct AggregateReader {
 struct Missing {
     rejects: u64,
     readings: u64,
+    blocks: u64,
     campaigns: u64,
     is_version_1: bool,
 }
@@ -154,7 +189,25 @@ impl AggregateReader {
     /// Nothing read yet, for an aggregate of at most `max_campaigns`.
     #[must_use]
     pub fn new(max_campaigns: usize) -> Self {
-        Self { aggregate: Aggregate::new(max_campaigns), place: Place::default(), missing: None, has_failed: false }
+        let (aggregate, place) = (Aggregate::new(max_campaigns), Place::default());
+        Self { aggregate, place, missing: None, reject_log: None, has_failed: false }
+    }
+
+    /// How many blocks of rejects are stored separately. Known after the first piece.
+    #[must_use]
+    pub fn reject_blocks(&self) -> u64 {
+        self.reject_log.as_ref().map_or(0, LogReader::separate)
+    }
+
+    /// Reads the next of the blocks of rejects that are stored separately.
+    ///
+    /// # Errors
+    /// When it makes no sense. Then all that follows is refused, too.
+    pub fn push_reject_block(&mut self, block: Vec<u8>) -> Result<(), RestoreError> {
+        let reader = self.reject_log.as_mut().ok_or(RestoreError::Inconsistent("it has no blocks of rejects"));
+        let result = reader.and_then(|reader| reader.push_separate(block.into()));
+        self.has_failed |= result.is_err();
+        result
     }
 
     /// Reads the next piece.
@@ -174,12 +227,17 @@ impl AggregateReader {
     /// The aggregate, after its last piece.
     ///
     /// # Errors
-    /// When a piece is missing or was refused.
+    /// When a piece or a block is missing or was refused.
     pub fn finish(self) -> Result<Aggregate, RestoreError> {
-        match self.missing {
-            Some(Missing { rejects: 0, readings: 0, campaigns: 0, .. }) if !self.has_failed => Ok(self.aggregate),
-            _ => Err(RestoreError::Inconsistent("a piece is missing or was refused")),
+        let Self { mut aggregate, missing, reject_log, has_failed, .. } = self;
+        match missing {
+            Some(Missing { rejects: 0, readings: 0, blocks: 0, campaigns: 0, .. }) if !has_failed => {}
+            _ => return Err(RestoreError::Inconsistent("a piece is missing or was refused")),
         }
+        if let Some(reader) = reject_log {
+            aggregate.reject_log = Some(reader.finish(aggregate.counters.rows_skipped())?);
+        }
+        Ok(aggregate)
     }
 
     fn read_piece(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
@@ -233,8 +291,10 @@ impl AggregateReader {
                 }
                 totals.prepare_restore(head.lane_addends, head.overflowed).map_err(RestoreError::Inconsistent)?;
                 *counters = head.counters;
-                let Head { rejects, readings, campaigns, .. } = head;
-                self.missing = Some(Missing { rejects, readings, campaigns, is_version_1 });
+                let Head { rejects, readings, reject_log, campaigns, .. } = head;
+                let blocks = reject_log.as_ref().map_or(0, LogHead::following);
+                self.reject_log = reject_log.map(LogReader::new);
+                self.missing = Some(Missing { rejects, readings, blocks, campaigns, is_version_1 });
                 Ok(rest)
             }
             Some(Missing { rejects: missing @ 1.., .. }) => {
@@ -252,6 +312,14 @@ impl AggregateReader {
                     return Err(RestoreError::Inconsistent("a reading is impossible"));
                 }
                 readings.push(reading);
+                *missing -= 1;
+                Ok(rest)
+            }
+            Some(Missing { blocks: missing @ 1.., .. }) => {
+                let (block, rest): (SavedBlock<'_>, _) = read(content)?;
+                if let Some(reader) = &mut self.reject_log {
+                    reader.push(&block)?;
+                }
                 *missing -= 1;
                 Ok(rest)
             }

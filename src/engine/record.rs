@@ -72,6 +72,21 @@ pub(crate) fn is_line_end(byte: u8) -> bool {
     byte == b'\n' || byte == b'\r'
 }
 
+/// Where a record starts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Position {
+    /// Physical line, from 1.
+    pub(crate) line: u64,
+    pub(crate) byte_offset: u64,
+}
+
+impl Position {
+    /// True when a text of at most [`MAX_TEXT_BYTES`] has such a position.
+    pub(crate) fn is_possible(self) -> bool {
+        self.line <= MAX_TEXT_BYTES && self.byte_offset <= MAX_TEXT_BYTES
+    }
+}
+
 /// Counts line ends: LF, CRLF and CR are one each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LineCounter {

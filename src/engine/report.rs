@@ -7,10 +7,12 @@ use csv_async::{AsyncWriter, ByteRecord};
 use futures_util::FutureExt as _;
 use serde::{Deserialize, Serialize};
 
-use super::aggregate::{Aggregate, Reject, SHOWN_RECORD_BYTES};
+use super::aggregate::{Aggregate, Reject};
 use super::number::{Conversions, Money};
 use super::rank::Metric;
 use super::reading::{KeyedBy, Reading};
+use super::record::Position;
+use super::reject_log::{RejectLog, RejectRow, SHOWN_RECORD_BYTES};
 use super::totals::CampaignTotals;
 
 /// The columns of every table of campaigns.
@@ -168,21 +170,64 @@ pub fn campaign_table(campaigns: &[CampaignTotals<'_>]) -> String {
 /// The table of skipped rows: `line,byte_offset,reason,record`, and `file` when the rows of several files are in it.
 #[must_use]
 pub fn rejects_table(rejects: &[Reject], with_files: bool) -> String {
-    let mut table = String::from(if with_files {
-        "line,byte_offset,reason,record,file\n"
-    } else {
-        "line,byte_offset,reason,record\n"
-    });
-    for reject in rejects {
-        push_display(&mut table, format_args!("{},{},{},", reject.line, reject.byte_offset, reject.reason));
-        push_field(&mut table, &shown_text(&reject.record));
-        if with_files {
-            table.push(',');
-            push_field(&mut table, &reject.file);
-        }
-        table.push('\n');
-    }
+    let mut table = rejects_header(with_files);
+    push_rejects(&mut table, rejects, with_files);
     table
+}
+
+/// The table of all skipped rows that are kept, in pieces of about this size: so it never is in memory as a whole. Without a log of rejects, it
+/// is that of the first ones. When rows are missing because of the limit, its last line says so.
+pub fn rejects_pieces(aggregate: &Aggregate, with_files: bool, piece_bytes: usize) -> impl Iterator<Item = String> {
+    let log = aggregate.reject_log.as_ref();
+    let mut table = rejects_header(with_files);
+    let mut chunks = log.into_iter().flat_map(RejectLog::chunks);
+    let mut has_ended = false;
+    std::iter::from_fn(move || {
+        while table.len() < piece_bytes && !has_ended {
+            if let Some(chunk) = chunks.next() {
+                let file = with_files.then(|| chunk.file());
+                chunk.rows().for_each(|row| push_reject(&mut table, row, file));
+                continue;
+            }
+            has_ended = true;
+            match log {
+                Some(log) if log.is_full() => push_limit_line(&mut table, aggregate, log, with_files),
+                Some(_) => {}
+                None => push_rejects(&mut table, aggregate.rejects(), with_files),
+            }
+        }
+        Some(std::mem::take(&mut table)).filter(|table| !table.is_empty())
+    })
+}
+
+fn rejects_header(with_files: bool) -> String {
+    let columns = if with_files { "line,byte_offset,reason,record,file\n" } else { "line,byte_offset,reason,record\n" };
+    columns.into()
+}
+
+fn push_rejects(table: &mut String, rejects: &[Reject], with_files: bool) {
+    for Reject { line, byte_offset, reason, record, file } in rejects {
+        let position = Position { line: *line, byte_offset: *byte_offset };
+        push_reject(table, RejectRow { position, reason: *reason, record }, with_files.then_some(file));
+    }
+}
+
+fn push_reject(table: &mut String, row: RejectRow<'_>, file: Option<&str>) {
+    let Position { line, byte_offset } = row.position;
+    push_display(table, format_args!("{line},{byte_offset},{},", row.reason));
+    push_field(table, &shown_text(row.record));
+    if let Some(file) = file {
+        table.push(',');
+        push_field(table, file);
+    }
+    table.push('\n');
+}
+
+fn push_limit_line(table: &mut String, aggregate: &Aggregate, log: &RejectLog, with_files: bool) {
+    let missing = aggregate.counters().rows_skipped().saturating_sub(log.rows());
+    let (limit, end) = (log.max_bytes(), if with_files { ",\n" } else { "\n" });
+    let sentence = format_args!("{missing} more skipped rows are not listed: max_rejects_bytes is {limit}");
+    push_display(table, format_args!(",,limit_reached,{sentence}{end}"));
 }
 
 /// Bytes as text. A character that the cut at [`SHOWN_RECORD_BYTES`] broke is left out, other bytes that are no UTF-8 show

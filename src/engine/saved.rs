@@ -1,18 +1,19 @@
 //! A tally's whole state as bytes, to go on with it later, elsewhere, or in another version of the program.
 //!
 //! The form is that of an [envelope](super::envelope). Buffers that only make reading faster are not part of it. Version 1 knew
-//! no dialects, and no decimals of conversions.
+//! no dialects, no decimals of conversions, and only the first rejects.
 
 use std::sync::Arc;
 
 use serde::ser::SerializeSeq;
 use serde::{Deserialize, Serialize, Serializer};
 
-use super::aggregate::{Aggregate, Counters, MAX_REJECTS, Position, Reject};
+use super::aggregate::{Aggregate, Counters, MAX_REJECTS, Reject};
 use super::dialect::{Columns, Delimiter, Dialect, Layout, MAX_SEARCHED_BYTES};
 use super::envelope::{Envelope, RestoreError, read_whole};
 use super::reading::Reading;
-use super::record::{LineCounter, MAX_TEXT_BYTES, RecordFinder};
+use super::record::{LineCounter, MAX_TEXT_BYTES, Position, RecordFinder};
+use super::reject_log::{LogHead, LogReader, RejectLog, SavedBlock};
 use super::scan::Kernel;
 use super::tally::{Limits, Tally, TallyOptions};
 use super::totals::{Totals, Wide, with_decimals};
@@ -28,6 +29,8 @@ struct Outgoing<'a> {
     unfinished: &'a [u8],
     counters: &'a Counters,
     rejects: &'a [Reject],
+    max_rejects_bytes: Option<u64>,
+    reject_log: Option<(LogHead, Vec<SavedBlock<'a>>)>,
     readings: &'a [Reading],
     max_skipped: Option<u64>,
     dialect: Option<&'a Dialect>,
@@ -38,13 +41,16 @@ struct Outgoing<'a> {
 }
 
 #[derive(Deserialize)]
-struct Incoming {
+struct Incoming<'a> {
     head: Head,
     columns: Option<Columns>,
     finder: RecordFinder,
     unfinished: Vec<u8>,
     counters: Counters,
     rejects: Vec<Reject>,
+    max_rejects_bytes: Option<u64>,
+    #[serde(borrow)]
+    reject_log: Option<(LogHead, Vec<SavedBlock<'a>>)>,
     readings: Vec<Reading>,
     max_skipped: Option<u64>,
     dialect: Option<Dialect>,
@@ -65,10 +71,11 @@ struct Incoming1 {
     totals: Vec<(Vec<u8>, [u64; 4], [u128; 4])>,
 }
 
-impl From<Incoming1> for Incoming {
+impl From<Incoming1> for Incoming<'_> {
     fn from(incoming: Incoming1) -> Self {
         let Incoming1 { head, columns, finder, unfinished, counters, rejects, totals } = incoming;
         let totals = totals.into_iter().map(|(id, lanes, wide)| (id, lanes, with_decimals(wide))).collect();
+        let (max_rejects_bytes, reject_log) = (None, None);
         let (readings, max_skipped, dialect, layout, searched) = (Vec::new(), None, None, None, None);
         Self {
             head,
@@ -77,6 +84,8 @@ impl From<Incoming1> for Incoming {
             unfinished,
             counters,
             rejects,
+            max_rejects_bytes,
+            reject_log,
             readings,
             max_skipped,
             dialect,
@@ -141,6 +150,8 @@ impl Tally {
             unfinished: &self.unfinished,
             counters: &aggregate.counters,
             rejects: &aggregate.rejects,
+            max_rejects_bytes: self.options.max_rejects_bytes,
+            reject_log: aggregate.reject_log.as_ref().map(|log| (log.head(0), log.saved_blocks(0).collect())),
             readings: &aggregate.readings,
             max_skipped: self.options.max_skipped,
             dialect: self.dialect.as_deref(),
@@ -157,9 +168,7 @@ impl Tally {
     /// When the bytes are not a whole, unchanged state of a known version.
     pub fn restore(bytes: &[u8], kernel: Kernel) -> Result<Self, RestoreError> {
         let tally = Self::restore_any(bytes, kernel)?;
-        if tally.aggregate.readings.len() != usize::from(tally.layout.is_some()) {
-            return Err(RestoreError::Inconsistent("what was found out about the file is missing"));
-        }
+        tally.check_counted()?;
         Ok(tally)
     }
 
@@ -172,7 +181,7 @@ impl Tally {
             }
             Err(error) => return Err(error),
         };
-        Self::from_incoming(incoming, kernel).map_err(RestoreError::Inconsistent)
+        Self::from_incoming(incoming, kernel)
     }
 
     /// The most campaigns of a state that was saved apart from what was counted.
@@ -192,18 +201,30 @@ impl Tally {
         if counted.counters.bytes_read > tally.offset {
             return Err(RestoreError::Inconsistent("more has been counted than was read"));
         }
-        let Aggregate { totals, counters, rejects, readings, .. } = &tally.aggregate;
-        if totals.len() > 0 || *counters != Counters::default() || !rejects.is_empty() || !readings.is_empty() {
+        let Aggregate { totals, counters, rejects, reject_log, readings, .. } = &tally.aggregate;
+        let is_empty = rejects.is_empty() && reject_log.is_none() && readings.is_empty();
+        if totals.len() > 0 || *counters != Counters::default() || !is_empty {
             return Err(RestoreError::Inconsistent("something has been counted twice"));
         }
-        if counted.readings.len() != usize::from(tally.layout.is_some()) {
-            return Err(RestoreError::Inconsistent("what was found out about the file is missing"));
-        }
         tally.aggregate = Aggregate { max_skipped: tally.options.max_skipped, ..counted };
+        tally.check_counted()?;
         Ok(tally)
     }
 
-    fn from_incoming(incoming: Incoming, kernel: Kernel) -> Result<Self, &'static str> {
+    /// Checks that what has been counted belongs to a tally of these options.
+    fn check_counted(&self) -> Result<(), RestoreError> {
+        if self.aggregate.readings.len() != usize::from(self.layout.is_some()) {
+            return Err(RestoreError::Inconsistent("what was found out about the file is missing"));
+        }
+        if self.aggregate.reject_log.as_ref().map(RejectLog::max_bytes) != self.options.max_rejects_bytes {
+            return Err(RestoreError::Inconsistent("its rejects are missing"));
+        }
+        Ok(())
+    }
+
+    fn from_incoming(incoming: Incoming<'_>, kernel: Kernel) -> Result<Self, RestoreError> {
+        use RestoreError::Inconsistent;
+
         let Incoming {
             head,
             columns,
@@ -211,6 +232,8 @@ impl Tally {
             unfinished,
             counters,
             rejects,
+            max_rejects_bytes,
+            reject_log,
             readings,
             max_skipped,
             dialect,
@@ -220,7 +243,7 @@ impl Tally {
         } = incoming;
         let Head { delimiter, has_header, limits, record_start, offset, lines, lane_addends, overflowed } = head;
         if searched.as_ref().is_some_and(|text| text.len() > MAX_SEARCHED_BYTES || columns.is_some()) {
-            return Err("a header is looked for where it cannot be");
+            return Err(Inconsistent("a header is looked for where it cannot be"));
         }
         let has_layout = dialect.is_some() && searched.is_none();
         if layout.is_some() != has_layout
@@ -228,18 +251,18 @@ impl Tally {
                 .as_ref()
                 .is_some_and(|layout| Some(&layout.columns) != columns.as_ref() || !layout.is_consistent())
         {
-            return Err("its columns are not those of its header");
+            return Err(Inconsistent("its columns are not those of its header"));
         }
-        let options = TallyOptions { delimiter, has_header, limits, max_skipped, kernel };
+        let options = TallyOptions { delimiter, has_header, limits, max_skipped, kernel, max_rejects_bytes };
         let mut tally = Self::in_dialect(options, dialect.map(Arc::new));
         if let Some(layout) = layout {
             tally.lay_out(layout);
         }
         if !finder.fits(&tally.finder, unfinished.len()) {
-            return Err("the unfinished record does not fit the reader's state");
+            return Err(Inconsistent("the unfinished record does not fit the reader's state"));
         }
         if columns.as_ref().is_some_and(|columns| !columns.is_consistent()) {
-            return Err("a column lies outside the records");
+            return Err(Inconsistent("a column lies outside the records"));
         }
         if !counters.are_possible()
             || counters.bytes_read > offset
@@ -249,15 +272,23 @@ impl Tally {
             || !rejects.iter().all(Reject::is_possible)
             || !readings.iter().all(Reading::is_possible)
         {
-            return Err("its counts are impossible");
+            return Err(Inconsistent("its counts are impossible"));
         }
         if rejects.len() > MAX_REJECTS {
-            return Err("there are more rejects than are kept");
+            return Err(Inconsistent("there are more rejects than are kept"));
         }
-        tally.aggregate.totals.prepare_restore(lane_addends, overflowed)?;
+        tally.aggregate.totals.prepare_restore(lane_addends, overflowed).map_err(Inconsistent)?;
         for (id, lanes, wide) in totals {
-            tally.aggregate.totals.restore_raw(&id, lanes, wide)?;
+            tally.aggregate.totals.restore_raw(&id, lanes, wide).map_err(Inconsistent)?;
         }
+        tally.aggregate.reject_log = match reject_log {
+            Some((head, blocks)) => {
+                let mut reader = LogReader::new(head);
+                blocks.iter().try_for_each(|block| reader.push(block))?;
+                Some(reader.finish(counters.rows_skipped())?)
+            }
+            None => None,
+        };
         tally.columns = columns;
         tally.finder = finder;
         tally.unfinished = unfinished;

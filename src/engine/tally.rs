@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::aggregate::{Aggregate, Position, SHOWN_RECORD_BYTES};
+use super::aggregate::Aggregate;
 use super::dialect::{
     Columns, DecimalMark, Delimiter, DelimiterChoice, Dialect, Field, HeaderError, HeaderHint, HeaderSearch, Layout,
     MAX_SEARCHED_BYTES, find_formats, first_record, is_campaign_name,
@@ -12,7 +12,8 @@ use super::dialect::{
 use super::error::Fatal;
 use super::judge::Judge;
 use super::reading::{KeyedBy, OtherCurrency, Reading};
-use super::record::{Fields, Found, LastRecord, LineCounter, RecordFinder, is_blank, is_line_end};
+use super::record::{Fields, Found, LastRecord, LineCounter, Position, RecordFinder, is_blank, is_line_end};
+use super::reject_log::{RejectLog, SHOWN_RECORD_BYTES};
 use super::row::SkipReason;
 use super::scan::{Kernel, Scanned, Scanner};
 
@@ -44,6 +45,9 @@ pub struct TallyOptions {
     pub max_skipped: Option<u64>,
     /// How the scanner works. Results do not depend on it.
     pub kernel: Kernel,
+    /// Keep all rejects up to this limit: of each, its record (at most [`SHOWN_RECORD_BYTES`]) and
+    /// [`REJECT_ROW_BYTES`](super::REJECT_ROW_BYTES) count. None: only the first ones.
+    pub max_rejects_bytes: Option<u64>,
 }
 
 impl Default for TallyOptions {
@@ -54,6 +58,7 @@ impl Default for TallyOptions {
             limits: Limits::default(),
             max_skipped: None,
             kernel: Kernel::Detect,
+            max_rejects_bytes: None,
         }
     }
 }
@@ -115,6 +120,7 @@ impl Tally {
             fields: Fields::default(),
             scanner: Scanner::new(options.kernel, options.delimiter.byte(), options.limits.max_record_bytes),
         };
+        tally.aggregate.reject_log = options.max_rejects_bytes.map(RejectLog::new);
         if let Some(dialect) = tally.dialect.clone() {
             match (dialect.header, dialect.delimiter) {
                 (None, DelimiterChoice::Fixed(delimiter)) => tally.lay_out(Layout::without_header(delimiter)),
@@ -304,6 +310,9 @@ impl Tally {
         }
         for reject in &mut next.aggregate.rejects {
             reject.line += self.lines.ended;
+        }
+        if let Some(log) = &mut next.aggregate.reject_log {
+            log.move_down(self.lines.ended);
         }
         for (mine, theirs) in self.aggregate.readings.iter_mut().zip(next.aggregate.readings.drain(..)) {
             let refused =

@@ -11,6 +11,9 @@ use crate::jobs::StoreError;
 /// Columns whose values are whole numbers. Conversions may have decimals, and are text then, which keeps them exact.
 const COUNTS: [&str; 5] = ["total_impressions", "total_clicks", "total_conversions", "line", "byte_offset"];
 
+/// Columns that may be empty, which means that there is no value. Of rejects, the last row may say that more are missing: it has no place.
+const OPTIONAL: [&str; 4] = ["cpa", "line", "byte_offset", "file"];
+
 /// Turns the text of a table into JSON, piece by piece. Each piece consists of whole rows; the first one starts with the
 /// names of the columns.
 pub(super) fn to_json(
@@ -80,7 +83,7 @@ impl Column {
     fn new(name: &str) -> Self {
         let name = name.to_ascii_lowercase();
         let prefix = format!("{}:", serde_json::Value::from(name.as_str()));
-        Self { prefix, is_count: COUNTS.contains(&name.as_str()), is_optional: name == "cpa" }
+        Self { prefix, is_count: COUNTS.contains(&name.as_str()), is_optional: OPTIONAL.contains(&name.as_str()) }
     }
 
     fn write(&self, json: &mut Vec<u8>, value: &str) {

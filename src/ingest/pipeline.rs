@@ -224,7 +224,8 @@ impl Pipeline {
             crc64: self.crc64.as_ref().map(crc_fast::Digest::get_state),
         };
         let pieces = state.seal(tail, self.tally.so_far());
-        Some(SavedPipeline { offset, crc64: self.crc64(), tail_bytes: tail.len() as u64, pieces })
+        let reject_blocks = self.tally.so_far().reject_blocks().cloned().collect();
+        Some(SavedPipeline { offset, crc64: self.crc64(), tail_bytes: tail.len() as u64, pieces, reject_blocks })
     }
 
     /// Saves the state if that was asked for and this is a position to go on from. `unread` bytes have been received and
@@ -411,10 +412,25 @@ impl PipelineReader {
         Ok(())
     }
 
-    /// The pipeline, after the last piece.
+    /// How many blocks of rejects the state needs besides its pieces. Known after the last piece.
+    #[must_use]
+    pub fn reject_blocks(&self) -> u64 {
+        self.position.as_ref().map_or(0, |(_, _, counted)| counted.reject_blocks())
+    }
+
+    /// Reads the next block of rejects.
     ///
     /// # Errors
-    /// When a piece is missing or was refused.
+    /// When it makes no sense, or the state has none.
+    pub fn push_reject_block(&mut self, block: Vec<u8>) -> Result<(), RestoreError> {
+        let position = self.position.as_mut().ok_or(RestoreError::Inconsistent("it has no blocks of rejects"));
+        position.and_then(|(_, _, counted)| counted.push_reject_block(block))
+    }
+
+    /// The pipeline, after the last piece and the last block of rejects.
+    ///
+    /// # Errors
+    /// When a piece or a block is missing or was refused.
     pub fn finish(self) -> Result<Pipeline, RestoreError> {
         if let Some(pipeline) = self.whole {
             return Ok(pipeline);

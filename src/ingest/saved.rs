@@ -3,13 +3,14 @@
 //!
 //! The form is a sequence of pieces, each compressed for itself (Zstandard): first where the upload stands, in an envelope of its own; then
 //! the bytes that have to be read again, if there are any; then what has been counted, as the engine saves it. So a large state is never in
-//! memory as a whole, neither saved nor restored. Version 2 had no bytes to be read again; in version 1 the first piece was the only one,
+//! memory as a whole, neither saved nor restored. Blocks of rejects are stored separately, each once, however often the state is saved. Version 2 had no bytes to be read again; in version 1 the first piece was the only one,
 //! and held what had been counted, too.
 //!
 //! Decompressors do not give their state away. So the state of compressed data has the latest place from which another decompressor
 //! can go on, and the bytes since then (`tail.rs`); likewise that of text in a multi-byte charset (`charset.rs`).
 
 use std::iter::once;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
@@ -45,6 +46,8 @@ pub struct SavedPipeline {
     pub tail_bytes: u64,
     /// The state, of which a [`PipelineReader`](super::PipelineReader) takes one piece after the other.
     pub pieces: Vec<Vec<u8>>,
+    /// The blocks of rejects that the state needs besides. Of one upload, those of an earlier state are the first of a later one.
+    pub reject_blocks: Vec<Arc<[u8]>>,
 }
 
 /// Where an upload stands.
@@ -144,11 +147,11 @@ pub(super) enum Opened {
 }
 
 impl State {
-    /// The pieces of the state, of the bytes to be read again, and of what has been counted.
+    /// The pieces of the state, of the bytes to be read again, and of what has been counted, without the blocks of rejects.
     pub(super) fn seal(&self, tail: &[u8], counted: &Aggregate) -> Vec<Vec<u8>> {
         // Compressing into memory cannot fail; an empty piece would be refused when it is restored.
         let compress = |piece: &[u8]| zstd::bulk::compress(piece, ZSTD_LEVEL).unwrap_or_default();
-        let counted = counted.save_pieces(PIECE_BYTES).map(|piece| compress(&piece));
+        let counted = counted.save_pieces_without_blocks(PIECE_BYTES).map(|piece| compress(&piece));
         once(compress(&ENVELOPE.seal(self))).chain(tail.chunks(PIECE_BYTES).map(compress)).chain(counted).collect()
     }
 

@@ -424,6 +424,12 @@ async fn load_pipeline(
         let read = move || reader.push(&piece).map(|()| reader);
         reader = context.workers.run(read).await?.map_err(|error| lost(&error))?;
     }
+    for sequence in 0..reader.reject_blocks() {
+        let block = context.store.reject_block(writer.file, sequence).await.map_err(|error| Failure::from(&error))?;
+        let block = block.ok_or_else(|| lost(&"a block of rejects is missing"))?;
+        let read = move || reader.push_reject_block(block).map(|()| reader);
+        reader = context.workers.run(read).await?.map_err(|error| lost(&error))?;
+    }
     let pipeline = context.workers.run(move || reader.finish()).await?.map_err(|error| lost(&error))?;
     if pipeline.bytes_received() == file.durable_offset { Ok(pipeline) } else { Err(lost(&"it has another offset")) }
 }

@@ -176,7 +176,9 @@ impl Live {
         self.count_for(Some(loading), file, aggregate)
     }
 
-    fn count_for(&self, loading: Option<Loading>, file: FileId, aggregate: Aggregate) -> Result<(), Fatal> {
+    fn count_for(&self, loading: Option<Loading>, file: FileId, mut aggregate: Aggregate) -> Result<(), Fatal> {
+        // Only leaders are shown.
+        aggregate.forget_reject_log();
         let mut sum = self.sum();
         let mut counted = self.counted();
         if loading.is_some_and(|loading| loading.0 != counted.generation) || !counted.files.insert(file) {

@@ -1,10 +1,12 @@
 //! When the state of a file that is being received is taken, to be stored.
 
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::store::{Checkpoint, NewBlocks};
 use crate::ingest::{FileProgress, Pipeline, SavedPipeline};
 
 /// Taking and storing a small state takes at most this fraction of a file's time: one part in 50.
@@ -42,6 +44,34 @@ impl TakenState {
         let progress = FileProgress { bytes_received: saved.offset, ..FileProgress::of(pipeline) };
         let taking = Taking { took: begun.elapsed(), is_large: saved.pieces.len() > SMALL_PIECES };
         Some(Self { saved, progress, taking })
+    }
+}
+
+/// The checkpoints of a writer.
+pub(super) struct Checkpoints {
+    next_number: AtomicI64,
+    /// How many of the file's blocks of rejects are stored.
+    stored_blocks: AtomicUsize,
+}
+
+impl Checkpoints {
+    /// Those of a writer that begins with this pipeline, which is new or was restored from the store.
+    pub(super) fn behind(pipeline: &Pipeline) -> Self {
+        let stored_blocks = AtomicUsize::new(pipeline.so_far().reject_blocks().count());
+        Self { next_number: AtomicI64::new(0), stored_blocks }
+    }
+
+    /// A state to be stored, without the blocks of rejects that are stored.
+    pub(super) fn next(&self, saved: SavedPipeline) -> Checkpoint {
+        let SavedPipeline { offset, pieces, mut reject_blocks, .. } = saved;
+        let stored = self.stored_blocks.load(Ordering::Relaxed).min(reject_blocks.len());
+        let reject_blocks = NewBlocks { stored, blocks: reject_blocks.split_off(stored) };
+        Checkpoint { number: self.next_number.fetch_add(1, Ordering::Relaxed), offset, pieces, reject_blocks }
+    }
+
+    /// A checkpoint with this many blocks of rejects has been stored.
+    pub(super) fn set_stored_blocks(&self, count: usize) {
+        self.stored_blocks.store(count, Ordering::Relaxed);
     }
 }
 

@@ -19,7 +19,7 @@ use super::live_file::Running;
 use super::model::{FileFormat, Job, JobId, State};
 use super::results_dir::ResultsDir;
 use super::store::{DatabaseLock, Store, StoreError};
-use crate::engine::{Kernel, Limits, SkipBudget, TallyOptions};
+use crate::engine::{KeptRejects, Kernel, Limits, SkipBudget, TallyOptions};
 use crate::ingest::{Pipeline, PipelineOptions, Workers};
 
 /// How the service runs.
@@ -35,6 +35,8 @@ pub struct JobsConfig {
     pub max_concurrent_uploads: usize,
     /// What a single file may make grow.
     pub limits: Limits,
+    /// The most bytes of skipped rows that are kept, where all are wanted.
+    pub max_rejects_bytes: u64,
     /// The most bytes that may come out of decompression.
     pub max_text_bytes: u64,
     /// How many times more bytes may come out of decompression than went in.
@@ -109,7 +111,7 @@ impl Context {
     pub(super) fn pipeline_options(&self, format: &FileFormat) -> Result<PipelineOptions, Failure> {
         let FileFormat { options, coding, with_digest } = format;
         let dialect = options.dialect().map_err(|conflict| FailureKind::Internal.because(conflict.to_string()))?;
-        // `options.rejects` belongs here.
+        let keeps_all_rejects = options.rejects == KeptRejects::All;
         Ok(PipelineOptions {
             tally: TallyOptions {
                 delimiter: options.plain_delimiter(),
@@ -117,6 +119,7 @@ impl Context {
                 max_skipped: options.max_skipped.and_then(SkipBudget::max_rows),
                 limits: self.config.limits,
                 kernel: Kernel::Detect,
+                max_rejects_bytes: keeps_all_rejects.then_some(self.config.max_rejects_bytes),
             },
             dialect: dialect.map(Arc::new),
             encoding: options.encoding,

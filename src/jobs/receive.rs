@@ -2,7 +2,6 @@
 
 use std::future::pending;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
 use std::time::Duration;
@@ -15,7 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, interval_at, sleep};
 
 use super::board::{FileObserver, LEADERS_INTERVAL, Stopped, fenced};
-use super::checkpoint::{DueStates, TakenState};
+use super::checkpoint::{Checkpoints, DueStates, TakenState};
 use super::context::Presence;
 use super::error::JobError;
 use super::failure::{Failure, FailureKind};
@@ -23,7 +22,7 @@ use super::finish::{LastFile, conclude, end_without_results, show_leaders};
 use super::live_file::{LiveFile, Running};
 use super::model::{FileFormat, FileState, Job, JobFile};
 use super::reports::hex;
-use super::store::{Checkpoint, EndedBy, StoreError, Writer};
+use super::store::{EndedBy, StoreError, Writer};
 use crate::engine::Aggregate;
 use crate::ingest::{FileProgress, Finished, LaneError, Pipeline, SavedPipeline, Sha256Digest, receive};
 
@@ -106,8 +105,7 @@ pub struct FileUpload {
     live_file: Arc<LiveFile>,
     /// The latest checkpoint: how far the file had been read, and the CRC of that.
     durable: Mutex<(FileProgress, Option<u64>)>,
-    /// Of this writer's checkpoints.
-    next_number: AtomicI64,
+    checkpoints: Arc<Checkpoints>,
     read: Option<Read>,
     has_ended: bool,
     _running: Arc<Running>,
@@ -127,6 +125,7 @@ impl FileUpload {
         let (sha256, metadata) = (file.sha256.clone(), file.metadata.clone());
         let progress = FileProgress::of(&pipeline);
         let durable = Mutex::new((progress, pipeline.crc64()));
+        let checkpoints = Arc::new(Checkpoints::behind(&pipeline));
         file.state = FileState::Receiving;
         let live_file = presence.live().add_file(&name, pipeline, &running);
         presence.live().update(|job| {
@@ -138,7 +137,6 @@ impl FileUpload {
                 job.details.progress.bytes_expected = length;
             }
         });
-        let next_number = AtomicI64::new(0);
         Self {
             presence,
             writer,
@@ -150,7 +148,7 @@ impl FileUpload {
             takes_only_whole_body: false,
             live_file,
             durable,
-            next_number,
+            checkpoints,
             read: None,
             has_ended: false,
             _running: running,
@@ -297,16 +295,18 @@ impl FileUpload {
 
     /// Stores a state ahead of the end of the body. What the store does not take now is tried again with the next one.
     async fn store_checkpoint(&self, state: TakenState) -> Result<(), Failure> {
-        let TakenState { saved: SavedPipeline { offset, crc64, pieces, .. }, progress, .. } = state;
+        let TakenState { saved, progress, .. } = state;
+        let SavedPipeline { offset, crc64, .. } = saved;
         if self.length == Some(offset) {
             // A file that stands at its end is complete, and this one is about to be.
             return Ok(());
         }
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let checkpoint = Checkpoint { number, offset, pieces };
+        let checkpoint = self.checkpoints.next(saved);
+        let block_count = checkpoint.reject_blocks.count();
         match self.presence.context().store.save_checkpoint(self.writer, checkpoint).await {
             Ok(true) => {
                 self.live_file.set_durable_offset(offset);
+                self.checkpoints.set_stored_blocks(block_count);
                 *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = (progress, crc64);
                 Ok(())
             }
@@ -453,8 +453,8 @@ impl FileUpload {
         file.state = if is_about_contents { FileState::Failed } else { FileState::Waiting };
         file.error.clone_from(&failure);
         let durable = *self.durable.lock().unwrap_or_else(PoisonError::into_inner);
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
         let (presence, writer, live_file) = (self.presence.clone(), self.writer, Arc::clone(&self.live_file));
+        let checkpoints = Arc::clone(&self.checkpoints);
         async move {
             let (context, live) = (presence.context(), presence.live());
             let job = live.latest();
@@ -479,8 +479,7 @@ impl FileUpload {
                 .filter(|state| state.saved.offset > durable.0.bytes_received)
                 .filter(|state| takes_part || state.saved.offset == received);
             goes_on_at(&mut file, taken.as_ref().map_or(durable, |state| (state.progress, state.saved.crc64)));
-            let checkpoint =
-                taken.map(|state| Checkpoint { number, offset: state.saved.offset, pieces: state.saved.pieces });
+            let checkpoint = taken.map(|state| checkpoints.next(state.saved));
             let keep = context.config.keep_open;
             match context.store.release_file(presence.id(), writer, &file, checkpoint, keep).await {
                 Ok(Some(durable_offset)) => {

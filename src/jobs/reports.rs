@@ -7,7 +7,7 @@ use tokio::task::spawn_blocking;
 
 use super::options::JobOptions;
 use super::store::{Output, ResultFile, ResultPiece, STATS_NAME};
-use crate::engine::report::{Stats, campaign_header, campaign_lines, campaign_table, list_name, rejects_table};
+use crate::engine::report::{Stats, campaign_header, campaign_lines, campaign_table, list_name, rejects_pieces};
 use crate::engine::{Aggregate, Metric};
 use crate::ingest::Sha256Digest;
 
@@ -66,8 +66,11 @@ impl Reports {
         write_campaigns(&self.aggregate, &mut campaigns).await?;
         campaigns.end().await?;
         if !self.aggregate.rejects().is_empty() {
-            let table = rejects_table(self.aggregate.rejects(), self.has_several_files);
-            ResultWriter::new("rejects.csv".into(), outputs).write_all(table.as_bytes()).await?;
+            let mut rejects = ResultWriter::new("rejects.csv".into(), outputs);
+            for piece in rejects_pieces(&self.aggregate, self.has_several_files, PIECE_BYTES) {
+                rejects.write_piece(piece.as_bytes()).await?;
+            }
+            rejects.end().await?;
         }
         let mut stats = serde_json::to_vec_pretty(&self.stats).map_err(|error| error.to_string())?;
         stats.push(b'\n');

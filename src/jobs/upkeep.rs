@@ -48,7 +48,7 @@ pub(super) async fn run_upkeep(context: Arc<Context>) {
             tracing::error!(%error, "expired jobs could not be removed");
         }
         if let Err(error) = free_unused(&context).await {
-            tracing::error!(%error, "totals and checkpoints that are no longer used could not be removed");
+            tracing::error!(%error, "totals, checkpoints and rejects that are no longer used could not be removed");
         }
     }
 }
@@ -74,6 +74,7 @@ async fn resume_finishing(context: &Arc<Context>) {
 async fn free_unused(context: &Context) -> Result<(), StoreError> {
     while !context.stopping.is_cancelled() && context.store.free_totals().await? > 0 {}
     while !context.stopping.is_cancelled() && context.store.free_checkpoints().await? > 0 {}
+    while !context.stopping.is_cancelled() && context.store.free_reject_blocks().await? > 0 {}
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 // A test that meets something unexpected is to stop right there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod all_rejects;
 mod broken_uploads;
 mod cases;
 mod cli;

@@ -8,9 +8,9 @@ use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
-use adtally::engine::Limits;
+use adtally::engine::{DEFAULT_MAX_REJECTS_BYTES, Limits};
 use adtally::ingest::PipelineOptions;
-use adtally::jobs::store::{ChangedBy, Checkpoint, OpenedFile, ResumedFile, Writer};
+use adtally::jobs::store::{ChangedBy, Checkpoint, NewBlocks, OpenedFile, ResumedFile, Writer};
 use adtally::jobs::{
     Begun, BodyEnd, Details, Failure, FailureKind, FileFormat, FileOpened, FileOptions, FileState, FileUpload, Job,
     JobError, JobFile, JobId, Jobs, JobsConfig, NewJob, State, Store,
@@ -120,6 +120,7 @@ fn config(url: &str, directory: &Path) -> JobsConfig {
         parser_threads: NonZeroUsize::new(2).unwrap(),
         max_concurrent_uploads: 16,
         limits: Limits::default(),
+        max_rejects_bytes: DEFAULT_MAX_REJECTS_BYTES,
         max_text_bytes,
         max_decompression_ratio,
         keep_finished: KEEP,
@@ -510,7 +511,12 @@ fn between_processes_a_writer_and_the_one_that_replaces_it_never_both_store_some
         let (mut stored, mut replaced) = (0, 0);
         for round in 0..rounds("ADTALLY_RACES", FEW_ROUNDS) {
             let (job, first) = received(&one).await;
-            let checkpoint = Checkpoint { number: 0, offset: 10, pieces: vec![vec![1], vec![2]] };
+            let checkpoint = Checkpoint {
+                number: 0,
+                offset: 10,
+                pieces: vec![vec![1], vec![2]],
+                reject_blocks: NewBlocks::default(),
+            };
             let complete =
                 JobFile { state: FileState::Complete, ..JobFile::begin("a.csv", FileFormat::default(), Some(20)) };
             let writing = spawn({
@@ -533,7 +539,12 @@ fn between_processes_a_writer_and_the_one_that_replaces_it_never_both_store_some
                     replaced += 1;
                     assert_eq!(file.writer.epoch, first.epoch + 1);
                     // The first one comes back late, again and again.
-                    let late = Checkpoint { number: 1, offset: 20, pieces: vec![vec![1]] };
+                    let late = Checkpoint {
+                        number: 1,
+                        offset: 20,
+                        pieces: vec![vec![1]],
+                        reject_blocks: NewBlocks::default(),
+                    };
                     let broken_off = JobFile { state: FileState::Waiting, ..complete.clone() };
                     assert!(!one.save_checkpoint(first, late.clone()).await.unwrap());
                     assert!(!one.complete_file(job.id, first, &complete, (1, vec![1]), KEEP).await.unwrap());

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use adtally::jobs::store::{ChangedBy, EndedBy, FinishingBegun, Inserted, JobClosed, OpenedFile, Output, Writer};
+use adtally::jobs::store::{
+    ChangedBy, Checkpoint, EndedBy, FinishingBegun, Inserted, JobClosed, NewBlocks, OpenedFile, Output, ResumedFile,
+    Writer,
+};
 use adtally::jobs::{
     Details, Failure, FailureKind, FileFormat, FileState, Job, JobFile, JobFilter, JobId, JobOptions, Leader,
     ResultFile, State, Store, StoreError,
@@ -69,6 +72,8 @@ contract!(sqlite:
     texts_of_all_kinds_are_kept
     a_writer_whose_file_was_deleted_or_reopened_changes_nothing
     totals_of_files_that_are_gone_are_freed
+    blocks_of_rejects_are_stored_once
+    blocks_of_an_earlier_writer_are_not_used
     files_are_in_the_order_of_their_completion
     files_of_a_job_that_is_finished_do_not_change
     a_job_that_closes_itself_begins_and_succeeds_with_its_file
@@ -720,6 +725,88 @@ async fn totals_of_files_that_are_gone_are_freed(database: &Database) {
     succeed(&store, &job).await;
     while store.free_totals().await.unwrap() > 0 {}
     assert_eq!(store.totals(kept, 0).await.unwrap(), None);
+}
+
+/// A block of this number, as one writer makes it.
+fn block(writer: u8, number: usize) -> Arc<[u8]> {
+    [writer, u8::try_from(number).unwrap()].repeat(20_000).into()
+}
+
+fn checkpoint(writer: u8, number: i64, stored: usize, blocks: usize) -> Checkpoint {
+    let blocks = (stored..stored + blocks).map(|number| block(writer, number)).collect();
+    let offset = 10 * u64::try_from(number + 1).unwrap();
+    Checkpoint { number, offset, pieces: vec![vec![1], vec![2]], reject_blocks: NewBlocks { stored, blocks } }
+}
+
+/// The blocks of rejects of a file, as far as they have no gap.
+async fn blocks(store: &Store, writer: Writer) -> Vec<Arc<[u8]>> {
+    let mut blocks = Vec::new();
+    while let Some(block) = store.reject_block(writer.file, blocks.len() as u64).await.unwrap() {
+        blocks.push(block.into());
+    }
+    blocks
+}
+
+async fn blocks_of_rejects_are_stored_once(database: &Database) {
+    let store = database.open().await;
+    let job = insert_open(&store).await;
+    let (one, other) = (open_file(&store, &job, "one").await, open_file(&store, &job, "other").await);
+    // More than a transaction may hold.
+    assert!(store.save_checkpoint(one, checkpoint(1, 0, 0, 40)).await.unwrap());
+    assert!(store.save_checkpoint(other, checkpoint(2, 0, 0, 1)).await.unwrap());
+    assert_eq!(blocks(&store, one).await, (0..40).map(|number| block(1, number)).collect::<Vec<_>>());
+    // What is there already is not written again: whatever it has become, it stays.
+    let mut connection = sqlx::AnyConnection::connect(&database.url).await.unwrap();
+    connection.execute("UPDATE reject_blocks SET body = x'07' WHERE sequence < 40").await.unwrap();
+    connection.close().await.unwrap();
+    assert!(store.save_checkpoint(one, checkpoint(1, 1, 40, 3)).await.unwrap());
+    assert!(store.save_checkpoint(one, checkpoint(1, 2, 43, 0)).await.unwrap());
+    let stored = blocks(&store, one).await;
+    assert_eq!(stored.len(), 43);
+    assert!(stored[..40].iter().all(|block| **block == [7]));
+    assert_eq!(stored[40..], [block(1, 40), block(1, 41), block(1, 42)]);
+    assert_eq!(store.free_reject_blocks().await.unwrap(), 0, "all are in use");
+    // They go with their file: what it counted holds its rejects.
+    assert!(complete_file(&store, &job, one, "one").await);
+    let mut freed = 0;
+    while let some @ 1.. = store.free_reject_blocks().await.unwrap() {
+        freed += some;
+    }
+    assert_eq!((freed, blocks(&store, one).await.len(), blocks(&store, other).await.len()), (43, 0, 1));
+    store.delete_file(job.id, "other", KEEP).await.unwrap().unwrap();
+    assert_eq!(store.free_reject_blocks().await.unwrap(), 1);
+}
+
+async fn blocks_of_an_earlier_writer_are_not_used(database: &Database) {
+    let store = database.open().await;
+    let job = insert_open(&store).await;
+    let first = open_file(&store, &job, "a").await;
+    assert!(store.save_checkpoint(first, checkpoint(1, 0, 0, 2)).await.unwrap());
+    assert!(store.save_checkpoint(first, checkpoint(1, 1, 2, 8)).await.unwrap());
+    // It died when some blocks of its next checkpoint were stored; the next writer goes on at the one before.
+    let mut connection = sqlx::AnyConnection::connect(&database.url).await.unwrap();
+    let staged = "INSERT INTO reject_blocks SELECT file_id, sequence + 10, body FROM reject_blocks";
+    assert_eq!(connection.execute(staged).await.unwrap().rows_affected(), 10);
+    connection.close().await.unwrap();
+    let resumed = store.resume_file(job.id, "a", 20, KEEP).await.unwrap();
+    let ResumedFile::Writer(second, Some(_)) = resumed else { panic!("{resumed:?}") };
+    let second = second.writer;
+    assert!(!store.save_checkpoint(first, checkpoint(1, 2, 10, 40)).await.unwrap());
+    assert_eq!(blocks(&store, second).await.len(), 20, "a writer that was replaced stores nothing");
+    assert!(store.save_checkpoint(second, checkpoint(2, 0, 10, 3)).await.unwrap());
+    let expected: Vec<_> = (0..13).map(|number| block(if number < 10 { 1 } else { 2 }, number)).collect();
+    assert_eq!(blocks(&store, second).await, expected);
+    // A file that starts over has none.
+    let waiting = in_state("a", FileState::Waiting);
+    assert_eq!(
+        store.release_file(job.id, second, &waiting, Some(checkpoint(2, 1, 13, 1)), KEEP).await.unwrap(),
+        Some(20)
+    );
+    assert_eq!(blocks(&store, second).await.len(), 14);
+    let third = open_file(&store, &job, "a").await;
+    assert_eq!((third.file, blocks(&store, third).await.len()), (first.file, 0));
+    assert!(store.save_checkpoint(third, checkpoint(3, 0, 0, 1)).await.unwrap());
+    assert_eq!(blocks(&store, third).await, [block(3, 0)]);
 }
 
 async fn files_are_in_the_order_of_their_completion(database: &Database) {

@@ -12,7 +12,7 @@ use jiff::SignedDuration;
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 
 use crate::cli::values;
-use crate::engine::Limits;
+use crate::engine::{DEFAULT_MAX_REJECTS_BYTES, Limits};
 use crate::http::{ConnectionLimits, CorsOrigin, HttpConfig};
 use crate::ingest::PipelineOptions;
 use crate::jobs::{JobsConfig, Store};
@@ -105,6 +105,11 @@ pub(in crate::cli) struct Arguments {
     #[arg(long, env = "ADTALLY_MAX_CAMPAIGNS", value_name = "N", default_value_t = 2_000_000,
         value_parser = values::parse_max_campaigns, help_heading = "Limits")]
     max_campaigns: usize,
+
+    /// Most bytes of skipped rows that are kept of a job that keeps all of them; rejects.csv says when there were more
+    #[arg(long, env = "ADTALLY_MAX_REJECTS_BYTES", value_name = "BYTES", default_value_t = DEFAULT_MAX_REJECTS_BYTES,
+        value_parser = value_parser!(u64).range(0..=MAX_BYTES), help_heading = "Limits")]
+    max_rejects_bytes: u64,
 
     /// Most parts of a form
     #[arg(long, env = "ADTALLY_MAX_FORM_PARTS", value_name = "N", default_value_t = 64,
@@ -205,6 +210,7 @@ impl Arguments {
                 .unwrap_or(NonZeroUsize::MIN),
             max_concurrent_uploads: self.max_concurrent_uploads,
             limits: Limits { max_record_bytes: self.max_record_bytes, max_campaigns: self.max_campaigns },
+            max_rejects_bytes: self.max_rejects_bytes,
             max_text_bytes: self.max_text_bytes,
             max_decompression_ratio: self.max_decompression_ratio,
             keep_finished: SignedDuration::from_secs(self.keep_finished_seconds),

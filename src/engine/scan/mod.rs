@@ -28,11 +28,11 @@ use self::job::Job;
 pub(crate) use self::job::Scanned;
 use self::marks::Marks;
 use self::rows::Rows;
-use super::aggregate::{Aggregate, Position};
+use super::aggregate::Aggregate;
 use super::dialect::Columns;
 use super::error::Fatal;
 use super::judge::Judge;
-use super::record::Fields;
+use super::record::{Fields, Position};
 
 /// Which instructions the scanner uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

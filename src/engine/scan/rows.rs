@@ -2,12 +2,12 @@
 
 use super::instructions::{ANY, Instructions};
 use super::marks::{self, Marked, Marks, Quotes};
-use crate::engine::aggregate::{Aggregate, Position};
+use crate::engine::aggregate::Aggregate;
 use crate::engine::dialect::Columns;
 use crate::engine::error::Fatal;
 use crate::engine::judge::Judge;
 use crate::engine::key::{Key, MAX_SHORT_ID_BYTES};
-use crate::engine::record::Fields;
+use crate::engine::record::{Fields, Position};
 use crate::engine::totals::{Lanes, Lookup};
 
 /// From this number of campaigns on, a table does not fit the nearer caches.

@@ -5,6 +5,7 @@ use sqlx::{AnyConnection, Row as _};
 use super::database::Store;
 use super::error::StoreError;
 use super::files::{ChangedBy, JobClosed, Keep, StoredFile, Writer, details_text, file_of_row, settle, why_closed};
+use super::reject_blocks::{NewBlocks, delete_blocks};
 use super::sql;
 use crate::jobs::model::{FileState, JobFile, JobId};
 
@@ -26,6 +27,8 @@ pub struct Checkpoint {
     pub offset: u64,
     /// The state, each piece at most about 1 MiB. There is one at least.
     pub pieces: Vec<Vec<u8>>,
+    /// The blocks of rejects that the state has besides, and no earlier checkpoint.
+    pub reject_blocks: NewBlocks,
 }
 
 /// How the wish to go on with a file ended.
@@ -117,7 +120,7 @@ impl Store {
         self.change_checkpoint(writer, checkpoint, Some((job, file, keep))).await
     }
 
-    /// All pieces but the last are staged. With that one the checkpoint becomes the one that counts, and the writer may end. Gives where
+    /// All pieces but the last are staged, and all blocks of rejects but the last batch. With these the checkpoint becomes the one that counts, and the writer may end. Gives where
     /// the file goes on; none when it has another writer.
     async fn change_checkpoint(
         &self,
@@ -126,7 +129,18 @@ impl Store {
         release: Option<(JobId, &JobFile, Keep)>,
     ) -> Result<Option<u64>, StoreError> {
         let mut last = None;
-        if let Some(Checkpoint { number, offset, mut pieces }) = checkpoint {
+        if let Some(Checkpoint { number, offset, mut pieces, mut reject_blocks }) = checkpoint {
+            let block_count = reject_blocks.count();
+            let mut blocks = reject_blocks.next_batch();
+            while !reject_blocks.blocks.is_empty() {
+                let (turn, mut transaction) = self.begin().await?;
+                if durable_offset(&mut transaction, writer).await?.is_none() {
+                    return Ok(None);
+                }
+                blocks.insert(&mut transaction, writer.file).await?;
+                turn.commit(transaction).await?;
+                blocks = reject_blocks.next_batch();
+            }
             let last_piece = pieces.pop().unwrap_or_default();
             let mut sequence = 0;
             for piece in pieces {
@@ -139,13 +153,13 @@ impl Store {
                 turn.commit(transaction).await?;
                 sequence += 1;
             }
-            last = Some((number, offset, sequence, last_piece));
+            last = Some((number, offset, (sequence, last_piece), (blocks, block_count)));
         }
         let (turn, mut transaction) = self.begin().await?;
         let Some(mut durable_offset) = durable_offset(&mut transaction, writer).await? else {
             return Ok(None);
         };
-        if let Some((number, offset, sequence, piece)) = last {
+        if let Some((number, offset, (sequence, piece), (blocks, block_count))) = last {
             durable_offset = offset;
             insert_piece(&mut transaction, writer, number, sequence, piece).await?;
             sqlx::query(sql::SET_CHECKPOINT)
@@ -155,6 +169,9 @@ impl Store {
                 .bind(number)
                 .execute(&mut *transaction)
                 .await?;
+            blocks.insert(&mut transaction, writer.file).await?;
+            // What an earlier writer stored behind its last checkpoint.
+            delete_blocks(&mut transaction, writer.file, block_count).await?;
             free_old_pieces(&mut transaction, writer).await?;
         }
         if let Some((job, file, keep)) = release {

@@ -5,6 +5,7 @@ use sqlx::{AnyConnection, Row as _};
 
 use super::database::Store;
 use super::error::StoreError;
+use super::reject_blocks::delete_blocks;
 use super::sql;
 use crate::jobs::model::{FileId, FileState, Job, JobFile, JobId, State, now};
 
@@ -124,7 +125,10 @@ impl Store {
             Some(StoredFile { file, .. }) if file.state == FileState::Receiving => {
                 return Ok(OpenedFile::BeingReceived);
             }
-            Some(StoredFile { writer, .. }) => Writer { epoch: writer.epoch + 1, ..writer },
+            Some(StoredFile { writer, .. }) => {
+                delete_blocks(&mut transaction, writer.file, 0).await?;
+                Writer { epoch: writer.epoch + 1, ..writer }
+            }
             None => {
                 let count: i64 = sqlx::query(sql::COUNT_FILES)
                     .bind(job_id.clone())

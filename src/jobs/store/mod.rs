@@ -10,6 +10,7 @@ mod error;
 mod files;
 mod jobs;
 mod lock;
+mod reject_blocks;
 mod results;
 mod sql;
 
@@ -19,5 +20,6 @@ pub use error::StoreError;
 pub use files::{ChangedBy, Finishing, FinishingBegun, JobClosed, OpenedFile, StoredFile, Writer};
 pub use jobs::{EndedBy, Inserted, JobFilter};
 pub use lock::DatabaseLock;
+pub use reject_blocks::NewBlocks;
 pub(super) use results::STATS_NAME;
 pub use results::{Output, ResultFile, ResultPiece};

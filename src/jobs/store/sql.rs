@@ -146,6 +146,22 @@ pub(super) const FREE_CHECKPOINTS: &str = "DELETE FROM checkpoints WHERE (file_i
     OR (state = 'receiving' AND files.epoch = old.epoch \
     AND (checkpoint_epoch IS NULL OR checkpoint_epoch <> old.epoch OR checkpoint_number < old.number)))) LIMIT 4)";
 
+/// [`insert_rows`] completes it with the rows, and [`REPLACE_REJECT_BLOCKS`] follows them.
+pub(super) const INSERT_REJECT_BLOCKS: &str = "INSERT INTO reject_blocks (file_id, sequence, body)";
+
+/// Blocks that an earlier writer stored behind its last checkpoint are not used.
+pub(super) const REPLACE_REJECT_BLOCKS: &str = " ON CONFLICT (file_id, sequence) DO UPDATE SET body = excluded.body";
+
+pub(super) const REJECT_BLOCK: &str = "SELECT body FROM reject_blocks WHERE file_id = $1 AND sequence = $2";
+
+/// Those from a number on.
+pub(super) const DELETE_REJECT_BLOCKS: &str = "DELETE FROM reject_blocks WHERE file_id = $1 AND sequence >= $2";
+
+/// Some at a time: others want to write, too. What a complete file has counted holds its rejects, and a failed file starts over.
+pub(super) const FREE_REJECT_BLOCKS: &str = "DELETE FROM reject_blocks WHERE (file_id, sequence) IN \
+    (SELECT file_id, sequence FROM reject_blocks WHERE NOT EXISTS (SELECT 1 FROM files \
+    WHERE files.id = reject_blocks.file_id AND state IN ('waiting', 'receiving')) LIMIT 32)";
+
 pub(super) const DELETE_FILE: &str = "DELETE FROM files WHERE job_id = $1 AND name = $2";
 
 /// The files that an earlier process was receiving wait for another writer.
