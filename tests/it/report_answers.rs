@@ -10,16 +10,18 @@ use crate::harness::{HEADER, Workspace, project_path};
 use crate::resume::{outcome, patch, place};
 use crate::service::Service;
 
+type Options = Vec<(&'static str, String)>;
+
 /// Exports as platforms write them, how they are read, and what is expected of each.
-fn exports() -> Vec<(String, Vec<u8>, Vec<(&'static str, String)>, Value)> {
+fn exports() -> Vec<(String, Vec<u8>, Options, Value)> {
     let directory = project_path("tests/exports");
     let names = fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
-    let mut exports: Vec<_> = names.filter(|name| name.ends_with(".csv")).collect();
+    let mut exports: Vec<_> = names.filter_map(|name| name.strip_suffix(".csv").map(str::to_owned)).collect();
     exports.sort();
     assert_eq!(exports.len(), 7);
     let export = |name: String| {
         let expected: Value =
-            serde_json::from_slice(&fs::read(directory.join(name.replace(".csv", ".json"))).unwrap()).unwrap();
+            serde_json::from_slice(&fs::read(directory.join(format!("{name}.json"))).unwrap()).unwrap();
         let preset = expected["preset"].as_str().unwrap();
         let mut options = vec![("format", preset.split(' ').next().unwrap().to_owned())];
         if let Some(encoding) = expected["options"]["encoding"].as_str() {
@@ -27,7 +29,7 @@ fn exports() -> Vec<(String, Vec<u8>, Vec<(&'static str, String)>, Value)> {
             options.push(("decimal", ",".to_owned()));
             options.push(("thousands", ".".to_owned()));
         }
-        (name.clone(), fs::read(directory.join(name)).unwrap(), options, expected["expected"].clone())
+        (name.clone(), fs::read(directory.join(format!("{name}.csv"))).unwrap(), options, expected["expected"].clone())
     };
     exports.into_iter().map(export).collect()
 }
@@ -45,7 +47,7 @@ fn told(expected: &Value, reason: &str) -> usize {
 /// Spend with two decimals, rounded half up.
 fn cents(spend: &str) -> String {
     let (whole, decimals) = spend.split_once('.').unwrap_or((spend, ""));
-    let thousandths: u64 = format!("{whole}{:0<3.3}", decimals).parse().unwrap();
+    let thousandths: u64 = format!("{whole}{decimals:0<3.3}").parse().unwrap();
     let cents = (thousandths + 5) / 10;
     format!("{}.{:02}", cents / 100, cents % 100)
 }
@@ -200,7 +202,7 @@ fn spreadsheets_and_archives_are_told_from_csv() {
 fn too_many_skipped_rows_fail_the_job_and_say_why() {
     let service = Service::start();
     let rows = |bad: usize| {
-        HEADER.to_owned() + &"A,,x,1,1,1\n".repeat(bad) + &"A,,1,1,y,1\n" + &"A,,1,1,1,1\n".repeat(199 - bad)
+        HEADER.to_owned() + &"A,,x,1,1,1\n".repeat(bad) + "A,,1,1,y,1\n" + &"A,,1,1,1,1\n".repeat(199 - bad)
     };
     for (bad, max_skipped) in [(4, "5"), (0, "0.5%"), (1, "1%"), (199, "100%")] {
         service
