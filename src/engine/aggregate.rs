@@ -219,9 +219,12 @@ impl Aggregate {
     ) -> Result<(), Fatal> {
         let has_data = self.has_data();
         // There is one: the tally begins it with the header.
-        let Some(reading) = self.readings.last_mut() else { return Ok(()) };
-        match judge.judge(reading, has_data, field_count, field, start.line)? {
-            Judged::Row(row) => self.count(&row)?,
+        let Self { totals, readings, .. } = self;
+        let Some(reading) = readings.last_mut() else { return Ok(()) };
+        let max_campaigns = totals.max_campaigns();
+        let add = |row: &Row<'_>| totals.add_row(row).map_err(|_| Fatal::TooManyCampaigns { max_campaigns });
+        match judge.judge(reading, has_data, field_count, field, start.line, add)? {
+            Judged::Counted => self.counters.rows_read += 1,
             Judged::Skipped(reason) => self.skip(reason, record, start)?,
             Judged::NoData => {}
         }

@@ -12,9 +12,9 @@ use super::row::{MAX_CAMPAIGN_ID_BYTES, Row, SkipReason};
 
 /// What a record is.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Judged<'a> {
-    /// A row that counts.
-    Row(Row<'a>),
+pub(crate) enum Judged {
+    /// A row that counts, and has been counted.
+    Counted,
     /// A row that does not.
     Skipped(SkipReason),
     /// No row: a blank line, a sum of other rows, or behind the end of the data.
@@ -46,7 +46,8 @@ impl Judge<'_> {
         [campaign_id, impressions, clicks, spend, conversions].into_iter().chain(others)
     }
 
-    /// Judges a whole record of `count` fields, of which `field` gives the one at an index, on this line.
+    /// Judges a whole record of `count` fields, of which `field` gives the one at an index, on this line. A row that counts is
+    /// given to `add`: returned, it would be copied from place to place.
     pub(crate) fn judge<'a>(
         &self,
         reading: &mut Reading,
@@ -54,7 +55,8 @@ impl Judge<'_> {
         count: usize,
         field: impl Fn(usize) -> &'a [u8],
         line: u64,
-    ) -> Result<Judged<'a>, Fatal> {
+        add: impl FnOnce(&Row<'a>) -> Result<(), Fatal>,
+    ) -> Result<Judged, Fatal> {
         let is_empty = || (0..count).all(|place| trim_wide(field(place)).is_empty());
         if is_blank(count, field(0)) || (self.ends_at_blank_line() && is_empty()) {
             self.pass_blank_line(reading, has_data);
@@ -85,7 +87,8 @@ impl Judge<'_> {
         match self.row(notation, id, read_spend, &field) {
             Ok(row) => {
                 self.see_currency(reading, &field, read_spend, line)?;
-                Ok(Judged::Row(row))
+                add(&row)?;
+                Ok(Judged::Counted)
             }
             Err(reason) => Ok(Judged::Skipped(reason)),
         }
@@ -168,6 +171,7 @@ impl Judge<'_> {
     }
 
     /// Reads the fields of a row, all but the currency.
+    #[inline]
     fn row<'a>(
         &self,
         notation: Notation,
@@ -298,6 +302,8 @@ fn without_brackets(id: &[u8]) -> &[u8] {
 
 /// True for a number as spreadsheets write large ones: its last digits are lost.
 fn is_rounded(id: &[u8]) -> bool {
+    // Nearly every id differs from such a number in its first two bytes.
+    let [b'0'..=b'9', b'.' | b',' | b'e' | b'E', ..] = id else { return false };
     let Some(e) = id.iter().position(|byte| matches!(byte, b'e' | b'E')) else { return false };
     let (mantissa, exponent) = id.split_at(e);
     let are_digits = |digits: &[u8]| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);

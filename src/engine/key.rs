@@ -25,11 +25,19 @@ impl Key {
         Self::from_words(low, high | (len as u64) << 56)
     }
 
+    /// The key of an id of at most [`MAX_SHORT_ID_BYTES`].
+    #[inline]
     pub(crate) fn of_short_id(id: &[u8]) -> Self {
-        let mut bytes = [0; 16];
-        bytes[..id.len()].copy_from_slice(id);
-        let padded = Self(bytes);
-        Self::short(padded.low(), padded.high(), id.len())
+        let len = id.len();
+        let (low, high) = match (id.first_chunk(), id.last_chunk()) {
+            // The last eight bytes may be among the first: those are shifted out.
+            (Some(first), Some(last)) => {
+                let last = u64::from_le_bytes(*last);
+                (u64::from_le_bytes(*first), if len == 8 { 0 } else { last >> (8 * (16 - len)) })
+            }
+            _ => (id.iter().rev().fold(0, |low, byte| low << 8 | u64::from(*byte)), 0),
+        };
+        Self::short(low, high, len)
     }
 
     #[inline(always)]

@@ -286,10 +286,10 @@ impl Rows<'_> {
             let separators: &[usize] = if has_all_columns { self.room } else { self.separators };
             let field = |index: usize| {
                 let field_start = if index == 0 { 0 } else { separators[index - 1] + 1 };
-                match &record[field_start..separators[index].min(record.len())] {
-                    [b'"', contents @ .., b'"'] => contents,
-                    field => field,
-                }
+                let field_end = separators[index].min(record.len());
+                // A quoted field ends with its closing quote. Not a branch: which fields are quoted cannot be predicted.
+                let quote = usize::from(record.get(field_start) == Some(&b'"'));
+                &record[field_start + quote..field_end - quote]
             };
             let has_doubled_quotes = window.marks.doubled.between(start, end).next().is_some();
             if has_doubled_quotes
