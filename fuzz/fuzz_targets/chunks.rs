@@ -8,7 +8,6 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|bytes: &[u8]| {
     let Some(case) = Case::new(bytes) else { return };
     for kernel in KERNELS {
-        let options = case.with_kernel(kernel);
-        assert_same_ending(&read(options, case.pieces()), &read(options, [&case.text[..]]));
+        assert_same_ending(&read(case.tally(kernel), case.pieces()), &read(case.tally(kernel), [&case.text[..]]));
     }
 });

@@ -8,8 +8,8 @@ use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(case) = Case::new(bytes) else { return };
-    let expected = read(case.with_kernel(Kernel::Off), [&case.text[..]]);
+    let expected = read(case.tally(Kernel::Off), [&case.text[..]]);
     for kernel in [Kernel::Detect, Kernel::Portable] {
-        assert_same_ending(&read(case.with_kernel(kernel), [&case.text[..]]), &expected);
+        assert_same_ending(&read(case.tally(kernel), [&case.text[..]]), &expected);
     }
 });

@@ -11,13 +11,13 @@ const MAX_STOPS: usize = 4;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(case) = Case::new(bytes) else { return };
-    let expected = read(case.with_kernel(Kernel::Off), [&case.text[..]]);
+    let expected = read(case.tally(Kernel::Off), [&case.text[..]]);
     assert_same_ending(&read_with_stops(case), &expected);
 });
 
 fn read_with_stops(mut case: Case) -> Ending {
     let kernel = KERNELS[case.cuts.choose(3)];
-    let mut tally = Tally::new(case.with_kernel(kernel));
+    let mut tally = case.tally(kernel);
     let few_stops = case.places.len() / MAX_STOPS + 1;
     case.places = case.places.into_iter().step_by(few_stops).collect();
     let mut cuts = case.cuts.clone();

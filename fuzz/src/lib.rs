@@ -3,7 +3,8 @@
 mod case;
 mod snippets;
 
-use adtally::engine::{Aggregate, Fatal, Kernel, Metric, Tally, TallyOptions};
+use adtally::engine::report::rejects_pieces;
+use adtally::engine::{Aggregate, Fatal, Kernel, Metric, Tally};
 
 pub use case::{Case, Cuts};
 
@@ -14,8 +15,7 @@ pub const KERNELS: [Kernel; 3] = [Kernel::Detect, Kernel::Portable, Kernel::Off]
 pub type Ending = Result<Aggregate, Fatal>;
 
 /// Reads a text that comes in these pieces.
-pub fn read<'a>(options: TallyOptions, pieces: impl IntoIterator<Item = &'a [u8]>) -> Ending {
-    let mut tally = Tally::new(options);
+pub fn read<'a>(mut tally: Tally, pieces: impl IntoIterator<Item = &'a [u8]>) -> Ending {
     for piece in pieces {
         tally.push(piece)?;
     }
@@ -40,6 +40,9 @@ pub fn assert_same_ending(found: &Ending, expected: &Ending) {
 pub fn assert_same(found: &Aggregate, expected: &Aggregate) {
     assert_eq!(found.counters(), expected.counters());
     assert_eq!(found.rejects(), expected.rejects());
+    // A table is the same in pieces of any size.
+    assert_eq!(rejects_text(found, 1000), rejects_text(expected, usize::MAX));
+    assert_eq!(found.readings(), expected.readings());
     assert_eq!(found.unique_campaigns(), expected.unique_campaigns());
     for (found, expected) in found.campaigns().zip(expected.campaigns()) {
         assert_eq!(found, expected);
@@ -49,10 +52,14 @@ pub fn assert_same(found: &Aggregate, expected: &Aggregate) {
     }
 }
 
+fn rejects_text(aggregate: &Aggregate, piece_bytes: usize) -> String {
+    rejects_pieces(aggregate, true, piece_bytes).collect()
+}
+
 /// Checks that two unfinished tallies cannot be told apart.
 #[track_caller]
 pub fn assert_same_tally(found: &Tally, expected: &Tally) {
-    let place = |tally: &Tally| (tally.offset(), tally.has_columns(), tally.is_between_records());
+    let place = |tally: &Tally| (tally.offset(), tally.can_fork(), tally.is_between_records());
     assert_eq!(place(found), place(expected));
     assert_same(found.so_far(), expected.so_far());
 }

@@ -96,6 +96,52 @@ const SNIPPETS: &[&[u8]] = &[
     b"campaign_id",
     b"xxxxxxxxxxxxxxx",
     b"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+    // Headers of reports.
+    b"Campaign ID,Campaign,Currency code,Impr.,Clicks,Cost,Conversions\n",
+    b"\"CampaignId\",\"TimePeriod\",\"CurrencyCode\",\"Impressions\",\"Clicks\",\"Spend\",\"Conversions\"\r\n",
+    b"Campaign ID,Row Type,Impr.,Clicks,Cost,Conversions\n",
+    // Rows of reports.
+    b"CMP001,x,1,2,3.50,4,EUR,purchases\n",
+    b"CMP001,x,1,2,3.50,4,USD,leads\n",
+    b"CMP001,x,EUR,1,2,3.50,4\n",
+    b"CMP001,x,1,2,3.50,4.25\n",
+    b"CMP001,x,1,2,$1.00,4\n",
+    b"CMP001,x,1,2,3.50 EUR,4\n",
+    b"CMP001,x,1,2,3500000,4\n",
+    b"CMP001,x,1,,3.50,\n",
+    b"[123456],x,1,2,3.50,4\n",
+    b"1.20211E+17,x,1,2,3.50,4\n",
+    b"\"a \"\"campaign\"\" of words\",x,1,2,3.50,4\n",
+    b"CMP001,2025-01-01,12000,340,",
+    b",12\n",
+    // Sums of rows, and rows without data.
+    b"Total: Campaigns,,12000,340,56.78,12\n",
+    b"Overall total,,12000,340,56.78,12\r\n",
+    b" --,,12000,340,56.78,12\n",
+    b",,12000,340,56.78,12\n",
+    b",,,,,\n",
+    b"\n\n",
+    b"\r\n\r\n",
+];
+
+/// The same, where a comma stands for itself.
+const LITERALS: &[&[u8]] = &[
+    b"\"1,234\"",
+    b"\"1,234.56\"",
+    b"\"1.234,56\"",
+    b"\"3,50\"",
+    b"1,234",
+    b"1'234.5",
+    b"1 234",
+    b"1\xc2\xa0234",
+    b"\xc2\xa0",
+    b"\xe2\x80\xaf",
+    b"$1.00",
+    b"\xe2\x82\xac1.00",
+    b" --",
+    b"Total: Campaigns",
+    b"\"a \"\"b, c\"\"\"",
+    b"\"January 1, 2025 - January 31, 2025\"\n",
 ];
 
 /// Repetition makes texts of many blocks from few bytes; it ends here.
@@ -115,8 +161,13 @@ pub(crate) fn write(program: &[u8], delimiter: u8, text: &mut Vec<u8>, places: &
             0xf0..=0xf7 => repeat(text, line_start, 2 << (instruction - 0xf0)),
             0xe8..=0xef => repeat(text, snippet_start, 2 << (instruction - 0xe8)),
             _ => {
-                let snippet = SNIPPETS[usize::from(*instruction) % SNIPPETS.len()];
-                text.extend(snippet.iter().map(|byte| if *byte == b',' { delimiter } else { *byte }));
+                let index = usize::from(*instruction) % (SNIPPETS.len() + LITERALS.len());
+                match SNIPPETS.get(index) {
+                    Some(snippet) => {
+                        text.extend(snippet.iter().map(|byte| if *byte == b',' { delimiter } else { *byte }));
+                    }
+                    None => text.extend_from_slice(LITERALS[index - SNIPPETS.len()]),
+                }
                 snippet_start = before;
                 if before == start || text[before - 1] == b'\n' {
                     line_start = before;
