@@ -105,7 +105,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
         return Err(Stop::Usage("standard input (-) can be given only once".into()));
     }
     let options = job_options(arguments)?;
-    let max_skipped = options.max_skipped;
     let options = local_options(arguments, &options)?;
     let started = Instant::now();
     let mut output = OutputDirectory::open(&arguments.output).map_err(Stop::Refused)?;
@@ -139,9 +138,6 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
             return Err(Stop::Refused("internal error while reading; please report it with the lines above".into()));
         }
     };
-    if let Some(max_skipped) = max_skipped {
-        aggregate.check_skipped(max_skipped).map_err(|fatal| Stop::Refused(fatal.to_string()))?;
-    }
     let stats = Stats::new(&aggregate, started.elapsed().as_secs_f64());
     let signal = || match events.try_recv() {
         Ok(Event::Signal(number)) => Some(number),
@@ -180,6 +176,7 @@ fn local_options(arguments: &Arguments, options: &JobOptions) -> Result<LocalOpt
             max_rejects_bytes: keeps_all_rejects.then_some(DEFAULT_MAX_REJECTS_BYTES),
         },
         dialect: dialect.map(Arc::new),
+        max_skipped: options.max_skipped,
         encoding: arguments.encoding,
         threads: threads(arguments),
     })

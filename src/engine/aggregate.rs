@@ -3,10 +3,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::budget::SkipBudget;
-use super::dialect::Columns;
+use super::dialect::{Columns, Dialect};
 use super::error::{Fatal, SkippedRow};
 use super::judge::{Judge, Judged};
-use super::number::{Conversions, Money};
 use super::reading::Reading;
 use super::record::{MAX_TEXT_BYTES, Position, is_blank};
 use super::reject_log::{RejectLog, RejectRow, SHOWN_RECORD_BYTES};
@@ -253,11 +252,14 @@ impl Aggregate {
         self.counters.rows_read > 0 || self.readings.last().is_some_and(|reading| reading.rows_total > 0)
     }
 
-    /// The sums of all campaigns, and the number of rows that counted.
-    pub(crate) fn sums(&self) -> (u64, (u128, u128, Money, Conversions)) {
-        let rows = self.counters.rows_read - self.counters.rows_skipped();
+    /// Ends the reading of a file in a dialect.
+    pub(crate) fn finish_reading(&mut self, dialect: &Dialect) {
+        let rows_read = self.counters.rows_read;
+        let rows = rows_read - self.counters.rows_skipped();
         let sums = self.totals.sum().map(|sum| (sum.impressions, sum.clicks, sum.spend, sum.conversions));
-        (rows, sums.unwrap_or_default())
+        if let Some(reading) = self.readings.last_mut() {
+            reading.finish(rows_read, rows, sums.unwrap_or_default(), dialect);
+        }
     }
 
     fn count(&mut self, row: &Row<'_>) -> Result<(), Fatal> {

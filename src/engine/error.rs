@@ -45,8 +45,16 @@ pub enum Fatal {
         /// The formats that would find theirs.
         formats: Vec<Format>,
     },
+    /// The first record does not end near the start.
+    #[error(
+        "line {line}: the first record does not end within 65,536 bytes: is a quote never closed, or are there no line ends?"
+    )]
+    EndlessHeader {
+        /// The physical line on which it starts.
+        line: u64,
+    },
     /// The header has names more than once that fields are found by.
-    #[error("line {line}: the header names {} more than once: expected each column that counts once", .names.join(", "))]
+    #[error("line {line}: the header names columns that count more than once: {}; expected each once", .names.join(", "))]
     DuplicateNames {
         /// The physical line of the header.
         line: u64,
@@ -104,7 +112,7 @@ pub enum Fatal {
         column: String,
     },
     /// The file is of another kind.
-    #[error("this is {kind}: save it as CSV and send that")]
+    #[error("this is {kind}: unpack it or save it as CSV, and send that")]
     NotCsv {
         /// What it is.
         kind: &'static str,
@@ -142,7 +150,7 @@ impl Fatal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::EmptyInput => "empty_input",
-            Self::MissingColumns { .. } | Self::HeaderNotFound { .. } => "missing_columns",
+            Self::MissingColumns { .. } | Self::HeaderNotFound { .. } | Self::EndlessHeader { .. } => "missing_columns",
             Self::DuplicateColumns { .. } | Self::DuplicateNames { .. } => "duplicate_columns",
             Self::AmbiguousDelimiter { .. } => "ambiguous_delimiter",
             Self::UndecidedDecimalMark { .. } => "undecided_decimal_mark",
@@ -183,6 +191,7 @@ impl From<SearchError> for Fatal {
     fn from(error: SearchError) -> Self {
         match error {
             SearchError::Empty => Self::EmptyInput,
+            SearchError::Endless { line } => Self::EndlessHeader { line },
             SearchError::NotFound { searched, line, missing } => {
                 Self::HeaderNotFound { searched, line, missing, formats: Vec::new() }
             }

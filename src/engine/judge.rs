@@ -1,11 +1,11 @@
 //! From a record of an input in a dialect to a row that counts, or to what it is instead. `docs/formats.md` is the contract.
 
 use super::dialect::{
-    CheckedTotal, Columns, ConversionDigits, CurrencySigns, DataEnd, DecimalMark, Dialect, Layout, Notation, SpendUnit,
-    Thousands, TotalsRule, shown_decimal_mark, strip_sign, trim_wide,
+    CheckedTotal, Columns, ConversionDigits, CurrencySigns, DataEnd, DecimalMark, Dialect, Field, Layout, Notation,
+    SpendUnit, Thousands, TotalsRule, shown_decimal_mark, strip_sign, trim_wide,
 };
 use super::error::Fatal;
-use super::number::{Count, DecimalConversions, Micros, Spend};
+use super::number::{Count, DecimalConversions, Micros, Money, Spend};
 use super::reading::{OtherCurrency, Reading, TotalRow};
 use super::record::is_blank;
 use super::row::{MAX_CAMPAIGN_ID_BYTES, Row, SkipReason};
@@ -90,7 +90,12 @@ impl Judge<'_> {
                 add(&row)?;
                 Ok(Judged::Counted)
             }
-            Err(reason) => Ok(Judged::Skipped(reason)),
+            Err(reason) => {
+                if reading.header_line.is_some() {
+                    self.see_header(reading, &field, line);
+                }
+                Ok(Judged::Skipped(reason))
+            }
         }
     }
 
@@ -244,7 +249,8 @@ impl Judge<'_> {
         }
         let is_first = || (0..self.layout.columns.campaign_id).all(|place| trim_wide(field(place)).is_empty());
         // Nearly every id differs from all labels in its first byte.
-        let is_labelled = |label: &String| label.as_bytes().first() == id.first() && has_label(id, label);
+        let may_have = |label: &str| label.starts_with('#') || label.as_bytes().first() == id.first();
+        let is_labelled = |label: &String| may_have(label) && has_label(id, label);
         labels.iter().any(is_labelled) && is_first()
     }
 
@@ -259,37 +265,73 @@ impl Judge<'_> {
         });
         let spend = notation.and_then(|notation| self.read_spend(notation, spend)).map(Spend::money);
         reading.count_total(line, spend);
+        let first = (0..columns.count).map(|place| trim_wide(field(place))).find(|cell| !cell.is_empty());
+        let first = first.unwrap_or_default();
+        if let (TotalsRule::Labels(labels), Some(_)) = (&self.dialect.totals, self.dialect.format) {
+            reading.unlabelled += u64::from(!labels.iter().any(|label| has_label(first, label)));
+        }
         let is_checked = match self.dialect.checked_total() {
             CheckedTotal::None => false,
             CheckedTotal::Only => true,
-            CheckedTotal::Labelled(labels) => {
-                let first = (0..columns.count).map(|place| trim_wide(field(place))).find(|cell| !cell.is_empty());
-                first.is_some_and(|first| labels.iter().any(|label| has_whole_label(first, label)))
-            }
+            CheckedTotal::Labelled(labels) => labels.iter().any(|label| has_whole_label(first, label)),
         };
         if is_checked {
             reading.candidates += 1;
-            let read_count = |place| notation?.read(trim_wide(field(place))).map(|Count(count)| count);
-            reading.candidate.get_or_insert_with(|| TotalRow {
-                line,
-                impressions: read_count(columns.impressions),
-                clicks: read_count(columns.clicks),
-                spend,
-                conversions: notation
-                    .and_then(|notation| self.read_conversions(notation, trim_wide(field(columns.conversions)))),
-            });
+            reading.candidate.get_or_insert_with(|| self.read_total(notation, spend, field, line));
         }
     }
+
+    /// The numbers of a total, as far as they can be read.
+    fn read_total<'a>(
+        &self,
+        notation: Option<Notation>,
+        spend: Option<Money>,
+        field: &impl Fn(usize) -> &'a [u8],
+        line: u64,
+    ) -> TotalRow {
+        let columns = &self.layout.columns;
+        let read_count = |place| notation?.read(trim_wide(field(place))).map(|Count(count)| count);
+        let conversions =
+            notation.and_then(|notation| self.read_conversions(notation, trim_wide(field(columns.conversions))));
+        let (impressions, clicks) = (read_count(columns.impressions), read_count(columns.clicks));
+        let unreadable = [
+            (Field::Impressions, columns.impressions, impressions.is_some()),
+            (Field::Clicks, columns.clicks, clicks.is_some()),
+            (Field::Spend, columns.spend, spend.is_some()),
+            (Field::Conversions, columns.conversions, conversions.is_some()),
+        ];
+        let unreadable = unreadable
+            .into_iter()
+            .map(|(name, place, is_read)| (name, trim_wide(field(place)), is_read))
+            .filter(|(_, cell, is_read)| !is_read && !is_no_value(cell))
+            .map(|(name, cell, _)| (name, shown(cell)))
+            .collect();
+        TotalRow { line, impressions, clicks, spend, unreadable, conversions }
+    }
+
+    /// Notes a row that does not count and has the names of columns in their places.
+    #[cold]
+    fn see_header<'a>(&self, reading: &mut Reading, field: &impl Fn(usize) -> &'a [u8], line: u64) {
+        let columns = &self.layout.columns;
+        let is_name = |name: Field, place: usize| {
+            let of_field = reading.columns.iter().find(|(known, _)| *known == name);
+            of_field.is_some_and(|(_, name)| name.as_bytes() == trim_wide(field(place)))
+        };
+        let names = [(Field::CampaignId, columns.campaign_id), (Field::Spend, columns.spend)];
+        if reading.repeated_header.is_none() && names.into_iter().all(|(name, place)| is_name(name, place)) {
+            reading.repeated_header = Some(line);
+        }
+    }
+}
+
+/// A cell as it is reported.
+fn shown(cell: &[u8]) -> String {
+    String::from_utf8_lossy(&cell[..cell.len().min(64)]).into_owned()
 }
 
 /// True for a cell that has no value, on every platform: it is empty, or up to three dashes.
 fn is_no_value(cell: &[u8]) -> bool {
     cell.len() <= 3 && cell.iter().all(|byte| *byte == b'-')
-}
-
-/// A cell as it is told.
-fn shown(cell: &[u8]) -> String {
-    String::from_utf8_lossy(&cell[..cell.len().min(64)]).into_owned()
 }
 
 /// The digits in brackets; anything else as it is.
@@ -312,7 +354,14 @@ fn is_rounded(id: &[u8]) -> bool {
         [first] => first.is_ascii_digit(),
         _ => false,
     };
-    is_mantissa && matches!(exponent, [_, b'+', digits @ ..] if are_digits(digits))
+    let has_decimals = mantissa.len() > 1;
+    is_mantissa
+        && match exponent {
+            [_, b'+', digits @ ..] => are_digits(digits),
+            // As many programs write it; a name may well be like 5E3.
+            [_, digits @ ..] => has_decimals && are_digits(digits),
+            [] => false,
+        }
 }
 
 /// True when a cell has a label: one that ends in a colon is its start, another is all of it. `#` stands for a number, and
@@ -363,10 +412,10 @@ mod tests {
 
     #[test]
     fn ids_that_a_spreadsheet_has_rounded_are_told() {
-        for id in ["1.20211E+17", "1,20211E+17", "1E+17", "9.1e+5"] {
+        for id in ["1.20211E+17", "1,20211E+17", "1E+17", "9.1e+5", "1.20211111111111104E17"] {
             assert!(is_rounded(id.as_bytes()), "{id}");
         }
-        for id in ["120211111111111111", "Winter E+17", "1.20211E17", "12.5E+17", "1.E+17", "E+17", "1.5E+", "3E", ""] {
+        for id in ["120211111111111111", "Winter E+17", "5E3", "12.5E+17", "1.E+17", "E+17", "1.5E+", "3E", ""] {
             assert!(!is_rounded(id.as_bytes()), "{id}");
         }
     }

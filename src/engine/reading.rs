@@ -51,6 +51,8 @@ pub(crate) struct TotalRow {
     pub(crate) impressions: Option<u64>,
     pub(crate) clicks: Option<u64>,
     pub(crate) spend: Option<Money>,
+    /// The fields whose cells have a value that cannot be read.
+    pub(crate) unreadable: Vec<(Field, String)>,
     /// Whole ones, and units of 10^-12.
     pub(crate) conversions: Option<(u64, u64)>,
 }
@@ -99,6 +101,10 @@ pub struct Reading {
     pub(crate) has_ended: bool,
     /// Records behind the end of the data that would have counted before it.
     pub(crate) footers_like_data: u64,
+    /// Totals that nothing but the missing campaign id shows.
+    pub(crate) unlabelled: u64,
+    /// A row that repeats the header.
+    pub(crate) repeated_header: Option<u64>,
     /// Totals that could be the one to be checked.
     pub(crate) candidates: u64,
     pub(crate) candidate: Option<TotalRow>,
@@ -137,6 +143,8 @@ impl Reading {
             warnings: Vec::new(),
             has_ended: false,
             footers_like_data: 0,
+            unlabelled: 0,
+            repeated_header: None,
             candidates: 0,
             candidate: None,
             currency: None,
@@ -147,7 +155,14 @@ impl Reading {
 
     /// True when a text of at most [`MAX_TEXT_BYTES`] can have given this.
     pub(crate) fn is_possible(&self) -> bool {
-        let rows = [self.rows_preamble, self.rows_total, self.rows_footer, self.candidates, self.footers_like_data];
+        let rows = [
+            self.rows_preamble,
+            self.rows_total,
+            self.rows_footer,
+            self.candidates,
+            self.footers_like_data,
+            self.unlabelled,
+        ];
         rows.into_iter().all(|rows| rows <= MAX_TEXT_BYTES)
             && self.total_lines.len() <= MAX_TOTAL_LINES
             && self.total_lines.iter().all(|line| *line <= MAX_TEXT_BYTES)
@@ -168,17 +183,10 @@ impl Reading {
 
     /// Appends the reading of the part of the file that follows, in which lines are counted from its start, behind
     /// `lines_before`.
-    pub(crate) fn join(&mut self, mut next: Self, lines_before: u64) -> Result<(), OtherCurrency> {
+    pub(crate) fn join(&mut self, mut next: Self, lines_before: u64) {
         let here = |seen: Option<Seen>| seen.map(|Seen { word, line }| Seen { word, line: line + lines_before });
-        for (mine, theirs) in [(&mut self.currency, here(next.currency)), (&mut self.sign, here(next.sign))] {
-            match (&*mine, theirs) {
-                (Some(Seen { word: first, .. }), Some(Seen { word: second, line })) if *first != second => {
-                    return Err(OtherCurrency { line, first: first.clone(), second });
-                }
-                (None, theirs) => *mine = theirs,
-                _ => {}
-            }
-        }
+        self.currency = self.currency.take().or(here(next.currency));
+        self.sign = self.sign.take().or(here(next.sign));
         for seen in [next.indicators.0, next.indicators.1].into_iter().flatten() {
             self.see_indicator(seen.word.as_bytes(), seen.line + lines_before);
         }
@@ -190,15 +198,25 @@ impl Reading {
         self.has_ended |= next.has_ended;
         self.footers_like_data += next.footers_like_data;
         self.candidates += next.candidates;
+        self.unlabelled += next.unlabelled;
+        self.repeated_header = self.repeated_header.or(next.repeated_header.map(|line| line + lines_before));
         if let Some(candidate) = &mut next.candidate {
             candidate.line += lines_before;
         }
         self.candidate = self.candidate.take().or(next.candidate);
-        Ok(())
     }
 
-    /// Ends the file, of which this many rows have counted, with these sums.
-    pub(crate) fn finish(&mut self, rows: u64, sums: Sums, dialect: &Dialect) {
+    /// True when a later part of the same file is in another currency.
+    pub(crate) fn is_in_other_currency(&self, next: &Self) -> bool {
+        let differ = |mine: &Option<Seen>, theirs: &Option<Seen>| match (mine, theirs) {
+            (Some(mine), Some(theirs)) => mine.word != theirs.word,
+            _ => false,
+        };
+        differ(&self.currency, &next.currency) || differ(&self.sign, &next.sign)
+    }
+
+    /// Ends the file, of which this many rows were read and have counted, with these sums.
+    pub(crate) fn finish(&mut self, rows_read: u64, rows: u64, sums: Sums, dialect: &Dialect) {
         let has_one_total = dialect.checked_total() == CheckedTotal::Only;
         let is_decided = dialect.decimal != DecimalMark::Auto || self.decimal.is_some();
         if is_decided && !(has_one_total && self.candidates > 1) {
@@ -209,19 +227,39 @@ impl Reading {
             DecimalMark::Comma => self.decimal = Some(','),
             DecimalMark::Auto => {}
         }
+        if !has_one_total && self.unlabelled > 0 {
+            self.warnings.push(format!(
+                "{} without a campaign: taken for totals, without the label of one: see total_lines",
+                rows_text(self.unlabelled)
+            ));
+        }
+        if let Some(line) = self.repeated_header {
+            self.warnings.push(format!(
+                "line {line} repeats the header: if two files were put together, their columns may differ"
+            ));
+        }
+        if rows == 0 && rows_read > 0 {
+            self.warnings.push(format!("none of {} counts", rows_text(rows_read)));
+        }
         if has_one_total && self.rows_total > 1 {
             self.warnings.push(format!(
-                "{} rows have no campaign and were taken for totals, of which such a report has one: see total_lines",
-                self.rows_total
+                "{} without a campaign: taken for totals, of which such a report has one: see total_lines",
+                rows_text(self.rows_total)
             ));
         }
         if let Some(TotalsCheck { is_equal: false, line, different }) = &self.totals_check {
             let different = different.join("; ");
             self.warnings.push(format!("the total on line {line} is not the sum of the rows that count: {different}"));
         }
+        if let (Some(code), Some(seen)) = (self.currency_of_header(), &self.currency)
+            && !seen.word.eq_ignore_ascii_case(code)
+        {
+            let (word, line) = (&seen.word, seen.line);
+            self.warnings.push(format!("the header says that spend is in {code}, line {line} that it is in {word:?}"));
+        }
         if self.footers_like_data > 0 {
-            let rows = self.footers_like_data;
-            self.warnings.push(format!("{rows} records behind the blank line that ends the data look like rows"));
+            let rows = rows_text(self.footers_like_data);
+            self.warnings.push(format!("behind the blank line that ends the data, {rows} would count"));
         }
         if let (Some(first), Some(other)) = &self.indicators {
             let (first, other, line) = (&first.word, &other.word, other.line);
@@ -229,6 +267,20 @@ impl Reading {
                 "the conversions are of several kinds: {first:?}, and {other:?} on line {line}; their sum may mean nothing"
             ));
         }
+    }
+
+    /// The currency that the rows name, or else the header, or else the signs of the amounts.
+    pub(crate) fn shown_currency(&self) -> Option<&str> {
+        let seen = self.currency.as_ref().map(|seen| seen.word.as_str());
+        let sign = || self.sign.as_ref().map(|seen| seen.word.as_str());
+        seen.or_else(|| self.currency_of_header()).or_else(sign)
+    }
+
+    /// The code in parentheses at the end of the spend's name.
+    fn currency_of_header(&self) -> Option<&str> {
+        let (_, name) = self.columns.iter().find(|(field, _)| *field == Field::Spend)?;
+        let code = name.strip_suffix(')')?.rsplit_once('(')?.1;
+        (code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase())).then_some(code)
     }
 
     /// Notes a total and its spend, if it has one.
@@ -266,7 +318,9 @@ impl Reading {
         let (impressions, clicks, spend, conversions) = sums;
         let rounding = ROUNDING_PER_ROW * u128::from(rows);
         let mut compared = 0;
-        let mut different = Vec::new();
+        let unreadable =
+            total.unreadable.iter().map(|(field, cell)| format!("{field}: {cell:?} in the file cannot be read"));
+        let mut different: Vec<_> = unreadable.collect();
         let mut compare = |name: &str, is_equal: Option<bool>, shown: String| {
             compared += u32::from(is_equal.is_some());
             if is_equal == Some(false) {
@@ -300,10 +354,14 @@ impl Reading {
             distance.map(|(total, sum)| total.abs_diff(sum) <= allowed),
             shown(total_conversions.map(|total| total.to_string()), conversions.to_string()),
         );
-        if compared > 0 {
+        if compared > 0 || !different.is_empty() {
             self.totals_check = Some(TotalsCheck { is_equal: different.is_empty(), line: total.line, different });
         }
     }
+}
+
+fn rows_text(rows: u64) -> String {
+    if rows == 1 { "1 row".into() } else { format!("{rows} rows") }
 }
 
 fn see(seen: &mut Option<Seen>, word: &[u8], line: u64) -> Result<(), OtherCurrency> {
@@ -330,13 +388,12 @@ mod tests {
         let mut second = first.fork();
         second.see_currency(b"EUR", 2).unwrap();
         (1..=12).for_each(|line| second.count_total(line, None));
-        first.join(second, 10).unwrap();
+        first.join(second, 10);
         assert_eq!((first.rows_total, first.total_spend), (13, Money(5)));
         assert_eq!(first.total_lines, [4, 11, 12, 13, 14, 15, 16, 17, 18, 19]);
         let mut third = first.fork();
         third.see_currency(b"USD", 7).unwrap();
-        let expected = OtherCurrency { line: 107, first: "EUR".into(), second: "USD".into() };
-        assert_eq!(first.join(third, 100), Err(expected));
+        assert!(first.is_in_other_currency(&third) && !first.is_in_other_currency(&first.fork()));
     }
 
     #[test]
@@ -346,6 +403,7 @@ mod tests {
             impressions: Some(10),
             clicks: None,
             spend: Some(Money::from_cents(cents)),
+            unreadable: Vec::new(),
             conversions: Some((1, 0)),
         };
         let check = |cents, rows| {

@@ -354,11 +354,27 @@ impl FileStats {
     }
 }
 
+/// What makes results doubtful that several files have together.
+fn warnings_of_all(readings: &[Reading]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let mut currencies: Vec<_> = readings.iter().filter_map(Reading::shown_currency).collect();
+    currencies.sort_unstable();
+    currencies.dedup();
+    if currencies.len() > 1 {
+        warnings.push(format!("the files are in several currencies, which have no sum: {}", currencies.join(", ")));
+    }
+    if readings.iter().any(|reading| reading.keyed_by != readings[0].keyed_by) {
+        warnings.push("some files are added up by the campaign's id, others by its name".into());
+    }
+    warnings
+}
+
 impl ReadingStats {
     fn new(readings: &[Reading]) -> Option<Self> {
         if readings.is_empty() {
             return None;
         }
+        let sum = |rows: fn(&Reading) -> u64| readings.iter().map(rows).fold(0, u64::saturating_add);
         let named = |reading: &Reading, warning: &String| match reading.file.as_str() {
             "" => warning.clone(),
             file => format!("{file}: {warning}"),
@@ -367,10 +383,10 @@ impl ReadingStats {
             reading.warnings.iter().map(|warning| named(reading, warning)).collect()
         };
         Some(Self {
-            rows_preamble: readings.iter().map(|reading| reading.rows_preamble).sum(),
-            rows_total: readings.iter().map(|reading| reading.rows_total).sum(),
-            rows_footer: readings.iter().map(|reading| reading.rows_footer).sum(),
-            warnings: readings.iter().flat_map(of_file).collect(),
+            rows_preamble: sum(|reading| reading.rows_preamble),
+            rows_total: sum(|reading| reading.rows_total),
+            rows_footer: sum(|reading| reading.rows_footer),
+            warnings: readings.iter().flat_map(of_file).chain(warnings_of_all(readings)).collect(),
             files: readings.iter().map(FileStats::new).collect(),
         })
     }

@@ -242,7 +242,11 @@ impl Tally {
             totals,
         } = incoming;
         let Head { delimiter, has_header, limits, record_start, offset, lines, lane_addends, overflowed } = head;
-        if searched.as_ref().is_some_and(|text| text.len() > MAX_SEARCHED_BYTES || columns.is_some()) {
+        let is_searching = searched.is_some();
+        if searched.as_ref().is_some_and(|text| text.len() > MAX_SEARCHED_BYTES || columns.is_some())
+            || (is_searching && !unfinished.is_empty())
+            || (is_searching && dialect.is_some() && (offset > 0 || counters.rows_read > 0))
+        {
             return Err(Inconsistent("a header is looked for where it cannot be"));
         }
         let has_layout = dialect.is_some() && searched.is_none();
@@ -252,6 +256,9 @@ impl Tally {
                 .is_some_and(|layout| Some(&layout.columns) != columns.as_ref() || !layout.is_consistent())
         {
             return Err(Inconsistent("its columns are not those of its header"));
+        }
+        if dialect.as_ref().is_some_and(|dialect| !dialect.is_consistent()) {
+            return Err(Inconsistent("its dialect lacks names of fields"));
         }
         let options = TallyOptions { delimiter, has_header, limits, max_skipped, kernel, max_rejects_bytes };
         let mut tally = Self::in_dialect(options, dialect.map(Arc::new));

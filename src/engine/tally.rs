@@ -11,7 +11,7 @@ use super::dialect::{
 };
 use super::error::Fatal;
 use super::judge::Judge;
-use super::reading::{KeyedBy, OtherCurrency, Reading};
+use super::reading::{KeyedBy, Reading};
 use super::record::{Fields, Found, LastRecord, LineCounter, Position, RecordFinder, is_blank, is_line_end};
 use super::reject_log::{RejectLog, SHOWN_RECORD_BYTES};
 use super::row::SkipReason;
@@ -201,7 +201,13 @@ impl Tally {
         if let Some(searched) = &mut self.searched {
             let (first, behind) = rest.split_at(rest.len().min(MAX_SEARCHED_BYTES - searched.len()));
             searched.extend_from_slice(first);
-            if searched.len() < MAX_SEARCHED_BYTES {
+            let is_full = searched.len() == MAX_SEARCHED_BYTES;
+            if self.dialect.is_none() {
+                // The header has been read and refused.
+                self.aggregate.counters.bytes_read += first.len() as u64;
+                self.pass(first, first.len());
+            }
+            if !is_full {
                 return Ok(());
             }
             self.end_search(false)?;
@@ -250,9 +256,8 @@ impl Tally {
             return Err(Fatal::EmptyInput);
         }
         self.aggregate.check_totals()?;
-        let (rows, sums) = self.aggregate.sums();
-        if let (Some(reading), Some(dialect)) = (self.aggregate.readings.last_mut(), &self.dialect) {
-            reading.finish(rows, sums, dialect);
+        if let Some(dialect) = &self.dialect {
+            self.aggregate.finish_reading(dialect);
         }
         Ok(self.aggregate)
     }
@@ -304,8 +309,14 @@ impl Tally {
         let started_at = next.offset - next.aggregate.counters.bytes_read;
         let rows_skipped = self.aggregate.counters.rows_skipped() + next.aggregate.counters.rows_skipped();
         let has_too_many_skipped = self.options.max_skipped.is_some_and(|max_skipped| rows_skipped > max_skipped);
-        // With too many, the error is told at the row at which reading in order ends.
-        if !self.finder.is_between_records() || started_at != self.offset || has_too_many_skipped {
+        let mut readings = self.aggregate.readings.iter().zip(&next.aggregate.readings);
+        let is_in_other_currency = readings.any(|(mine, theirs)| mine.is_in_other_currency(theirs));
+        // Then there is an error, which is that of the row at which reading in order ends.
+        if !self.finder.is_between_records()
+            || started_at != self.offset
+            || has_too_many_skipped
+            || is_in_other_currency
+        {
             return Ok(Some(next));
         }
         for reject in &mut next.aggregate.rejects {
@@ -315,9 +326,7 @@ impl Tally {
             log.move_down(self.lines.ended);
         }
         for (mine, theirs) in self.aggregate.readings.iter_mut().zip(next.aggregate.readings.drain(..)) {
-            let refused =
-                |OtherCurrency { line, first, second }: OtherCurrency| Fatal::MixedCurrencies { line, first, second };
-            mine.join(theirs, self.lines.ended).map_err(refused)?;
+            mine.join(theirs, self.lines.ended);
         }
         self.finder = next.finder;
         self.unfinished = next.unfinished;

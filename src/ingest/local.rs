@@ -22,7 +22,7 @@ use thiserror::Error;
 use super::block::BLOCK_BYTES;
 use super::charset::TextDecoder;
 use super::decompress::{Coding, DecompressError, Decompressor};
-use crate::engine::{Aggregate, Dialect, Fatal, Tally, TallyOptions};
+use crate::engine::{Aggregate, Dialect, Fatal, SkipBudget, Tally, TallyOptions};
 
 /// Segments smaller than this are not worth a thread.
 const MIN_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
@@ -67,6 +67,8 @@ pub struct LocalOptions {
     pub tally: TallyOptions,
     /// How the text is written where that is not the plain contract.
     pub dialect: Option<Arc<Dialect>>,
+    /// How many rows of each input may be skipped.
+    pub max_skipped: Option<SkipBudget>,
     /// The encoding of inputs without a byte-order mark.
     pub encoding: &'static Encoding,
     /// How many threads parse.
@@ -117,6 +119,9 @@ pub fn aggregate_local(
     for input in inputs {
         let fail = |problem| LocalError { input: input.name(), problem };
         let mut aggregate = read_input(input, options, observer).map_err(fail)?;
+        if let Some(max_skipped) = options.max_skipped {
+            aggregate.check_skipped(max_skipped).map_err(|error| fail(error.into()))?;
+        }
         if inputs.len() > 1 {
             aggregate.name_file(&input.name());
         }

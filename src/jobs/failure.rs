@@ -242,9 +242,9 @@ impl From<ContentError> for Failure {
     fn from(error: ContentError) -> Self {
         let kind = match &error {
             ContentError::Fatal(Fatal::EmptyInput) => FailureKind::EmptyInput,
-            ContentError::Fatal(Fatal::MissingColumns { .. } | Fatal::HeaderNotFound { .. }) => {
-                FailureKind::MissingColumns
-            }
+            ContentError::Fatal(
+                Fatal::MissingColumns { .. } | Fatal::HeaderNotFound { .. } | Fatal::EndlessHeader { .. },
+            ) => FailureKind::MissingColumns,
             ContentError::Fatal(Fatal::DuplicateColumns { .. } | Fatal::DuplicateNames { .. }) => {
                 FailureKind::DuplicateColumns
             }

@@ -79,7 +79,7 @@ pub(super) async fn conclude(
     let keep = context.config.keep_finished;
     let summarized = Arc::clone(live);
     let summary = context.workers.run(move || summarize(&summarized, last_file, aggregate, keep)).await?;
-    let Some((job, reports)) = summary? else {
+    let Some((job, reports)) = summary else {
         return Err(cancelled());
     };
     match context.store.succeed(&job, by, reports.produce()).await {
@@ -115,21 +115,15 @@ fn count_end(job: &Job) {
 }
 
 /// The job as it will be when its results are stored, and these; none when it has ended already.
-///
-/// # Errors
-/// When too many rows were skipped.
 fn summarize(
     live: &Live,
     last_file: Option<LastFile>,
     aggregate: Aggregate,
     keep: jiff::SignedDuration,
-) -> Result<Option<(Job, Reports)>, Failure> {
+) -> Option<(Job, Reports)> {
     let mut job = Job::clone(&live.latest());
     if job.state.is_final() {
-        return Ok(None);
-    }
-    if let Some(max_skipped) = job.details.options.max_skipped {
-        aggregate.check_skipped(max_skipped).map_err(ContentError::from)?;
+        return None;
     }
     if let Some(LastFile { file, sha256 }) = last_file {
         job.put_file(file);
@@ -155,7 +149,7 @@ fn summarize(
     job.end(State::Succeeded, None, keep);
     let reports = Reports { aggregate, stats, options, has_several_files: job.details.files.len() > 1 };
     job.details.results = reports.names();
-    Ok(Some((job, reports)))
+    Some((job, reports))
 }
 
 /// Finishes a job whose files are complete and no longer change: their totals are loaded in the order of completion, merged,

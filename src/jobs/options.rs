@@ -251,7 +251,10 @@ mod tests {
         other.change([("delimiter", "tab"), ("format", "dv360"), ("end", "file")]).unwrap();
         assert_eq!(other, before);
         let conflict = options.change([("decimal", ".")]).unwrap_err();
-        assert_eq!(conflict.to_string(), "thousands: the mark is the decimal mark: expected two different ones");
+        assert_eq!(
+            conflict.to_string(),
+            "thousands: the mark is the decimal mark: expected two different ones (without thousands, it is that of the format)"
+        );
         let conflict = JobOptions::default().change([("has_header", "false"), ("columns", "spend:a")]).unwrap_err();
         assert_eq!(conflict.to_string(), "has_header: false: columns needs a header");
     }

@@ -24,7 +24,7 @@ use super::model::{FileFormat, FileState, Job, JobFile};
 use super::reports::hex;
 use super::store::{EndedBy, StoreError, Writer};
 use crate::engine::Aggregate;
-use crate::ingest::{FileProgress, Finished, LaneError, Pipeline, SavedPipeline, Sha256Digest, receive};
+use crate::ingest::{ContentError, FileProgress, Finished, LaneError, Pipeline, SavedPipeline, Sha256Digest, receive};
 
 /// Stored totals are cut into pieces of at most this size.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -211,10 +211,14 @@ impl FileUpload {
             _ => {}
         }
         let pipeline = Arc::clone(self.live_file.pipeline());
+        let max_skipped = self.format.options.max_skipped;
         let finish = move || -> Result<Read, Failure> {
             let pipeline = pipeline.lock().unwrap_or_else(PoisonError::into_inner).take();
             let pipeline = pipeline.ok_or_else(|| FailureKind::Internal.because("internal error"))?;
             let Finished { aggregate, sha256, crc64 } = pipeline.finish()?;
+            if let Some(max_skipped) = max_skipped {
+                aggregate.check_skipped(max_skipped).map_err(ContentError::from)?;
+            }
             // The last row may have had no line end.
             let progress = FileProgress {
                 bytes_received,

@@ -441,7 +441,7 @@ def normal_name(name, spaces):
 @functools.cache
 def number_pattern(decimal, thousands):
     marks = {"none": "", "space": THOUSANDS_SPACES, "any": ",.'" + THOUSANDS_SPACES}.get(thousands, thousands)
-    grouped = [r"[0-9]{1,3}(?:%s[0-9]{3})+" % re.escape(mark) for mark in marks if mark != decimal]
+    grouped = [r"[1-9][0-9]{0,2}(?:%s[0-9]{3})+" % re.escape(mark) for mark in marks if mark != decimal]
     whole = "|".join(["[0-9]+"] + grouped)
     mark = re.escape(decimal)
     return re.compile(
@@ -620,7 +620,7 @@ class Reading:
             cell = cell[1:-1]
         bytes_of_id = cell.encode("utf-8", "surrogateescape")
         is_utf8 = not any("\udc80" <= character <= "\udcff" for character in cell)
-        is_damaged = self.options.preset and re.fullmatch(r"[0-9]([.,][0-9]+)?[eE]\+[0-9]+", cell)
+        is_damaged = self.options.preset and re.fullmatch(r"[0-9]([.,][0-9]+[eE]\+?|[eE]\+)[0-9]+", cell)
         if cell == "" or len(bytes_of_id) > MAX_ID_BYTES or not is_utf8 or is_damaged:
             return None
         return cell
@@ -701,18 +701,24 @@ class Reading:
     def totals_check(self):
         """Compares the totals row that stands for these very rows with their sums."""
         labels = self.options.preset.get("checked_totals", [])
-        totals = [numbers for _, cells, numbers in self.totals if has_whole_label(cells, labels)]
+        totals = [(cells, numbers) for _, cells, numbers in self.totals if has_whole_label(cells, labels)]
         if self.options.preset.get("has_single_total") and len(self.totals) == 1:
-            totals = [self.totals[0][2]]
+            totals = [self.totals[0][1:]]
         if not totals or self.decimal is None:
             return None
+        cells, total = totals[0]
+        has_unreadable = any(
+            value is None and self.cell(cells, name) not in NO_VALUE for name, value in zip(Numbers._fields, total)
+        )
+        if has_unreadable:
+            return "different"
         sums = Numbers(*map(sum, zip(Numbers(0, 0, 0, 0), *self.campaigns.values())))
         allowed = (self.rows_read - len(self.rejects)) * UNIT * 5 // 1000
         tolerance = Numbers(0, 0, allowed, allowed if self.options.has_decimal_conversions else 0)
         compared = [
-            abs(total - counted) <= distance
-            for total, counted, distance in zip(totals[0], sums, tolerance)
-            if total is not None
+            abs(told - counted) <= distance
+            for told, counted, distance in zip(total, sums, tolerance)
+            if told is not None
         ]
         if not compared:
             return None

@@ -207,7 +207,7 @@ fn threads_find_the_same_rows() {
         let expected = example.limited_document(limit);
         for threads in [1, 2, 3] {
             let (encoding, threads) = (encoding_for_label("utf-8").unwrap(), NonZeroUsize::new(threads).unwrap());
-            let options = LocalOptions { tally: options(limit), dialect: None, encoding, threads };
+            let options = LocalOptions { tally: options(limit), dialect: None, max_skipped: None, encoding, threads };
             let input = Input::File(place.path("ads.csv"));
             let aggregate = aggregate_local(std::slice::from_ref(&input), &options, &Unobserved).unwrap();
             assert!(document(&aggregate) == expected, "{threads} threads, a limit of {limit}");

@@ -31,7 +31,13 @@ fn read(contents: &[u8], tally: TallyOptions, threads: &[usize]) -> Vec<(Outcome
     place.write("ads.csv", contents);
     let read_by = |threads: usize| {
         let encoding = encoding_for_label("utf-8").unwrap();
-        let options = LocalOptions { tally, dialect: None, encoding, threads: NonZeroUsize::new(threads).unwrap() };
+        let options = LocalOptions {
+            tally,
+            dialect: None,
+            max_skipped: None,
+            encoding,
+            threads: NonZeroUsize::new(threads).unwrap(),
+        };
         let observer = Counting::default();
         let aggregate = aggregate_local(&[Input::File(place.path("ads.csv"))], &options, &observer).unwrap();
         (Outcome::of(&aggregate), observer.bytes.into_inner(), observer.rows.into_inner())

@@ -149,7 +149,7 @@ fn a_doubtful_report_is_read_with_a_warning() {
     let without_id = other_kind.replacen("\"Sales | Lamps\",120211111111111113", "\"Sales | Lamps\",", 1);
     let job = service.put("/v1/jobs/meta?format=meta_ads", without_id.as_bytes()).expect(201);
     let warnings = job["stats"]["warnings"].to_string();
-    for says in ["2 rows have no campaign", "several kinds", "actions:link_click"] {
+    for says in ["2 rows without a campaign", "several kinds", "actions:link_click"] {
         assert!(warnings.contains(says), "{warnings}");
     }
     let more = contents.replace("108646", "108647");
@@ -235,7 +235,7 @@ fn too_many_skipped_rows_fail_the_job_and_say_why() {
 }
 
 #[test]
-fn the_budget_of_an_open_job_is_that_of_all_its_files() {
+fn the_budget_of_a_job_is_that_of_each_of_its_files() {
     let service = Service::start();
     let id = open(&service, &json!({"options": {"max_skipped": 1}}));
     let file = |name: &str| file_path(&id, name);
@@ -243,6 +243,40 @@ fn the_budget_of_an_open_job_is_that_of_all_its_files() {
     service.put(&file("a.csv"), bad.as_bytes()).expect(201);
     let worse = bad.clone() + "A,,1,1,z,1\n";
     service.put(&file("b.csv"), worse.as_bytes()).expect_problem(422, "too_many_skipped", &["2 of 3 rows"]);
-    service.put(&file("b.csv"), bad.as_bytes()).expect(201);
-    complete(&service, &id).expect_problem(422, "too_many_skipped", &["2 of 4 rows"]);
+    let share = format!("{}?max_skipped=60%25", file("b.csv"));
+    service.put(&share, worse.as_bytes()).expect_problem(422, "too_many_skipped", &["2 of 3 rows", "60%"]);
+    service.put(&format!("{}?max_skipped=70%25", file("b.csv")), worse.as_bytes()).expect(201);
+    assert_eq!(complete(&service, &id).expect(200)["stats"]["rows_skipped"], 3);
+    let place = Workspace::new();
+    place.write("a.csv", &bad);
+    place.write("b.csv", &worse);
+    place.run("--input a.csv a.csv --output out --max-skipped 1").assert_done();
+    place.run("--input a.csv b.csv --output out --max-skipped 1").assert_refused(&["adtally: b.csv: 2 of 3 rows"]);
+}
+
+#[test]
+fn files_that_do_not_belong_together_are_told() {
+    let service = Service::start();
+    let id = open(&service, &json!({"options": {"format": "meta_ads"}}));
+    let report = |key: &str, currency: &str| {
+        format!("{key},Impressions,Link clicks,Amount spent ({currency}),Results\n1,1,1,1.50,1\n")
+    };
+    service.put(&file_path(&id, "a.csv"), report("Campaign ID", "EUR").as_bytes()).expect(201);
+    service.put(&file_path(&id, "b.csv"), report("Campaign name", "USD").as_bytes()).expect(201);
+    let warnings = complete(&service, &id).expect(200)["stats"]["warnings"].to_string();
+    assert!(warnings.contains("several currencies, which have no sum: EUR, USD"), "{warnings}");
+    assert!(warnings.contains("others by its name"), "{warnings}");
+    let put = |format: &str, text: &str| {
+        let job = service.put(&format!("/v1/jobs/x?format={format}"), text.as_bytes()).expect(201);
+        job["stats"]["warnings"].to_string()
+    };
+    let google = "Campaign ID,Impr.,Clicks,Cost,Conversions\n";
+    let twice = format!("{google}7,10,1,1.50,1\nCampaign ID,Clicks,Impr.,Cost,Conversions\n7,1,10,1.50,1\n");
+    assert!(put("google_ads", &twice).contains("line 3 repeats the header"));
+    assert!(put("google_ads", &format!("{google}7,x,1,1.50,1\n")).contains("none of 1 row counts"));
+    let pinterest = "Campaign ID,Impressions,Pin clicks,Spend in account currency,Total conversions (Checkout)\n";
+    let warnings = put("pinterest_ads", &format!("{pinterest}7,10,1,1.50,1\n,10,1,1.50,1\n"));
+    assert!(warnings.contains("1 row without a campaign"), "{warnings}");
+    let unreadable = format!("{google}7,10,1,1.50,1\nTotal: Campaigns,10,1,\"9.999,50\",1\n");
+    assert!(put("google_ads", &unreadable).contains("spend: \\\"9.999,50\\\" in the file cannot be read"));
 }

@@ -108,6 +108,12 @@ impl Dialect {
         }
     }
 
+    /// True when every field has a name that it may be found by.
+    pub(crate) fn is_consistent(&self) -> bool {
+        let fields = self.names.iter().map(|(field, _)| *field);
+        fields.eq(Field::ALL) && self.names.iter().all(|(field, names)| *field == Field::Date || !names.is_empty())
+    }
+
     /// False when what a row means depends on rows before it: then only one thread can read the input.
     #[must_use]
     pub fn is_divisible(&self) -> bool {

@@ -46,7 +46,7 @@ pub(crate) struct Notation {
 
 impl Notation {
     /// Reads a cell. `None` also when digits are not grouped as they have to
-    /// be: one to three, then exactly three behind each mark, which is the same in all of the number.
+    /// be: one to three and no leading zero, then exactly three behind each mark, which is the same in all of the number.
     #[inline]
     pub(crate) fn read<N: Number>(self, cell: &[u8]) -> Option<N> {
         self.short(cell).and_then(N::of_short).or_else(|| self.read_any(cell, N::parse))
@@ -64,7 +64,8 @@ impl Notation {
         let (first, others) = (marks.trailing_zeros() / 8, marks & (marks - 1));
         let (byte, behind) = (byte_at(text, first), 7 - first);
         let leading = first + 1 - (8 - u32::try_from(cell.len()).ok()?);
-        let is_group = self.is_group_byte(byte) && (2..=4).contains(&leading);
+        let has_leading_zero = byte_at(text, first + 1 - leading) == b'0';
+        let is_group = self.is_group_byte(byte) && (2..=4).contains(&leading) && !has_leading_zero;
         if others == 0 {
             let digits = eight_digits(without_byte(text, first));
             if byte == self.decimal {
@@ -123,7 +124,7 @@ impl Notation {
                 at += 1;
             } else if let Some(found) = self.group_mark(rest) {
                 let is_group = match mark {
-                    None => (1..=3).contains(&group_digits),
+                    None => (1..=3).contains(&group_digits) && cell[at - group_digits] != b'0',
                     Some(mark) => mark == found && group_digits == 3,
                 };
                 if !is_group {
@@ -298,9 +299,10 @@ mod tests {
         ] {
             assert_eq!(plain(english, cell).as_deref(), Some(expected), "{cell}");
         }
-        for cell in
-            ["1,23", "1,2345", "1234,567", ",123", "1,234,", "1,,234", "1 234", "1.234,5", "1'234", "1,234 ", "$1"]
-        {
+        for cell in [
+            "0,123", "00,123", "1,23", "1,2345", "1234,567", ",123", "1,234,", "1,,234", "1 234", "1.234,5", "1'234",
+            "1,234 ", "$1",
+        ] {
             assert_eq!(plain(english, cell), None, "{cell}");
         }
     }

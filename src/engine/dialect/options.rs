@@ -9,6 +9,9 @@ use super::values::{
     Thousands, TotalsRule, ZeroIfEmpty,
 };
 
+/// The longest value that a caller may give. What is stored may be longer: it is written in another way.
+const MAX_VALUE_BYTES: usize = 4096;
+
 /// What was said about how an input is written. What was not said is as the format has it, or else as in the plain contract.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -73,6 +76,9 @@ impl DialectOptions {
     /// # Errors
     /// When the value is none of this option.
     pub fn set(&mut self, name: &str, value: &str) -> Result<bool, InvalidValue> {
+        if value.len() > MAX_VALUE_BYTES && Self::NAMES.contains(&name) {
+            return Err(InvalidValue::new("…", format!("expected at most {MAX_VALUE_BYTES} bytes")));
+        }
         match name {
             "format" => self.format = Some(value.parse()?),
             "columns" => self.columns = Some(value.parse()?),
@@ -111,7 +117,9 @@ pub enum DialectConflict {
         option: &'static str,
     },
     /// One mark cannot mean both.
-    #[error("thousands: the mark is the decimal mark: expected two different ones")]
+    #[error(
+        "thousands: the mark is the decimal mark: expected two different ones (without thousands, it is that of the format)"
+    )]
     SameMarks,
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct HeaderSearch {
 pub(crate) enum SearchError {
     /// There is no record at all.
     Empty,
+    /// The first record does not end within the text that is looked at.
+    Endless { line: u64 },
     /// No record has all columns.
     NotFound {
         /// Records that were looked at.
@@ -111,7 +113,10 @@ impl HeaderSearch {
             ([(record, number, delimiter)], _) => {
                 record.header(dialect, *delimiter, line(record.start), *number as u64)
             }
-            ([], None) => Err(SearchError::Empty),
+            ([], None) => match text.iter().position(|byte| !byte.is_ascii_whitespace()) {
+                Some(start) => Err(SearchError::Endless { line: line(start) }),
+                None => Err(SearchError::Empty),
+            },
             ([], Some(Candidate { start, missing })) => {
                 Err(SearchError::NotFound { searched, line: line(start), missing })
             }
@@ -147,7 +152,7 @@ pub(crate) fn find_formats(text: &[u8], is_whole: bool, max_record_bytes: usize)
 /// True for the name of a column that holds the name of a campaign, on any platform.
 pub(crate) fn is_campaign_name(column: &str) -> bool {
     let names = Format::all().flat_map(|format| format.definition().names);
-    names.into_iter().any(|name| Name::new(name).is(column.as_bytes()))
+    names.into_iter().any(|name| Name::new(name).is(&normal(column.as_bytes())))
 }
 
 /// The fields of the first record of a text.
@@ -160,17 +165,27 @@ struct SplitRecord {
     start: usize,
     /// None when it is malformed.
     cells: Vec<Vec<u8>>,
+    /// The cells as names are compared.
+    names: Vec<Vec<u8>>,
+}
+
+impl SplitRecord {
+    fn new(start: usize, cells: Vec<Vec<u8>>) -> Self {
+        let names = cells.iter().map(|cell| normal(trim_wide(cell))).collect();
+        Self { start, cells, names }
+    }
 }
 
 impl SplitRecord {
     /// The places of a name.
     fn places(&self, name: &str) -> Vec<usize> {
         let wanted = Name::new(name);
-        (0..self.cells.len()).filter(|place| wanted.is(&self.cells[*place])).collect()
+        (0..self.names.len()).filter(|place| wanted.is(&self.names[*place])).collect()
     }
 
     fn has(&self, name: &str) -> bool {
-        !self.places(name).is_empty()
+        let wanted = Name::new(name);
+        self.names.iter().any(|name| wanted.is(name))
     }
 
     /// The required fields of which no name is there.
@@ -196,7 +211,9 @@ impl SplitRecord {
                     *found = *place;
                     names.push((*field, shown(*place)));
                 }
-                Some([place, ..]) if *field != Field::Date => twice.push(shown(*place)),
+                Some(several @ [_, ..]) if *field != Field::Date => {
+                    twice.extend(several.iter().map(|place| shown(*place)));
+                }
                 _ => {}
             }
         }
@@ -234,8 +251,8 @@ impl Name {
         Self { parts: (normal(parts.0.as_bytes()), parts.1.map(|behind| normal(behind.as_bytes()))) }
     }
 
+    /// True for a name in its normal form.
     fn is(&self, cell: &[u8]) -> bool {
-        let cell = normal(trim_wide(cell));
         match &self.parts {
             (name, None) => cell == *name,
             (before, Some(behind)) => {
@@ -314,11 +331,11 @@ impl Iterator for Records<'_> {
         loop {
             let (start, record) = self.next_record()?;
             let Some(record) = record else {
-                return Some(SplitRecord { start, cells: Vec::new() });
+                return Some(SplitRecord::new(start, Vec::new()));
             };
             self.fields.split(record, self.delimiter.byte());
             if !is_blank(self.fields.len(), self.fields.get(0)) {
-                return Some(SplitRecord { start, cells: self.fields.iter().map(<[u8]>::to_vec).collect() });
+                return Some(SplitRecord::new(start, self.fields.iter().map(<[u8]>::to_vec).collect()));
             }
         }
     }
@@ -359,7 +376,7 @@ mod tests {
         assert_eq!(near, SearchError::NotFound { searched: 2, line: 2, missing });
         assert_eq!(search("google_ads", "\n\n"), Err(SearchError::Empty));
         let twice = search("google_ads", &format!("{HEADER},Cost"));
-        assert_eq!(twice, Err(SearchError::Duplicate { line: 1, names: vec!["Cost".into()] }));
+        assert_eq!(twice, Err(SearchError::Duplicate { line: 1, names: vec!["Cost".into(), "Cost".into()] }));
         let both = format!("{HEADER}\n{}\n", HEADER.replace(',', ";"));
         let delimiters = vec![Delimiter::COMMA, Delimiter::SEMICOLON];
         assert_eq!(search("google_ads", &both), Err(SearchError::Ambiguous { delimiters }));

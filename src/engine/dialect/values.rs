@@ -6,8 +6,17 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use thiserror::Error;
 
-/// The most bytes of a list of names or labels.
-const MAX_LIST_BYTES: usize = 4096;
+/// A word as it is listed: a mark in quotes, as lists have marks, too.
+fn quote_mark(word: &str) -> String {
+    if word.bytes().any(|byte| byte.is_ascii_punctuation() && byte != b'_') {
+        format!("{word:?}")
+    } else {
+        word.to_owned()
+    }
+}
+
+/// The most names of a field, or labels: each is looked for in every cell of a header, or in every row.
+const MAX_NAMES: usize = 64;
 
 /// A value that an option does not take.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -59,7 +68,7 @@ macro_rules! words {
                     $($($word)|+ => Ok(Self::$variant),)+
                     _ => {
                         let words = [$(words!(@first $($word)|+)),+];
-                        Err(InvalidValue::new(text, format!("expected {}", words.join(", "))))
+                        Err(InvalidValue::new(text, format!("expected {}", words.map(quote_mark).join(", "))))
                     }
                 }
             }
@@ -236,6 +245,9 @@ impl fmt::Display for ZeroIfEmpty {
 
 saved_as_text!(ZeroIfEmpty);
 
+/// The word for no totals.
+const NO_TOTALS: &str = "none";
+
 /// Which rows are sums of others.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TotalsRule {
@@ -250,21 +262,27 @@ impl FromStr for TotalsRule {
 
     /// `none`, or labels with `|` between them.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() > MAX_LIST_BYTES {
-            return Err(InvalidValue::new("…", format!("expected at most {MAX_LIST_BYTES} bytes")));
-        }
-        if text == "none" {
+        if text.trim() == NO_TOTALS {
             return Ok(Self::Off);
         }
-        let labels = split_list(text, '|').into_iter().map(|label| label.trim().to_owned());
-        Ok(Self::Labels(labels.filter(|label| !label.is_empty()).collect()))
+        let mut labels: Vec<_> = split_list(text, '|').iter().map(|label| label.trim().to_owned()).collect();
+        labels.retain(|label| !label.is_empty());
+        if labels.len() > MAX_NAMES {
+            return Err(InvalidValue::new("…", format!("expected at most {MAX_NAMES} labels")));
+        }
+        if labels.iter().any(|label| label.contains('#') && label.ends_with(':')) {
+            return Err(InvalidValue::new(text, "a label with # cannot end in a colon"));
+        }
+        Ok(Self::Labels(labels))
     }
 }
 
 impl fmt::Display for TotalsRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Off => f.write_str("none"),
+            Self::Off => f.write_str(NO_TOTALS),
+            // Alone it would say that there are none.
+            Self::Labels(labels) if labels.len() == 1 && labels[0] == NO_TOTALS => f.write_str("none|"),
             Self::Labels(labels) => f.write_str(&join_names(labels)),
         }
     }
@@ -287,12 +305,9 @@ impl ColumnNames {
 impl FromStr for ColumnNames {
     type Err = InvalidValue;
 
-    /// `FIELD:NAME|NAME;FIELD:NAME`. A comma, too, separates two fields; a backslash takes away what `|`, `;` and itself
-    /// mean.
+    /// `FIELD:NAME|NAME;FIELD:NAME`. A comma, too, separates two fields where a field follows, and `=` does for the colon. A
+    /// backslash before `|`, `;`, `,` and itself takes away what they mean.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.len() > MAX_LIST_BYTES {
-            return Err(InvalidValue::new("…", format!("expected at most {MAX_LIST_BYTES} bytes")));
-        }
         let expected = || {
             let fields = Field::ALL.map(Field::name).join(", ");
             InvalidValue::new(text, format!("expected FIELD:NAME|NAME;FIELD:NAME, each field one of {fields}"))
@@ -303,6 +318,9 @@ impl FromStr for ColumnNames {
             let names: Vec<_> = split_list(names, '|').into_iter().map(|name| name.trim().to_owned()).collect();
             if names.iter().any(String::is_empty) {
                 return Err(expected());
+            }
+            if names.len() > MAX_NAMES {
+                return Err(InvalidValue::new("…", format!("expected at most {MAX_NAMES} names of a field")));
             }
             if columns.iter().any(|(known, _)| *known == field) {
                 return Err(InvalidValue::new(text, format!("{field} is given more than once")));
@@ -324,9 +342,24 @@ saved_as_text!(ColumnNames);
 
 /// Names with `|` between them, as they are read.
 pub(super) fn join_names<T: AsRef<str>>(names: &[T]) -> String {
-    let escaped: Vec<_> =
-        names.iter().map(|name| name.as_ref().replace('\\', "\\\\").replace('|', "\\|").replace(';', "\\;")).collect();
+    let escaped: Vec<_> = names.iter().map(|name| escape(name.as_ref())).collect();
     escaped.join("|")
+}
+
+fn escape(name: &str) -> String {
+    let mut escaped = String::new();
+    for (place, character) in name.char_indices() {
+        let has_meaning = match character {
+            '\\' | '|' | ';' => true,
+            ',' => split_field(&name[place + 1..]).is_some(),
+            _ => false,
+        };
+        if has_meaning {
+            escaped.push('\\');
+        }
+        escaped.push(character);
+    }
+    escaped
 }
 
 /// The parts between separators that no backslash stands before. Before another character it is one of its own.
@@ -338,7 +371,7 @@ fn split_list(text: &str, separator: char) -> Vec<String> {
             parts.push(String::new());
             continue;
         }
-        let escaped = characters.next_if(|next| character == '\\' && matches!(next, '|' | ';' | '\\'));
+        let escaped = characters.next_if(|next| character == '\\' && matches!(next, '|' | ';' | ',' | '\\'));
         let taken = escaped.unwrap_or(character);
         if let Some(part) = parts.last_mut() {
             part.push(taken);
@@ -397,6 +430,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_accepted_is_read_as_it_is_shown() {
+        let pieces = ["spend", "clicks", ":", "=", "|", ";", ",", "\\", " ", "none", "Cost", "#", "x"];
+        let mut state = 7_usize;
+        let mut draw = |end: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % end
+        };
+        let mut accepted = 0;
+        for _ in 0..200_000 {
+            let text: String = (0..draw(9)).map(|_| pieces[draw(pieces.len())]).collect();
+            if let Ok(rule) = text.parse::<TotalsRule>() {
+                assert_eq!(rule.to_string().parse(), Ok(rule), "{text:?}");
+            }
+            if let Ok(columns) = text.parse::<ColumnNames>() {
+                accepted += 1;
+                assert_eq!(columns.to_string().parse(), Ok(columns), "{text:?}");
+            }
+        }
+        assert!(accepted > 1000, "{accepted}");
+    }
+
+    #[test]
     fn labels_and_words_are_read_as_they_are_shown() {
         for (text, labels) in [("", vec![]), ("Total:|Gesamt:", vec!["Total:", "Gesamt:"]), (r"a\|b", vec!["a|b"])] {
             let rule: TotalsRule = text.parse().unwrap();
@@ -405,7 +460,10 @@ mod tests {
         }
         assert_eq!("none".parse::<TotalsRule>().unwrap(), TotalsRule::Off);
         assert_eq!("point".parse::<DecimalMark>().unwrap().to_string(), ".");
-        assert_eq!("semicolon".parse::<DecimalMark>().unwrap_err().to_string(), "\"semicolon\": expected ., ,, auto");
+        assert_eq!(
+            "semicolon".parse::<DecimalMark>().unwrap_err().to_string(),
+            "\"semicolon\": expected \".\", \",\", auto"
+        );
         for text in ["clicks", "conversions", "clicks,conversions", "none"] {
             assert_eq!(text.parse::<ZeroIfEmpty>().unwrap().to_string(), text);
         }
