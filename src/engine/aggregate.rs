@@ -15,8 +15,8 @@ use super::totals::{CampaignTotals, Totals};
 /// Skipped rows that are kept for the report.
 pub const MAX_REJECTS: usize = 100;
 
-/// Skipped rows that are told when there are too many.
-const MAX_TOLD_REJECTS: usize = 10;
+/// Skipped rows that are reported when there are too many.
+const MAX_REPORTED_REJECTS: usize = 10;
 
 /// Counts of rows and bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -304,7 +304,7 @@ impl Aggregate {
     }
 
     fn too_many_skipped(&self, max_skipped: String) -> Fatal {
-        let first = self.rejects.iter().take(MAX_TOLD_REJECTS).map(|reject| SkippedRow {
+        let first = self.rejects.iter().take(MAX_REPORTED_REJECTS).map(|reject| SkippedRow {
             line: reject.line,
             reason: reject.reason,
             record: String::from_utf8_lossy(&reject.record).into_owned(),

@@ -44,14 +44,14 @@ const WHOLE: u32 = 1_000_000;
 /// How many rows may be skipped before the input is refused as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SkipBudget {
-    /// So many rows.
+    /// At most this number of rows.
     Rows(u64),
     /// A share of the rows that were read, in ten-thousandths of a percent: at most 1,000,000, which is all of them.
     Share(u32),
 }
 
 impl SkipBudget {
-    /// True when so many rows may be skipped of so many that were read to the end.
+    /// True when this number of skipped rows is allowed, of all rows of an input.
     #[must_use]
     pub fn allows(self, rows_skipped: u64, rows_read: u64) -> bool {
         match self {
@@ -62,22 +62,12 @@ impl SkipBudget {
         }
     }
 
-    /// The rows after which it is certain that too many were skipped, whatever else is still to be read. A share is judged at
-    /// the end alone.
+    /// The limit that can be checked while an input is read. A share can only be checked at its end.
     #[must_use]
     pub fn max_rows(self) -> Option<u64> {
         match self {
             Self::Rows(rows) => Some(rows),
             Self::Share(_) => None,
-        }
-    }
-
-    /// False when so many skipped rows are too many, whatever else is still to be read. A share is judged at the end alone.
-    #[must_use]
-    pub fn allows_so_far(self, rows_skipped: u64) -> bool {
-        match self {
-            Self::Rows(rows) => rows_skipped <= rows,
-            Self::Share(_) => true,
         }
     }
 }
@@ -201,10 +191,8 @@ mod tests {
     #[test]
     fn budgets_are_kept_exactly() {
         assert!(SkipBudget::Rows(2).allows(2, 2) && !SkipBudget::Rows(2).allows(3, 1_000_000));
-        assert!(!SkipBudget::Rows(0).allows_so_far(1) && SkipBudget::Rows(1).allows_so_far(1));
         let half_percent = SkipBudget::Share(5_000);
         assert!(half_percent.allows(5, 1000) && !half_percent.allows(6, 1000) && !half_percent.allows(5, 999));
-        assert!(half_percent.allows_so_far(u64::MAX) && half_percent.allows(0, 0) && !half_percent.allows(1, 0));
         assert!(SkipBudget::Share(1_000_000).allows(u64::MAX, u64::MAX));
         assert!(!SkipBudget::Share(999_999).allows(u64::MAX, u64::MAX));
         assert!(SkipBudget::Share(0).allows(0, 1) && !SkipBudget::Share(0).allows(1, u64::MAX));

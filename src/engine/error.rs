@@ -217,7 +217,7 @@ fn missing_text(missing: &[(Field, Vec<String>)]) -> String {
     )
 }
 
-/// A row that was skipped, as it is told.
+/// A row that was skipped, as it is reported.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SkippedRow {
     /// The physical line on which the record starts, from 1.

@@ -6,10 +6,10 @@ use super::dialect::{CheckedTotal, ConversionDigits, DecimalMark, Delimiter, Dia
 use super::number::{Conversions, Money};
 use super::record::MAX_TEXT_BYTES;
 
-/// Lines of totals that are told.
+/// Lines of totals that are reported.
 const MAX_TOTAL_LINES: usize = 10;
 
-/// Bytes of a currency, or of what conversions count, that are compared and told.
+/// Bytes of a currency, or of what conversions count, that are compared and reported.
 const MAX_WORD_BYTES: usize = 64;
 
 /// How far a total may be from the sum of its rows, for each of them: platforms round both to two decimals.
@@ -95,7 +95,7 @@ pub struct Reading {
     pub total_spend: Money,
     /// The file's own total beside the sum of its rows, once that is known.
     pub totals_check: Option<TotalsCheck>,
-    /// What makes the results doubtful, once the file has ended.
+    /// Warnings about the results, once the file has ended.
     pub warnings: Vec<String>,
     /// A blank line has ended the data.
     pub(crate) has_ended: bool,

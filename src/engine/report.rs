@@ -281,7 +281,7 @@ pub struct ReadingStats {
     pub rows_total: u64,
     /// Records behind the end of the data.
     pub rows_footer: u64,
-    /// What makes the results doubtful, in all files.
+    /// Warnings about the results, of all files.
     pub warnings: Vec<String>,
     /// Each file for itself.
     pub files: Vec<FileStats>,
@@ -290,7 +290,7 @@ pub struct ReadingStats {
 /// What was found out about a file.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FileStats {
-    /// Its name; empty when it is the only one.
+    /// Its name; empty for the only input of the command.
     pub name: String,
     /// The byte between two fields, or `tab`.
     pub delimiter: String,
@@ -314,7 +314,7 @@ pub struct FileStats {
     pub total_spend: String,
     /// The file's own total beside the sum of its rows; none when it has none that could be compared.
     pub totals_check: Option<CheckStats>,
-    /// What makes the results doubtful.
+    /// Warnings about the results.
     pub warnings: Vec<String>,
 }
 
@@ -354,7 +354,7 @@ impl FileStats {
     }
 }
 
-/// What makes results doubtful that several files have together.
+/// Warnings about several files together.
 fn warnings_of_all(readings: &[Reading]) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut currencies: Vec<_> = readings.iter().filter_map(Reading::shown_currency).collect();

@@ -130,7 +130,7 @@ impl Tally {
         tally
     }
 
-    /// Takes it as known where everything stands.
+    /// Sets the delimiter and the columns.
     pub(super) fn lay_out(&mut self, layout: Layout) {
         let delimiter = layout.delimiter;
         self.options.delimiter = delimiter;
@@ -272,7 +272,7 @@ impl Tally {
         match HeaderSearch::run(&text, is_whole, &dialect, max_record_bytes) {
             Ok(found) => {
                 self.lay_out(found.layout.clone());
-                // They are known again behind the header.
+                // The text is read again from its start. The columns are set when the header comes.
                 self.columns = None;
                 self.found = Some(found);
                 self.push_text(&text)
@@ -295,7 +295,7 @@ impl Tally {
         let first = first_record(text, self.options.delimiter, self.options.limits.max_record_bytes);
         match Columns::from_header(first.iter().map(Vec::as_slice), self.options.delimiter) {
             Err(error) => Fatal::bad_header(self.record_start.line, error).with_formats(formats),
-            // It is the record that was refused before.
+            // Cannot happen: this record was refused as a header before.
             Ok(_) => Fatal::no_header(self.record_start.line, HeaderHint::None),
         }
     }

@@ -66,7 +66,7 @@ impl Dialect {
         });
         let decimal = options.decimal.or(preset.map(|preset| preset.decimal)).unwrap_or(DecimalMark::Point);
         let thousands = options.thousands.unwrap_or(match preset {
-            // Whatever it turns out to be, the other marks group digits.
+            // Every mark but the decimal one, whichever that is.
             _ if decimal == DecimalMark::Auto => Thousands::Any,
             Some(preset) => preset.thousands,
             None => Thousands::None,

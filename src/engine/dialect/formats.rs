@@ -69,7 +69,7 @@ pub struct FormatDefinition {
 /// Which of the totals is the sum of exactly the rows of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CheckedTotal {
-    /// None that could be told.
+    /// Unknown.
     None,
     /// The only one.
     Only,

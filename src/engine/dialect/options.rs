@@ -110,7 +110,7 @@ impl DialectOptions {
 /// Options that contradict each other.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum DialectConflict {
-    /// What tells the columns apart is the header.
+    /// The option finds columns by the header.
     #[error("has_header=false: {option} needs a header")]
     NeedsHeader {
         /// The option that does.
@@ -124,7 +124,7 @@ pub enum DialectConflict {
 }
 
 impl DialectConflict {
-    /// The option that is to be changed.
+    /// The option that the caller must change.
     #[must_use]
     pub fn option(&self) -> &'static str {
         match self {

@@ -172,7 +172,7 @@ words! {
     Field {
         /// What rows are added up by.
         CampaignId = "campaign_id",
-        /// Not looked at; its name is told.
+        /// Its contents are not read; its name is reported.
         Date = "date",
         /// A count.
         Impressions = "impressions",
