@@ -222,7 +222,8 @@ impl Judge<'_> {
             |OtherCurrency { line, first, second }: OtherCurrency| Fatal::MixedCurrencies { line, first, second };
         for place in &self.layout.currency {
             let currency = trim_wide(field(*place));
-            if !is_no_value(currency) {
+            let is_known = reading.currency.as_ref().is_some_and(|seen| seen.word.as_bytes() == currency);
+            if !is_known && !is_no_value(currency) {
                 reading.see_currency(currency, line).map_err(refused)?;
             }
         }

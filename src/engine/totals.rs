@@ -377,7 +377,7 @@ impl Totals {
             self.reserve_lane_addends(1, 0);
             self.entries[index].lanes.add(Lanes(lanes));
             if exact > 0 || row.conversion_units > 0 {
-                self.add_wide(index, [0, 0, exact, 0, row.conversion_units.into()]);
+                self.add_fine(index, exact, row.conversion_units);
             }
         } else {
             let [impressions, clicks, _, conversions] = lanes.map(u128::from);
@@ -385,6 +385,20 @@ impl Totals {
             self.add_wide(index, [impressions, clicks, spend, conversions, row.conversion_units.into()]);
         }
         Ok(())
+    }
+
+    /// Adds what is finer than the lanes: a spend, and a part of a conversion.
+    fn add_fine(&mut self, index: usize, spend: u128, conversion_units: u64) {
+        match self.wide.get_mut(index) {
+            // Both far below their limits, as nearly always.
+            Some([_, _, spends, conversions, units])
+                if spends.saturating_add(spend) < MAX_SPEND_TOTAL / 2 && *conversions < MAX_DECIMAL_CONVERSIONS =>
+            {
+                *spends += spend;
+                *units += u128::from(conversion_units);
+            }
+            _ => self.add_wide(index, [0, 0, spend, 0, conversion_units.into()]),
+        }
     }
 
     fn add_wide(&mut self, index: usize, addends: Wide) {

@@ -52,6 +52,46 @@ impl Positions {
         Between { positions: self, start, end, bits: self.sure_bits(start) }
     }
 
+    /// The words that hold the positions from `start` on and below `end`, each with the position of its first bit; others than
+    /// these are left out.
+    #[inline(always)]
+    fn words(&self, start: usize, end: usize) -> impl Iterator<Item = (usize, u64)> {
+        let words = self.0.as_chunks::<MASK_BYTES>().0;
+        (start / 64..=end / 64).map(move |index| {
+            let mut bits = words.get(index).map_or(0, |word| u64::from_le_bytes(*word));
+            if index == start / 64 {
+                bits &= u64::MAX << (start % 64);
+            }
+            if index == end / 64 {
+                bits &= (1 << (end % 64)) - 1;
+            }
+            (index * 64, bits)
+        })
+    }
+
+    /// The first position from `start` on and below `end`.
+    #[inline(always)]
+    pub(super) fn first(&self, start: usize, end: usize) -> Option<usize> {
+        let (word, bits) = self.words(start, end).find(|(_, bits)| *bits != 0)?;
+        Some(word + bits.trailing_zeros() as usize)
+    }
+
+    /// Writes the positions from `start` on and below `end`, relative to `start`, as far as there is room. Gives their number.
+    #[inline(always)]
+    pub(super) fn write(&self, start: usize, end: usize, room: &mut [usize]) -> usize {
+        let mut count = 0;
+        for (word, mut bits) in self.words(start, end) {
+            while bits != 0 {
+                if let Some(place) = room.get_mut(count) {
+                    *place = word + bits.trailing_zeros() as usize - start;
+                }
+                count += 1;
+                bits &= bits - 1;
+            }
+        }
+        count
+    }
+
     #[inline(always)]
     fn sure_bits(&self, start: usize) -> u64 {
         self.behind(start) & ((1 << Self::SURE_BITS) - 1)

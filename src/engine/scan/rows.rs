@@ -59,7 +59,7 @@ pub(super) struct Window<'a> {
 impl Window<'_> {
     /// Where the row from `start` on ends.
     fn row_end(&self, start: usize) -> Option<usize> {
-        self.marks.newlines.between(start, self.regular_to).next()
+        self.marks.newlines.first(start, self.regular_to)
     }
 
     /// The separators of a short row, relative to its start, if it has six.
@@ -279,8 +279,11 @@ impl Rows<'_> {
                 start = end + 1;
                 continue;
             }
-            let has_all_columns = window.find_separators(start, self.room);
-            if !has_all_columns {
+            let delimiters = window.marks.delimiters.write(start, end, self.room);
+            let has_all_columns = delimiters + 1 == self.room.len();
+            if has_all_columns {
+                self.room[delimiters] = end - start;
+            } else {
                 self.split(window, start, end);
             }
             let separators: &[usize] = if has_all_columns { self.room } else { self.separators };
@@ -291,7 +294,7 @@ impl Rows<'_> {
                 let quote = usize::from(record.get(field_start) == Some(&b'"'));
                 &record[field_start + quote..field_end - quote]
             };
-            let has_doubled_quotes = window.marks.doubled.between(start, end).next().is_some();
+            let has_doubled_quotes = window.marks.doubled.first(start, end).is_some();
             if has_doubled_quotes
                 && (!has_all_columns || judge.used_columns().any(|column| field(column).contains(&b'"')))
             {
