@@ -170,7 +170,7 @@ fn impression_share<W: Write>(output: &mut Output<W>, rng: &mut Rng) {
     }
 }
 
-/// Writes a report of so many rows, each of any campaign and day, and its two rows of totals.
+/// Writes a report with this number of rows, each of a random campaign and day, and its two rows of totals.
 pub(crate) fn write(sink: impl Write, rows: u64, campaigns: u64, mut rng: Rng) -> io::Result<()> {
     let days = dates();
     let mut output = Output::new(sink);

@@ -1,4 +1,4 @@
-//! Whatever text an option of a dialect takes, the option is the same after it was saved as JSON and read again.
+//! Every value that an option of a dialect accepts is the same after it was saved as JSON and read again.
 
 #![no_main]
 

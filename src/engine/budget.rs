@@ -3,9 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
-
-use super::dialect::InvalidValue;
+use super::dialect::{InvalidValue, saved_as_text};
 
 /// Which of the rows that were skipped are kept for `rejects.csv`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -116,23 +114,6 @@ impl fmt::Display for SkipBudget {
             }
         }
     }
-}
-
-/// Saves a value as it is written in options.
-macro_rules! saved_as_text {
-    ($name:ty) => {
-        impl Serialize for $name {
-            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.collect_str(self)
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $name {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-            }
-        }
-    };
 }
 
 saved_as_text!(KeptRejects);

@@ -301,7 +301,7 @@ impl Tally {
     }
 
     /// Appends what `next`, a [fork](Self::fork) that started where this tally stopped, has read; or gives it back when it
-    /// started inside a record, so that what it read is wrong; also when it is to be read in order.
+    /// started inside a record, so that what it read is wrong. It also gives it back when reading in order ends with an error.
     ///
     /// # Errors
     /// When there are more campaigns than allowed, or a total grows beyond what can be reported.

@@ -228,7 +228,7 @@ fn options_in_a_form_come_before_its_files_and_once() {
     long.expect_problem(400, "invalid_option", &["columns: ", "8192"]);
     let bytes = send("/v1/jobs", &[], &[("name=\"totals\"", b"\xff"), file_part]);
     bytes.expect_problem(400, "invalid_option", &["totals: ", "UTF-8"]);
-    // Other fields are nobody's business, and a file named like an option is a file.
+    // Other fields are passed over, and a part with a file name is a file, whatever its name.
     let parts = [option("name=\"note\"", "x"), ("name=\"top\"; filename=\"top\"", &*file)];
     assert_eq!(send("/v1/jobs", &[], &parts).expect(201)["options"]["top"], 10);
     // What the form says holds for all of its files, for the results, and for a retry.

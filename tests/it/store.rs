@@ -755,7 +755,7 @@ async fn blocks_of_rejects_are_stored_once(database: &Database) {
     assert!(store.save_checkpoint(one, checkpoint(1, 0, 0, 40)).await.unwrap());
     assert!(store.save_checkpoint(other, checkpoint(2, 0, 0, 1)).await.unwrap());
     assert_eq!(blocks(&store, one).await, (0..40).map(|number| block(1, number)).collect::<Vec<_>>());
-    // What is there already is not written again: whatever it has become, it stays.
+    // A block that is stored already is not written again: the changed one stays.
     let mut connection = sqlx::AnyConnection::connect(&database.url).await.unwrap();
     connection.execute("UPDATE reject_blocks SET body = x'07' WHERE sequence < 40").await.unwrap();
     connection.close().await.unwrap();

@@ -23,6 +23,7 @@ pub use options::{DialectConflict, DialectOptions};
 pub(crate) use search::{
     HeaderSearch, Layout, MAX_SEARCHED_BYTES, SearchError, find_formats, first_record, is_campaign_name,
 };
+pub(in crate::engine) use values::saved_as_text;
 pub use values::{
     ColumnNames, ConversionDigits, CurrencySigns, DataEnd, DecimalMark, Field, HeaderPlace, InvalidValue, SpendUnit,
     Thousands, TotalsRule, ZeroIfEmpty,

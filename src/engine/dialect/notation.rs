@@ -155,20 +155,13 @@ impl Notation {
 
     /// The mark between groups that a text starts with.
     fn group_mark(self, text: &[u8]) -> Option<&[u8]> {
-        let (mark, bytes) = match text {
-            [b',', ..] => (Thousands::Comma, 1),
-            [b'.', ..] => (Thousands::Point, 1),
-            [b'\'', ..] => (Thousands::Apostrophe, 1),
-            [b' ', ..] => (Thousands::Space, 1),
-            _ => {
-                let spaces = [NO_BREAK_SPACE, NARROW_NO_BREAK_SPACE, THIN_SPACE];
-                let space = spaces.into_iter().find(|space| text.starts_with(space))?;
-                (Thousands::Space, space.len())
-            }
-        };
-        let is_decimal = text.first() == Some(&self.decimal);
-        let is_allowed = self.thousands == mark || (self.thousands == Thousands::Any && !is_decimal);
-        is_allowed.then_some(&text[..bytes])
+        let first = text.first()?;
+        if self.is_group_byte(*first) {
+            return Some(&text[..1]);
+        }
+        let spaces = [NO_BREAK_SPACE, NARROW_NO_BREAK_SPACE, THIN_SPACE];
+        let space = spaces.into_iter().find(|space| text.starts_with(space))?;
+        matches!(self.thousands, Thousands::Space | Thousands::Any).then_some(space)
     }
 }
 
