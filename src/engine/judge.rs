@@ -1,14 +1,15 @@
 //! From a record of an input in a dialect to a row that counts, or to what it is instead. `docs/formats.md` is the contract.
 
 use super::dialect::{
-    CheckedTotal, Columns, ConversionDigits, CurrencySigns, DataEnd, DecimalMark, Dialect, Field, Layout, Notation,
-    SpendUnit, Thousands, TotalsRule, shown_decimal_mark, strip_sign, trim_wide,
+    CheckedTotal, ConversionDigits, CurrencySigns, DataEnd, DecimalMark, Dialect, Field, Layout, Notation, SpendUnit,
+    Thousands, TotalsRule, shown_decimal_mark, strip_sign, trim_wide,
 };
 use super::error::Fatal;
-use super::number::{Count, DecimalConversions, Micros, Money, Spend};
+use super::number::{Money, Spend};
 use super::reading::{OtherCurrency, Reading, TotalRow};
 use super::record::is_blank;
 use super::row::{MAX_CAMPAIGN_ID_BYTES, Row, SkipReason};
+use super::short_number::{Count, DecimalConversions, Micros};
 
 /// What a record is.
 #[derive(Debug, PartialEq, Eq)]
@@ -37,13 +38,6 @@ impl Judge<'_> {
     /// Notes a blank line; `has_data`: there are rows or totals before it.
     pub(crate) fn pass_blank_line(&self, reading: &mut Reading, has_data: bool) {
         reading.has_ended |= has_data && self.ends_at_blank_line();
-    }
-
-    /// The columns whose contents are looked at, apart from whether they are empty.
-    pub(crate) fn used_columns(&self) -> impl Iterator<Item = usize> {
-        let Columns { campaign_id, impressions, clicks, spend, conversions, .. } = self.layout.columns;
-        let others = self.layout.currency.iter().chain(&self.layout.result_indicator).copied();
-        [campaign_id, impressions, clicks, spend, conversions].into_iter().chain(others)
     }
 
     /// Judges a whole record of `count` fields, of which `field` gives the one at an index, on this line. A row that counts is
@@ -111,13 +105,13 @@ impl Judge<'_> {
     }
 
     /// How numbers are written, once that is known.
-    fn notation(&self, reading: &Reading) -> Option<Notation> {
+    pub(crate) fn notation(&self, reading: &Reading) -> Option<Notation> {
         let decimal = match (self.dialect.decimal, reading.decimal) {
             (DecimalMark::Point, _) | (DecimalMark::Auto, Some('.')) => b'.',
             (DecimalMark::Comma, _) | (DecimalMark::Auto, Some(_)) => b',',
             (DecimalMark::Auto, None) => return None,
         };
-        Some(Notation { decimal, thousands: self.dialect.thousands })
+        Some(Notation::new(decimal, self.dialect.thousands))
     }
 
     /// Decides the decimal mark by the spend of the first data row.
@@ -132,7 +126,7 @@ impl Judge<'_> {
         match shown_decimal_mark(number).filter(|mark| Some(*mark) != same) {
             Some(mark) => {
                 reading.decimal = Some(char::from(mark));
-                Ok(Notation { decimal: mark, thousands: self.dialect.thousands })
+                Ok(Notation::new(mark, self.dialect.thousands))
             }
             None => Err(Fatal::UndecidedDecimalMark { line, spend: shown(spend) }),
         }
@@ -143,7 +137,7 @@ impl Judge<'_> {
     fn refuse_other_mark(&self, notation: Notation, spend: &[u8], line: u64) -> Result<(), Fatal> {
         let decimal = if notation.decimal == b'.' { b',' } else { b'.' };
         let Some((number, _)) = self.without_sign(spend) else { return Ok(()) };
-        let other = Notation { decimal, thousands: Thousands::Any };
+        let other = Notation::new(decimal, Thousands::Any);
         if other.read::<Spend>(number).is_some() {
             let decimal = char::from(notation.decimal);
             return Err(Fatal::MixedDecimalMarks { line, spend: shown(spend), decimal });
@@ -262,7 +256,7 @@ impl Judge<'_> {
         // Before the first data row, the total shows its own mark, or cannot be read.
         let notation = self.notation(reading).or_else(|| {
             let decimal = shown_decimal_mark(self.without_sign(spend)?.0)?;
-            Some(Notation { decimal, thousands: self.dialect.thousands })
+            Some(Notation::new(decimal, self.dialect.thousands))
         });
         let spend = notation.and_then(|notation| self.read_spend(notation, spend)).map(Spend::money);
         reading.count_total(line, spend);

@@ -20,6 +20,8 @@ pub mod report;
 mod row;
 mod saved;
 mod scan;
+mod short_number;
+mod sums;
 mod tally;
 mod totals;
 

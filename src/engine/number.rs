@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_COUNT: u64 = 0x7fff_ffff_ffff_ffff;
 
 /// Decimals kept of a spend.
-const SPEND_DECIMALS: u32 = 12;
+pub(super) const SPEND_DECIMALS: u32 = 12;
 
 /// An amount of money in units of 10^-12, exact.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -23,6 +23,7 @@ impl Money {
     /// Units per cent.
     pub const UNITS_PER_CENT: u128 = 10_000_000_000;
     const UNITS_PER_WHOLE: u128 = 1_000_000_000_000;
+    pub(super) const UNITS_PER_MICRO: u128 = 1_000_000;
 
     /// An amount given in cents.
     #[must_use]
@@ -136,79 +137,20 @@ pub(crate) enum Spend {
 }
 
 impl Spend {
+    /// Whole cents, and units of 10^-12 beside them.
+    #[inline(always)]
+    pub(crate) fn split(self) -> (u64, u128) {
+        match self {
+            Self::Cents(cents) => (cents, 0),
+            Self::Exact(money) => (0, money.0),
+        }
+    }
+
     pub(crate) fn money(self) -> Money {
         match self {
             Self::Cents(cents) => Money::from_cents(cents),
             Self::Exact(money) => money,
         }
-    }
-}
-
-/// At most 18 digits, with the number of those that are decimals.
-pub(crate) type Short = (u64, u32);
-
-/// What a field may be read as.
-pub(crate) trait Number: Sized {
-    /// The value of a short number. `None` says nothing about validity.
-    fn of_short(short: Short) -> Option<Self>;
-
-    /// Reads a field. `None` when it is anything else.
-    fn parse(field: &[u8]) -> Option<Self>;
-}
-
-/// A count: a whole number from 0 to [`MAX_COUNT`].
-pub(crate) struct Count(pub(crate) u64);
-
-impl Number for Count {
-    #[inline(always)]
-    fn of_short((value, decimals): Short) -> Option<Self> {
-        (decimals == 0).then_some(Self(value))
-    }
-
-    fn parse(field: &[u8]) -> Option<Self> {
-        parse_count(field).map(Self)
-    }
-}
-
-impl Number for Spend {
-    #[inline(always)]
-    fn of_short((value, decimals): Short) -> Option<Self> {
-        (decimals <= 2 && value < 1 << 49).then(|| Self::Cents(value * [100, 10, 1][decimals as usize]))
-    }
-
-    fn parse(field: &[u8]) -> Option<Self> {
-        parse_spend(field)
-    }
-}
-
-/// An amount in millionths: a whole number of them, up to 10^15 units of the currency.
-pub(crate) struct Micros(pub(crate) Spend);
-
-impl Number for Micros {
-    fn of_short(_: Short) -> Option<Self> {
-        None
-    }
-
-    fn parse(field: &[u8]) -> Option<Self> {
-        parse_micros(field).map(Self)
-    }
-}
-
-/// Whole conversions and units of 10^-12. None has further decimals, or is more than [`MAX_COUNT`].
-pub(crate) struct DecimalConversions(pub(crate) u64, pub(crate) u64);
-
-impl Number for DecimalConversions {
-    #[inline(always)]
-    fn of_short((value, decimals): Short) -> Option<Self> {
-        match decimals {
-            0 => Some(Self(value, 0)),
-            2 => Some(Self(value / 100, value % 100 * 10_000_000_000)),
-            _ => None,
-        }
-    }
-
-    fn parse(field: &[u8]) -> Option<Self> {
-        parse_conversions(field).map(|(whole, units)| Self(whole, units))
     }
 }
 
@@ -270,7 +212,7 @@ pub(crate) fn parse_spend(field: &[u8]) -> Option<Spend> {
 
 /// Reads conversions that may have decimals: whole ones and units of 10^-12. `None` when the field is anything else, has
 /// further decimals, or is more than [`MAX_COUNT`].
-fn parse_conversions(field: &[u8]) -> Option<(u64, u64)> {
+pub(super) fn parse_conversions(field: &[u8]) -> Option<(u64, u64)> {
     if let Some((value, decimals)) = parse_short(field)
         && decimals <= SPEND_DECIMALS
     {
@@ -296,10 +238,9 @@ fn parse_conversions(field: &[u8]) -> Option<(u64, u64)> {
 
 /// Reads an amount in millionths: a whole number of them, up to 10^15 units of the currency. `None` when the field is anything
 /// else.
-fn parse_micros(field: &[u8]) -> Option<Spend> {
-    const UNITS_PER_MICRO: u128 = 1_000_000;
+pub(super) fn parse_micros(field: &[u8]) -> Option<Spend> {
     let spend = |micros: u128| {
-        let units = micros * UNITS_PER_MICRO;
+        let units = micros * Money::UNITS_PER_MICRO;
         let cents = u64::try_from(units / Money::UNITS_PER_CENT).ok();
         match cents {
             _ if units > Money::MAX_SPEND.0 => None,
@@ -325,7 +266,7 @@ fn parse_micros(field: &[u8]) -> Option<Spend> {
 
 /// Digits with at most one point, no sign, no exponent, at most 18 digits: the value without its point, and the number of
 /// decimals. `None` says nothing about validity.
-fn parse_short(field: &[u8]) -> Option<Short> {
+fn parse_short(field: &[u8]) -> Option<(u64, u32)> {
     if field.len() > 19 {
         return None;
     }

@@ -17,7 +17,7 @@ use super::aggregate::{Aggregate, Counters, MAX_REJECTS, Reject};
 use super::envelope::{CHECKSUM_BYTES, Envelope, RestoreError, append, read};
 use super::reading::Reading;
 use super::reject_log::{LogHead, LogReader, RejectLog, SavedBlock};
-use super::totals::{Wide, with_decimals};
+use super::sums::{Wide, with_decimals};
 
 const ENVELOPE: Envelope = Envelope { magic: *b"adtaggr\0", version: 2 };
 const ENVELOPE_1: Envelope = Envelope { magic: *b"adtaggr\0", version: 1 };

@@ -15,8 +15,9 @@ use super::reading::Reading;
 use super::record::{LineCounter, MAX_TEXT_BYTES, Position, RecordFinder};
 use super::reject_log::{LogHead, LogReader, RejectLog, SavedBlock};
 use super::scan::Kernel;
+use super::sums::{Wide, with_decimals};
 use super::tally::{Limits, Tally, TallyOptions};
-use super::totals::{Totals, Wide, with_decimals};
+use super::totals::Totals;
 
 const ENVELOPE: Envelope = Envelope { magic: *b"adtally\0", version: 2 };
 const ENVELOPE_1: Envelope = Envelope { magic: *b"adtally\0", version: 1 };

@@ -8,17 +8,9 @@
 //! together, so nothing is ever rounded or lost.
 
 use super::key::{Key, MAX_SHORT_ID_BYTES, Seed, word_to_index};
-use super::number::{Conversions, Money, Spend};
+use super::number::{Conversions, Money};
 use super::row::{MAX_CAMPAIGN_ID_BYTES, Row};
-
-/// Addends below 2^32 go to the lanes. After this number of them the lanes are emptied, long before they could
-/// overflow.
-const MAX_LANE_ADDENDS: u64 = 1 << 31;
-
-/// Totals beyond these are refused. They leave room for the arithmetic of reports and are out of reach of real data:
-/// reaching them takes terabytes of rows with the greatest spend.
-const MAX_COUNT_TOTAL: u128 = 1 << 120;
-const MAX_SPEND_TOTAL: u128 = 1 << 127;
+use super::sums::{Fine, Lanes, MAX_COUNT_TOTAL, MAX_DECIMAL_CONVERSIONS, MAX_LANE_ADDENDS, MAX_SPEND_TOTAL, Wide};
 
 /// The smallest table.
 const MIN_SLOTS: usize = 1024;
@@ -26,25 +18,6 @@ const MIN_SLOTS: usize = 1024;
 /// Up to this size a table is kept so sparse that nearly every search ends at its first slot: a mispredicted branch
 /// costs more than a few cache lines. Larger tables are limited by the speed of memory and kept dense.
 const MAX_SPARSE_SLOTS: usize = 1 << 15;
-
-/// Sums that small addends go to: impressions, clicks, cents, conversions. Each stays below 2^63.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Lanes(pub(crate) [u64; 4]);
-
-impl Lanes {
-    /// True when this number of addends can have given these sums.
-    fn are_possible(self, addends: u64) -> bool {
-        self.0.iter().all(|lane| *lane <= addends << 32)
-    }
-
-    /// Adds to each lane; see [`Totals::reserve_lane_addends`].
-    #[inline(always)]
-    pub(crate) fn add(&mut self, addends: Self) {
-        for (lane, addend) in self.0.iter_mut().zip(addends.0) {
-            *lane += addend;
-        }
-    }
-}
 
 /// One campaign. Its key and its lanes are side by side, so that finding it and adding to it touch one place in memory.
 #[derive(Clone, Copy, Debug)]
@@ -59,18 +32,6 @@ impl Entry {
     const VACANT: Self = Self { key: Key::NONE, lanes: Lanes([0; 4]) };
 }
 
-/// Conversions are reported with their decimals up to this sum of a campaign that has any.
-const MAX_DECIMAL_CONVERSIONS: u128 = 1 << 83;
-
-/// Sums of what did not fit the lanes: impressions, clicks, spend in units of 10^-12, conversions, and what is not whole of
-/// these, in units of 10^-12.
-pub(crate) type Wide = [u128; 5];
-
-/// The wide sums of a version that knew no decimals of conversions.
-pub(crate) fn with_decimals([impressions, clicks, spend, conversions]: [u128; 4]) -> Wide {
-    [impressions, clicks, spend, conversions, 0]
-}
-
 /// The hash bits a slot holds above its index.
 #[inline(always)]
 fn tag(hash: u64, mask: usize) -> usize {
@@ -82,10 +43,18 @@ pub(crate) struct Lookup<'a> {
     slots: &'a [u32],
     entries: &'a mut [Entry],
     long_ids: &'a [u8],
+    /// Empty, or as long as `entries`.
+    wide: &'a mut [Wide],
     seed: Seed,
 }
 
 impl Lookup<'_> {
+    /// Adds what is finer than the lanes of a campaign that was found; `None` when [`Totals::add_row`] has to.
+    #[inline(always)]
+    pub(crate) fn add_fine(&mut self, campaign: usize, addends: Fine) -> Option<()> {
+        if addends.is_none() { Some(()) } else { addends.add_to(self.wide.get_mut(campaign)?) }
+    }
+
     /// Adds to the lanes of a campaign that was found; see [`Totals::reserve_lane_addends`].
     #[inline(always)]
     pub(crate) fn add(&mut self, campaign: usize, addends: Lanes) {
@@ -161,17 +130,17 @@ impl Lookup<'_> {
     /// Adds to the lanes of the campaign of an id of any length; false if it is not in the table.
     #[inline(never)]
     pub(crate) fn add_id(&mut self, id: &[u8], addends: Lanes) -> bool {
-        let found = if id.len() <= MAX_SHORT_ID_BYTES {
+        self.find_id(id).map(|campaign| self.add(campaign, addends)).is_some()
+    }
+
+    /// The campaign of an id of any length, if it is in the table.
+    pub(crate) fn find_id(&self, id: &[u8]) -> Option<usize> {
+        if id.len() <= MAX_SHORT_ID_BYTES {
             let key = Key::of_short_id(id);
             self.find_short(key, self.hash(key))
         } else {
-            self.find_long(id, self.seed.hash_long(id))
-        };
-        found.map(|campaign| self.add(campaign, addends)).is_some()
-    }
-
-    fn find_long(&self, id: &[u8], hash: u64) -> Option<usize> {
-        find_long(self.slots, self.entries, self.long_ids, id, hash)
+            find_long(self.slots, self.entries, self.long_ids, id, self.seed.hash_long(id))
+        }
     }
 
     #[inline(always)]
@@ -285,7 +254,8 @@ impl Totals {
     /// The parts that are needed to find campaigns and to add to them, in a form that stays in registers.
     #[inline]
     pub(crate) fn lookup(&mut self) -> Lookup<'_> {
-        Lookup { slots: &self.slots, entries: &mut self.entries, long_ids: &self.long_ids, seed: self.seed }
+        let Self { slots, entries, long_ids, wide, seed, .. } = self;
+        Lookup { slots, entries, long_ids, wide, seed: *seed }
     }
 
     /// The index of an id's campaign, from 1 to [`Self::len`], if it is in the table.
@@ -368,37 +338,22 @@ impl Totals {
     /// Adds a row to its campaign.
     pub(crate) fn add_row(&mut self, row: &Row<'_>) -> Result<(), TableFull> {
         let index = self.intern(row.campaign_id)?;
-        let (cents, exact) = match row.spend {
-            Spend::Cents(cents) => (cents, 0),
-            Spend::Exact(money) => (0, money.0),
-        };
-        let lanes = [row.impressions, row.clicks, cents, row.conversions];
-        if lanes.iter().all(|lane| u32::try_from(*lane).is_ok()) {
+        let (cents, spend) = row.spend.split();
+        let addends = [row.impressions, row.clicks, cents, row.conversions];
+        let fine = Fine { spend, conversion_units: row.conversion_units };
+        if let Some(lanes) = Lanes::new(addends) {
             self.reserve_lane_addends(1, 0);
-            self.entries[index].lanes.add(Lanes(lanes));
-            if exact > 0 || row.conversion_units > 0 {
-                self.add_fine(index, exact, row.conversion_units);
+            let mut lookup = self.lookup();
+            lookup.add(index, lanes);
+            if lookup.add_fine(index, fine).is_none() {
+                self.add_wide(index, [0, 0, spend, 0, fine.conversion_units.into()]);
             }
         } else {
-            let [impressions, clicks, _, conversions] = lanes.map(u128::from);
-            let spend = exact + Money::from_cents(cents).0;
-            self.add_wide(index, [impressions, clicks, spend, conversions, row.conversion_units.into()]);
+            let [impressions, clicks, _, conversions] = addends.map(u128::from);
+            let spend = spend + Money::from_cents(cents).0;
+            self.add_wide(index, [impressions, clicks, spend, conversions, fine.conversion_units.into()]);
         }
         Ok(())
-    }
-
-    /// Adds what is finer than the lanes: a spend, and a part of a conversion.
-    fn add_fine(&mut self, index: usize, spend: u128, conversion_units: u64) {
-        match self.wide.get_mut(index) {
-            // Both far below their limits, as nearly always.
-            Some([_, _, spends, conversions, units])
-                if spends.saturating_add(spend) < MAX_SPEND_TOTAL / 2 && *conversions < MAX_DECIMAL_CONVERSIONS =>
-            {
-                *spends += spend;
-                *units += u128::from(conversion_units);
-            }
-            _ => self.add_wide(index, [0, 0, spend, 0, conversion_units.into()]),
-        }
     }
 
     fn add_wide(&mut self, index: usize, addends: Wide) {
@@ -536,6 +491,7 @@ impl Totals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::number::Spend;
 
     #[test]
     fn lanes_are_emptied_before_a_window_and_never_within() {

@@ -1,7 +1,8 @@
 //! Numbers with other marks than the plain ones, and what may stand around them.
+#![expect(clippy::needless_bitwise_bool, reason = "a branch here could not be predicted")]
 
 use super::values::Thousands;
-use crate::engine::number::{Number, Short};
+use crate::engine::short_number::{Number, Short};
 
 /// The bytes of the spaces that are trimmed besides U+0020 and tabs: U+00A0, U+202F.
 const NO_BREAK_SPACE: &[u8] = "\u{a0}".as_bytes();
@@ -41,10 +42,25 @@ fn trim_spaces(mut cell: &[u8]) -> &[u8] {
 pub(crate) struct Notation {
     /// `.` or `,`.
     pub(crate) decimal: u8,
-    pub(crate) thousands: Thousands,
+    thousands: Thousands,
+    /// The marks of one byte between groups: a bit for each byte from U+0020 on.
+    group_bytes: u16,
 }
 
 impl Notation {
+    pub(crate) fn new(decimal: u8, thousands: Thousands) -> Self {
+        let bit = |byte: u8| 1 << (byte - b' ');
+        let group_bytes = match thousands {
+            Thousands::None => 0,
+            Thousands::Comma => bit(b','),
+            Thousands::Point => bit(b'.'),
+            Thousands::Apostrophe => bit(b'\''),
+            Thousands::Space => bit(b' '),
+            Thousands::Any => (bit(b',') | bit(b'.') | bit(b'\'') | bit(b' ')) & !bit(decimal),
+        };
+        Self { decimal, thousands, group_bytes }
+    }
+
     /// Reads a cell. `None` also when digits are not grouped as they have to
     /// be: one to three and no leading zero, then exactly three behind each mark, which is the same in all of the number.
     #[inline]
@@ -52,44 +68,104 @@ impl Notation {
         self.short(cell).and_then(N::of_short).or_else(|| self.read_any(cell, N::parse))
     }
 
-    /// Reads most numbers: up to eight bytes, of which at most one is a mark between groups, and one the decimal mark. `None` says
-    /// nothing about validity.
+    /// Reads nearly all numbers: those of one to sixteen bytes without sign and exponent. `None` says nothing about validity.
     #[inline(always)]
     fn short(self, cell: &[u8]) -> Option<Short> {
-        let text = eight_bytes(cell)?;
-        let marks = bytes_but_digits(text);
-        if marks == 0 {
-            return Some((eight_digits(text), 0));
+        match eight_bytes(cell) {
+            Some(text) => self.up_to_eight(text, cell.len()),
+            None => self.up_to_sixteen(sixteen_bytes(cell)?, cell.len()),
         }
-        let (first, others) = (marks.trailing_zeros() / 8, marks & (marks - 1));
-        let (byte, behind) = (byte_at(text, first), 7 - first);
-        let leading = first + 1 - (8 - u32::try_from(cell.len()).ok()?);
-        let has_leading_zero = byte_at(text, first + 1 - leading) == b'0';
-        let is_group = self.is_group_byte(byte) && (2..=4).contains(&leading) && !has_leading_zero;
-        if others == 0 {
-            let digits = eight_digits(without_byte(text, first));
-            if byte == self.decimal {
-                return (cell.len() > 1).then_some((digits, behind));
+    }
+
+    /// The same for the number of `len` bytes that a text of at least sixteen ends with.
+    #[inline(always)]
+    pub(crate) fn short_at_end(self, text: &[u8], len: usize) -> Option<Short> {
+        let (before, last) = text.split_last_chunk()?;
+        let last = u64::from_le_bytes(*last);
+        match len {
+            1..=8 => self.up_to_eight(with_zeros_before(last, len), len),
+            9..=16 => {
+                let before = with_zeros_before(u64::from_le_bytes(*before.last_chunk()?), len - 8);
+                self.up_to_sixteen(u128::from(last) << 64 | u128::from(before), len)
             }
-            return (is_group && behind == 3).then_some((digits, 0));
+            _ => None,
         }
-        let second = others.trailing_zeros() / 8;
-        let is_both =
-            is_group && second == first + 4 && byte_at(text, second) == self.decimal && others.is_power_of_two();
-        is_both.then(|| (eight_digits(without_byte(without_byte(text, second), first + 1)), 7 - second))
+    }
+
+    /// Reads a number of `len` bytes, which end the text behind zeros. It has at most one mark between groups.
+    ///
+    /// Without a branch as far as possible: which marks a number has cannot be predicted.
+    #[inline(always)]
+    fn up_to_eight(self, text: u64, len: usize) -> Option<Short> {
+        let len = u32::try_from(len).ok()?;
+        let marks = bytes_but_digits(text);
+        let values = text ^ ZEROS;
+        // The last mark may be the decimal one, and one before it a mark between groups.
+        let behind = marks.leading_zeros() / 8;
+        let has_point = byte_before(values, behind) == self.decimal ^ b'0';
+        let (point, decimals) = if has_point { (1, behind) } else { (0, 8) };
+        let (values, marks) = (without_byte(values, decimals), without_byte(marks, decimals));
+        let decimals = decimals % 8;
+        let behind = marks.leading_zeros() / 8;
+        let group = u32::from(marks != 0);
+        let digits = len - point - group;
+        let mark = byte_before(values, behind) ^ b'0';
+        let values = without_byte(values, behind);
+        let leading = digits.wrapping_sub(decimals + 3);
+        let first_digit = values >> (8 * (8 - digits) % 64) & 0xff;
+        let is_grouped = self.is_group_byte(mark)
+            & (behind == decimals + 3)
+            & (leading.wrapping_sub(1) < 3)
+            & (first_digit != 0)
+            & marks.is_power_of_two();
+        (digits > 0 && (group == 0) | is_grouped).then(|| (eight_digits(values), decimals))
+    }
+
+    /// Reads a number of nine to sixteen bytes, which end the text behind zeros.
+    #[inline]
+    fn up_to_sixteen(self, mut text: u128, len: usize) -> Option<Short> {
+        let mut marks = marks_of_sixteen(text);
+        let mut digits = u32::try_from(len).ok()?;
+        let mut decimals = 0;
+        if marks != 0 {
+            let last = 15 - marks.leading_zeros() / 8;
+            if byte_of_sixteen(text, last) == self.decimal {
+                decimals = 15 - last;
+                text = sixteen_without_byte(text, last);
+                // What stood before the mark is one byte further behind now, and the mark itself is gone.
+                marks = (marks & ((1 << (8 * last)) - 1)) << 8;
+                digits -= 1;
+            }
+        }
+        let (mut groups, mut mark) = (0, None);
+        while marks != 0 {
+            let last = 15 - marks.leading_zeros() / 8;
+            let byte = byte_of_sixteen(text, last);
+            let is_mark = mark.map_or_else(|| self.is_group_byte(byte), |mark| byte == mark);
+            groups += 1;
+            if !is_mark || last + decimals + 3 * groups != 15 {
+                return None;
+            }
+            mark = Some(byte);
+            text = sixteen_without_byte(text, last);
+            marks = (marks & ((1 << (8 * last)) - 1)) << 8;
+            digits -= 1;
+        }
+        if groups > 0 {
+            let leading = digits.checked_sub(decimals + 3 * groups)?;
+            if !(1..=3).contains(&leading) || byte_of_sixteen(text, 16 - digits) == b'0' {
+                return None;
+            }
+        }
+        let [first, last] = halves(text).map(|text| eight_digits(text ^ ZEROS));
+        Some((first * 100_000_000 + last, decimals))
     }
 
     /// True for a mark of one byte between groups.
     #[inline(always)]
-    fn is_group_byte(self, byte: u8) -> bool {
-        let mark = match byte {
-            b',' => Thousands::Comma,
-            b'.' => Thousands::Point,
-            b'\'' => Thousands::Apostrophe,
-            b' ' => Thousands::Space,
-            _ => return false,
-        };
-        self.thousands == mark || (self.thousands == Thousands::Any && byte != self.decimal)
+    pub(crate) fn is_group_byte(self, byte: u8) -> bool {
+        let index = byte.wrapping_sub(b' ');
+        index < 16 && self.group_bytes >> (index & 15) & 1 == 1
     }
 
     #[cold]
@@ -185,8 +261,51 @@ fn eight_bytes(cell: &[u8]) -> Option<u64> {
         [only] => u64::from(*only) << 56,
         _ => return None,
     };
-    let before = ZEROS & !(u64::MAX << (8 * (8 - len)));
-    Some(bits | before)
+    Some(with_zeros_before(bits, len))
+}
+
+/// Nine to sixteen bytes, with zeros before them, the last one highest.
+#[inline(always)]
+fn sixteen_bytes(cell: &[u8]) -> Option<u128> {
+    if cell.len() > 16 {
+        return None;
+    }
+    // Where the two overlap, they are the same.
+    let (first, last) = (u64::from_le_bytes(*cell.first_chunk()?), u64::from_le_bytes(*cell.last_chunk()?));
+    let before = with_zeros_before(first << (8 * (16 - cell.len()) % 64), cell.len() - 8);
+    Some(u128::from(last) << 64 | u128::from(before))
+}
+
+/// The last one to eight bytes, and zeros in place of those before them.
+#[inline(always)]
+fn with_zeros_before(text: u64, len: usize) -> u64 {
+    let kept = u64::MAX << (8 * (8 - len));
+    text & kept | ZEROS & !kept
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the halves are what is asked for")]
+#[inline(always)]
+fn halves(text: u128) -> [u64; 2] {
+    [text as u64, (text >> 64) as u64]
+}
+
+#[inline(always)]
+fn marks_of_sixteen(text: u128) -> u128 {
+    let [first, last] = halves(text).map(bytes_but_digits);
+    u128::from(last) << 64 | u128::from(first)
+}
+
+#[inline(always)]
+fn byte_of_sixteen(text: u128, index: u32) -> u8 {
+    text.to_le_bytes()[index as usize & 15]
+}
+
+/// The bytes without one of them, and a zero before them.
+#[inline(always)]
+fn sixteen_without_byte(text: u128, index: u32) -> u128 {
+    let before = text & ((1 << (8 * index)) - 1);
+    let behind = text & (u128::MAX << (8 * index) << 8);
+    before << 8 | behind | u128::from(b'0')
 }
 
 /// The highest bit of each byte that is no digit. Beside a byte above 0x89 a digit may be taken for none.
@@ -197,23 +316,24 @@ fn bytes_but_digits(text: u64) -> u64 {
     (value.wrapping_add(0x7676_7676_7676_7676) | value) & 0x8080_8080_8080_8080
 }
 
+/// The byte that has this number of bytes behind it, up to eight; 0 when that is all of them.
 #[inline(always)]
-fn byte_at(text: u64, index: u32) -> u8 {
-    text.to_le_bytes()[index as usize & 7]
+fn byte_before(text: u64, behind: u32) -> u8 {
+    // Two shifts: one by 64 bits would be none.
+    (text << (4 * behind) << (4 * behind)).to_le_bytes()[7]
 }
 
-/// The bytes without one of them, and a zero before them.
+/// The bytes without the one that has this number of bytes behind it, and 0 before them; when that is all of them, the same.
 #[inline(always)]
-fn without_byte(text: u64, index: u32) -> u64 {
-    let before = text & ((1 << (8 * index)) - 1);
-    let behind = text & (u64::MAX << (8 * index) << 8);
-    before << 8 | behind | u64::from(b'0')
+fn without_byte(text: u64, behind: u32) -> u64 {
+    let before = u64::MAX >> (4 * behind) >> (4 * behind);
+    text << 8 & before | text & !before
 }
 
-/// The number that eight digits are (Langdale and Lemire, "Parsing gigabytes of JSON per second", 2019).
+/// The number that the values of eight digits are (Langdale and Lemire, "Parsing gigabytes of JSON per second", 2019).
 #[inline(always)]
-fn eight_digits(text: u64) -> u64 {
-    let ones = (text ^ ZEROS).wrapping_mul(10).wrapping_add((text ^ ZEROS) >> 8);
+fn eight_digits(values: u64) -> u64 {
+    let ones = values.wrapping_mul(10).wrapping_add(values >> 8);
     let pairs = ones & 0x00ff_00ff_00ff_00ff;
     let fours = pairs.wrapping_mul(100).wrapping_add(pairs >> 16) & 0x0000_ffff_0000_ffff;
     fours.wrapping_mul(10_000).wrapping_add(fours >> 32) & 0xffff_ffff
@@ -278,7 +398,7 @@ mod tests {
 
     #[test]
     fn groups_are_one_to_three_digits_and_then_three_each() {
-        let english = Notation { decimal: b'.', thousands: Thousands::Comma };
+        let english = Notation::new(b'.', Thousands::Comma);
         for (cell, expected) in [
             ("1,234", "1234"),
             ("12,345,678.90", "12345678.90"),
@@ -302,16 +422,16 @@ mod tests {
 
     #[test]
     fn every_style_is_read_as_it_is_written_and_no_other() {
-        let german = Notation { decimal: b',', thousands: Thousands::Point };
+        let german = Notation::new(b',', Thousands::Point);
         assert_eq!(plain(german, "1.234.567,5").as_deref(), Some("1234567.5"));
         assert_eq!((plain(german, "1.23"), plain(german, "1,234.5")), (None, None));
-        let none = Notation { decimal: b',', thousands: Thousands::None };
+        let none = Notation::new(b',', Thousands::None);
         assert_eq!((plain(none, "1234,5").as_deref(), plain(none, "1.234")), (Some("1234.5"), None));
-        let spaces = Notation { decimal: b',', thousands: Thousands::Space };
+        let spaces = Notation::new(b',', Thousands::Space);
         for cell in ["18 158,5", "18\u{a0}158,5", "18\u{202f}158,5", "18\u{2009}158,5"] {
             assert_eq!(plain(spaces, cell).as_deref(), Some("18158.5"), "{cell}");
         }
-        let any = Notation { decimal: b'.', thousands: Thousands::Any };
+        let any = Notation::new(b'.', Thousands::Any);
         for cell in ["1,234,567", "1 234 567", "1'234'567"] {
             assert_eq!(plain(any, cell).as_deref(), Some("1234567"), "{cell}");
         }
@@ -337,12 +457,12 @@ mod tests {
         ];
         let (mut found, mut cases) = (0, 0);
         while cases < 400_000 {
-            let length = draw(10);
+            let length = draw(19);
             // Mostly digits and two kinds of marks.
             let cell: Vec<u8> =
                 (0..length).map(|_| alphabet[if draw(6) == 0 { draw(alphabet.len()) } else { draw(12) }]).collect();
             let (decimal, thousands) = styles[draw(styles.len())];
-            let notation = Notation { decimal, thousands };
+            let notation = Notation::new(decimal, thousands);
             if let Some((value, decimals)) = notation.short(&cell) {
                 let scaled = notation.read_any(&cell, |plain| {
                     let text = std::str::from_utf8(plain).ok()?;

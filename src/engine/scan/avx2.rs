@@ -3,19 +3,25 @@
 #![expect(clippy::cast_ptr_alignment, reason = "only unaligned loads are made")]
 
 use std::arch::x86_64::{
-    __m256i, _MM_HINT_T0, _mm_clmulepi64_si128, _mm_cvtsi128_si64, _mm_prefetch, _mm_set_epi64x, _mm_set1_epi8,
-    _mm256_and_si256, _mm256_andnot_si256, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_madd_epi16,
+    __m256i, _MM_HINT_T0, _mm_clmulepi64_si128, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_prefetch, _mm_set_epi64x,
+    _mm_set1_epi8, _mm256_add_epi64, _mm256_and_si256, _mm256_andnot_si256, _mm256_broadcastsi128_si256,
+    _mm256_cmpeq_epi8, _mm256_cmpeq_epi64, _mm256_cmpgt_epi64, _mm256_loadu_si256, _mm256_madd_epi16,
     _mm256_maddubs_epi16, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_packus_epi32,
-    _mm256_set_epi64x, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_setzero_si256,
-    _mm256_shuffle_epi8, _mm256_shuffle_epi32, _mm256_sub_epi64, _mm256_testz_si256, _mm256_xor_si256,
+    _mm256_set_epi64x, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x,
+    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_shuffle_epi32, _mm256_slli_epi64, _mm256_sllv_epi64,
+    _mm256_srli_epi64, _mm256_srlv_epi64, _mm256_sub_epi64, _mm256_testz_si256, _mm256_xor_si256,
 };
 
-use super::instructions::{BLOCK_BYTES, Instructions, Masks, SLACK_BYTES};
+use super::instructions::{BLOCK_BYTES, Cell, Instructions, Masks, NumberForm, SLACK_BYTES};
 use super::job::{Job, Scanned};
-use super::marks::{self, Marked, Marks, Quotes};
-use super::rows::{self, Batch, Loops, Window};
+use super::marks::{self, Marked, Marks, Quotes, Separators};
+use super::rows::{self, Batch, Loops};
+use super::usual::{self, Cursor, Usual};
+use super::window::Window;
 use crate::engine::error::Fatal;
-use crate::engine::totals::{Lanes, Lookup};
+use crate::engine::short_number::Short;
+use crate::engine::sums::Lanes;
+use crate::engine::totals::Lookup;
 
 /// How far ahead the text is prefetched, in bytes. It often lies in memory or in another core's cache, and processors
 /// by themselves prefetch only to the end of a page of 4 KiB.
@@ -40,9 +46,21 @@ impl Available {
     pub(super) fn run(self, job: Job<'_>) -> Result<Scanned, Fatal> {
         job.run::<Avx2>()
     }
+
+    /// For tests.
+    #[cfg(test)]
+    #[expect(clippy::unused_self, reason = "having it is the proof")]
+    pub(super) fn short_numbers(self, text: &[u8], cells: [Cell; 4], form: &NumberForm) -> Option<[Short; 4]> {
+        #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
+        fn with_features(text: &[u8], cells: [Cell; 4], form: &NumberForm) -> Option<[Short; 4]> {
+            Avx2::short_numbers(text, cells, form)
+        }
+        // SAFETY: `Available` has found the features.
+        unsafe { with_features(text, cells, form) }
+    }
 }
 
-/// Only [`Available::run`] may use this type: its methods use the instructions without asking. The three functions below
+/// Only [`Available::run`] may use this type: its methods use the instructions without asking. The five functions below
 /// are compiled with them, and all the others inlined there.
 struct Avx2;
 
@@ -70,6 +88,16 @@ fn collect_batch<const LINE_END: usize, const QUOTED: bool>(
     batch: &mut Batch,
 ) {
     rows::collect_batch::<Avx2, LINE_END, QUOTED>(window, start, room, lookup, batch);
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
+fn list_separators(marks: &Marks, end: usize, separators: &mut Separators) {
+    separators.list(marks, end);
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
+fn add_usual_rows(window: &Window<'_>, usual: &Usual<'_>, cursor: &mut Cursor<'_>, lookup: Lookup<'_>) -> u64 {
+    usual::add_usual_rows::<Avx2>(window, usual, cursor, lookup)
 }
 
 /// The bytes of a block that are the wanted one: all ones, the others zero.
@@ -119,6 +147,16 @@ impl Loops for Avx2 {
     ) {
         // SAFETY: as in `mark`.
         unsafe { collect_batch::<LINE_END, QUOTED>(window, start, room, lookup, batch) };
+    }
+
+    fn list_separators(marks: &Marks, end: usize, separators: &mut Separators) {
+        // SAFETY: as in `mark`.
+        unsafe { list_separators(marks, end, separators) };
+    }
+
+    fn add_usual_rows(window: &Window<'_>, usual: &Usual<'_>, cursor: &mut Cursor<'_>, lookup: Lookup<'_>) -> u64 {
+        // SAFETY: as in `mark`.
+        unsafe { add_usual_rows(window, usual, cursor, lookup) }
     }
 }
 
@@ -189,16 +227,121 @@ impl Instructions for Avx2 {
                 return None;
             }
             let digits = _mm256_and_si256(moved, keep);
-            // Two digits, four digits, eight digits; then each number to the low half of its lane.
-            let pairs = _mm256_maddubs_epi16(digits, _mm256_set1_epi16(0x0a01));
-            let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x0064_0001));
-            let packed = _mm256_packus_epi32(fours, _mm256_setzero_si256());
-            let eights = _mm256_madd_epi16(packed, _mm256_set1_epi32(0x2710_0001));
-            let numbers = _mm256_shuffle_epi32::<0b11_01_10_00>(eights);
-            Some(Lanes(std::mem::transmute::<__m256i, [u64; 4]>(numbers)))
+            Some(Lanes(std::mem::transmute::<__m256i, [u64; 4]>(eights(digits))))
         }
     }
+
+    #[inline(always)]
+    fn short_numbers(text: &[u8], cells: [Cell; 4], form: &NumberForm) -> Option<[Short; 4]> {
+        if cells.iter().all(|cell| (1..=8).contains(&cell.len()) && cell.end >= 8) {
+            return numbers_up_to_eight(text, cells, form);
+        }
+        let short = |cell: Cell| form.notation.short_at_end(&text[..cell.end], cell.len());
+        Some([short(cells[0])?, short(cells[1])?, short(cells[2])?, short(cells[3])?])
+    }
 }
+
+/// Reads four numbers of one to eight bytes, each with at most one mark between groups, as `Notation::short` reads them one by
+/// one. All of them end behind the first eight bytes of the text.
+#[inline(always)]
+fn numbers_up_to_eight(text: &[u8], cells: [Cell; 4], form: &NumberForm) -> Option<[Short; 4]> {
+    let load = |cell: Cell| load_8_before(text, 0, cell.end);
+    let bits = |cell: Cell| (8 * cell.len()).cast_signed() as i64;
+    // SAFETY: only inlined into the functions above, which have AVX2.
+    unsafe {
+        let [one, zero, eight] = [_mm256_set1_epi64x(1), _mm256_setzero_si256(), _mm256_set1_epi64x(8)];
+        let high_bits = _mm256_set1_epi8(i8::MIN);
+        let bits_of_numbers = _mm256_set_epi64x(bits(cells[3]), bits(cells[2]), bits(cells[1]), bits(cells[0]));
+        let loaded = _mm256_set_epi64x(load(cells[3]), load(cells[2]), load(cells[1]), load(cells[0]));
+        // The last byte comes first; behind the number there are zeros.
+        let turned = _mm256_shuffle_epi8(loaded, load_vector(&TURNED));
+        let values = _mm256_xor_si256(turned, _mm256_set1_epi8(b'0'.cast_signed()));
+        let values = _mm256_and_si256(values, _mm256_sub_epi64(_mm256_sllv_epi64(one, bits_of_numbers), one));
+        // The highest bits of bytes that are no digits.
+        let up_to_nine = _mm256_cmpeq_epi8(_mm256_min_epu8(values, _mm256_set1_epi8(9)), values);
+        let marks = _mm256_andnot_si256(up_to_nine, high_bits);
+        // The first mark may be the decimal one. A mark is taken out by moving what is behind it.
+        let lowest = |marks| _mm256_and_si256(marks, _mm256_sub_epi64(zero, marks));
+        let before = |mark| _mm256_sub_epi64(_mm256_srli_epi64::<7>(mark), one);
+        let without = |bytes, before| {
+            let moved = _mm256_andnot_si256(before, _mm256_srli_epi64::<8>(bytes));
+            _mm256_or_si256(_mm256_and_si256(bytes, before), moved)
+        };
+        let decimal = _mm256_set1_epi8((form.notation.decimal ^ b'0').cast_signed());
+        let point = _mm256_and_si256(lowest(marks), _mm256_cmpeq_epi8(values, decimal));
+        let before_point = before(point);
+        let values = without(values, before_point);
+        let marks = without(marks, before_point);
+        // One more may stand between groups.
+        let group = lowest(marks);
+        let before_group = before(group);
+        let has_no_group = _mm256_cmpeq_epi64(group, zero);
+        let has_no_point = _mm256_cmpeq_epi64(point, zero);
+        let group_marks = _mm256_broadcastsi128_si256(_mm_loadu_si128(form.group_marks.as_ptr().cast()));
+        let ascii = _mm256_xor_si256(values, _mm256_set1_epi8(b'0'.cast_signed()));
+        let are_group_marks = _mm256_cmpeq_epi8(_mm256_shuffle_epi8(group_marks, ascii), ascii);
+        let values = without(values, before_group);
+        // Three digits stand behind it, before the decimal mark; one to three before it, the first of which is not zero.
+        let last_whole = _mm256_or_si256(point, _mm256_and_si256(has_no_point, _mm256_set1_epi64x(0x80)));
+        let place_of_group = _mm256_slli_epi64::<24>(last_whole);
+        let leading = _mm256_andnot_si256(before_group, values);
+        let first_digit = {
+            let marks = _mm256_add_epi64(_mm256_set1_epi64x(2), _mm256_add_epi64(has_no_point, has_no_group));
+            _mm256_sub_epi64(bits_of_numbers, _mm256_add_epi64(_mm256_slli_epi64::<3>(marks), eight))
+        };
+        let leading_digit = _mm256_srlv_epi64(values, first_digit);
+        let has_no_leading =
+            _mm256_or_si256(_mm256_cmpeq_epi64(leading, zero), _mm256_cmpeq_epi64(leading_digit, zero));
+        let wrong_group = _mm256_or_si256(_mm256_xor_si256(group, place_of_group), has_no_leading);
+        let too_many_leading = _mm256_andnot_si256(before(_mm256_slli_epi64::<24>(group)), values);
+        let wrong = [
+            _mm256_andnot_si256(has_no_group, wrong_group),
+            _mm256_andnot_si256(are_group_marks, group),
+            too_many_leading,
+            _mm256_and_si256(marks, _mm256_sub_epi64(marks, one)),
+            // There is no digit at all.
+            _mm256_cmpgt_epi64(zero, first_digit),
+        ];
+        let wrong = wrong.into_iter().fold(zero, |all, some| _mm256_or_si256(all, some));
+        if _mm256_testz_si256(wrong, wrong) == 0 {
+            return None;
+        }
+        let numbers = std::mem::transmute::<__m256i, [u64; 4]>(eights(values));
+        let points = _mm256_movemask_epi8(point).cast_unsigned();
+        let decimals = |lane: u32| ((points >> (8 * lane) & 0xff) | 0x100).trailing_zeros() % 8;
+        Some([
+            (numbers[0], decimals(0)),
+            (numbers[1], decimals(1)),
+            (numbers[2], decimals(2)),
+            (numbers[3], decimals(3)),
+        ])
+    }
+}
+
+/// The numbers that eight digits are in each lane, the last one first.
+#[inline(always)]
+fn eights(digits: __m256i) -> __m256i {
+    // SAFETY: only inlined into the functions above, which have AVX2.
+    unsafe {
+        // Two digits, four digits, eight digits; then each number to the low half of its lane.
+        let pairs = _mm256_maddubs_epi16(digits, _mm256_set1_epi16(0x0a01));
+        let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x0064_0001));
+        let packed = _mm256_packus_epi32(fours, _mm256_setzero_si256());
+        let eights = _mm256_madd_epi16(packed, _mm256_set1_epi32(0x2710_0001));
+        _mm256_shuffle_epi32::<0b11_01_10_00>(eights)
+    }
+}
+
+/// Each lane with its last byte first.
+static TURNED: [u8; 32] = {
+    let mut moves = [0; 32];
+    let mut byte = 0_u8;
+    while byte < 32 {
+        moves[byte as usize] = byte % 16 / 8 * 8 + 7 - byte % 8;
+        byte += 1;
+    }
+    moves
+};
 
 #[inline(always)]
 fn load_vector(of: &[u8; 32]) -> __m256i {

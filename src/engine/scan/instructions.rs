@@ -1,6 +1,8 @@
 //! What a processor's instructions do for the scanner, and the sizes it works with.
 
-use crate::engine::totals::Lanes;
+use crate::engine::dialect::Notation;
+use crate::engine::short_number::Short;
+use crate::engine::sums::Lanes;
 
 /// Bytes that marks are found for at once: few enough for the first-level cache.
 pub(super) const WINDOW_BYTES: usize = 8192;
@@ -20,6 +22,43 @@ pub(super) struct Masks {
     pub(super) delimiters: u64,
     pub(super) newlines: u64,
     pub(super) returns: u64,
+}
+
+/// Where the contents of a field stand in a window.
+#[derive(Clone, Copy)]
+pub(super) struct Cell {
+    pub(super) start: usize,
+    pub(super) end: usize,
+}
+
+impl Cell {
+    #[inline(always)]
+    pub(super) fn len(self) -> usize {
+        self.end - self.start
+    }
+
+    #[inline(always)]
+    pub(super) fn of(self, text: &[u8]) -> &[u8] {
+        &text[self.start..self.end]
+    }
+}
+
+/// A notation, and its marks as instructions need them.
+pub(super) struct NumberForm {
+    pub(super) notation: Notation,
+    /// The marks of one byte between groups, each at the index of its lower half. The others are no marks.
+    pub(super) group_marks: [u8; 16],
+}
+
+impl NumberForm {
+    pub(super) fn new(notation: Notation) -> Self {
+        let marks = [b' ', b'\'', b',', b'.'].into_iter().filter(|mark| notation.is_group_byte(*mark));
+        let mut group_marks = [u8::MAX; 16];
+        for mark in marks {
+            group_marks[usize::from(mark % 16)] = mark;
+        }
+        Self { notation, group_marks }
+    }
 }
 
 /// The instructions a scanner is made of.
@@ -44,4 +83,11 @@ pub(super) trait Instructions: Sized {
     /// each is none that numbers have. `None` when one of them is not as plain as that, or ends within the first eight bytes
     /// of the text.
     fn numbers(text: &[u8], start: usize, ends: [usize; 4], len: usize) -> Option<Lanes>;
+
+    /// Reads four short numbers. `None` when one of them is none, which says nothing about validity.
+    #[inline(always)]
+    fn short_numbers(text: &[u8], cells: [Cell; 4], form: &NumberForm) -> Option<[Short; 4]> {
+        let short = |cell: Cell| form.notation.short_at_end(&text[..cell.end], cell.len());
+        Some([short(cells[0])?, short(cells[1])?, short(cells[2])?, short(cells[3])?])
+    }
 }

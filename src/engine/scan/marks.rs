@@ -69,6 +69,34 @@ impl Positions {
         })
     }
 
+    /// Lists all positions of two sets below `end`, ascending. `STEP`: about as many as nearly all blocks have at most.
+    #[expect(clippy::cast_possible_truncation, reason = "a window has fewer bytes than 2^16")]
+    #[inline(always)]
+    fn list<const STEP: usize>(&self, others: &Self, end: usize, list: &mut PositionList) {
+        list.positions.resize(MAX_POSITIONS + BLOCK_BYTES + STEP, 0);
+        let (mine, others) = (self.0.as_chunks::<MASK_BYTES>().0, others.0.as_chunks::<MASK_BYTES>().0);
+        let mut len = 0;
+        for (index, (mine, others)) in mine.iter().zip(others).enumerate().take(end / BLOCK_BYTES) {
+            let mut bits = u64::from_le_bytes(*mine) | u64::from_le_bytes(*others);
+            let block_end = len + bits.count_ones() as usize;
+            let block_start = (index * BLOCK_BYTES) as u16;
+            loop {
+                // However many there are: a loop that ends somewhere else each time costs more. What is written too much is
+                // overwritten, or lies behind the end.
+                for place in &mut list.positions[len..len + STEP] {
+                    *place = block_start + bits.trailing_zeros() as u16;
+                    bits &= bits.wrapping_sub(1);
+                }
+                len += STEP;
+                if len >= block_end {
+                    break;
+                }
+            }
+            len = block_end;
+        }
+        list.len = len;
+    }
+
     /// The first position from `start` on and below `end`.
     #[inline(always)]
     pub(super) fn first(&self, start: usize, end: usize) -> Option<usize> {
@@ -76,25 +104,46 @@ impl Positions {
         Some(word + bits.trailing_zeros() as usize)
     }
 
-    /// Writes the positions from `start` on and below `end`, relative to `start`, as far as there is room. Gives their number.
-    #[inline(always)]
-    pub(super) fn write(&self, start: usize, end: usize, room: &mut [usize]) -> usize {
-        let mut count = 0;
-        for (word, mut bits) in self.words(start, end) {
-            while bits != 0 {
-                if let Some(place) = room.get_mut(count) {
-                    *place = word + bits.trailing_zeros() as usize - start;
-                }
-                count += 1;
-                bits &= bits - 1;
-            }
-        }
-        count
-    }
-
     #[inline(always)]
     fn sure_bits(&self, start: usize) -> u64 {
         self.behind(start) & ((1 << Self::SURE_BITS) - 1)
+    }
+}
+
+/// More positions than these no window has.
+const MAX_POSITIONS: usize = WINDOW_BYTES;
+
+/// Positions of a window, ascending.
+#[derive(Default)]
+pub(super) struct PositionList {
+    positions: Vec<u16>,
+    len: usize,
+}
+
+impl std::ops::Deref for PositionList {
+    type Target = [u16];
+
+    #[inline(always)]
+    fn deref(&self) -> &[u16] {
+        &self.positions[..self.len]
+    }
+}
+
+/// All separators of a window as lists.
+#[derive(Default)]
+pub(super) struct Separators {
+    /// Of fields and of rows.
+    pub(super) all: PositionList,
+    /// Of rows alone.
+    pub(super) row_ends: PositionList,
+}
+
+impl Separators {
+    /// Lists those below `end`.
+    #[inline(always)]
+    pub(super) fn list(&mut self, marks: &Marks, end: usize) {
+        marks.newlines.list::<12>(&marks.delimiters, end, &mut self.all);
+        marks.newlines.list::<2>(&marks.newlines, end, &mut self.row_ends);
     }
 }
 

@@ -22,11 +22,13 @@ mod job;
 mod marks;
 mod portable;
 mod rows;
+mod usual;
+mod window;
 
 use self::instructions::WINDOW_BYTES;
 use self::job::Job;
 pub(crate) use self::job::Scanned;
-use self::marks::Marks;
+use self::marks::{Marks, Separators};
 use self::rows::Rows;
 use super::aggregate::Aggregate;
 use super::dialect::Columns;
@@ -53,6 +55,7 @@ pub(crate) struct Scanner {
     fields: Fields,
     room: Vec<usize>,
     separators: Vec<usize>,
+    listed: Separators,
 }
 
 #[derive(Clone, Copy)]
@@ -84,6 +87,7 @@ impl Scanner {
             fields: Fields::default(),
             room: Vec::new(),
             separators: Vec::new(),
+            listed: Separators::default(),
         })
     }
 
@@ -98,11 +102,11 @@ impl Scanner {
         aggregate: &mut Aggregate,
         start: &mut Position,
     ) -> Result<Scanned, Fatal> {
-        let Self { instructions, marks, fields, room, separators } = self;
+        let Self { instructions, marks, fields, room, separators, listed } = self;
         // A window has no row with more columns than it has bytes; a forged state may say that there are.
         room.resize(columns.count.min(WINDOW_BYTES + 1), 0);
-        let job =
-            Job { text, marks, rows: Rows { columns, delimiter, judge, fields, room, separators, aggregate, start } };
+        let rows = Rows { columns, delimiter, judge, fields, room, separators, listed, aggregate, start };
+        let job = Job { text, marks, rows };
         match *instructions {
             #[cfg(target_arch = "x86_64")]
             Selected::Avx2(available) => available.run(job),

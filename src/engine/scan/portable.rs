@@ -3,7 +3,7 @@
 
 use super::instructions::{BLOCK_BYTES, Instructions, Masks};
 use super::rows::Loops;
-use crate::engine::totals::Lanes;
+use crate::engine::sums::Lanes;
 
 pub(super) struct Portable;
 

@@ -1,14 +1,17 @@
 //! Reading rows off the marks of a window.
 
 use super::instructions::{ANY, Instructions};
-use super::marks::{self, Marked, Marks, Quotes};
+use super::marks::{self, Marked, Marks, Quotes, Separators};
+use super::usual::{self, ByteSet, Cursor, Usual};
+use super::window::{FIRST_BYTES, Window};
 use crate::engine::aggregate::Aggregate;
 use crate::engine::dialect::Columns;
 use crate::engine::error::Fatal;
 use crate::engine::judge::Judge;
-use crate::engine::key::{Key, MAX_SHORT_ID_BYTES};
+use crate::engine::key::Key;
 use crate::engine::record::{Fields, Position};
-use crate::engine::totals::{Lanes, Lookup};
+use crate::engine::sums::Lanes;
+use crate::engine::totals::Lookup;
 
 /// From this number of campaigns on, a table does not fit the nearer caches.
 const BATCH_FROM_CAMPAIGNS: usize = 4096;
@@ -43,99 +46,15 @@ pub(super) trait Loops: Instructions {
     ) {
         collect_batch::<Self, LINE_END, QUOTED>(window, start, room, lookup, batch);
     }
-}
 
-/// A piece of text that starts at a record, and what is known of it.
-pub(super) struct Window<'a> {
-    text: &'a [u8],
-    marks: &'a Marks,
-    /// Where its marks end.
-    regular_to: usize,
-    columns: &'a Columns,
-    /// It has the usual columns and the same line ends everywhere.
-    is_standard: bool,
-}
-
-impl Window<'_> {
-    /// Where the row from `start` on ends.
-    fn row_end(&self, start: usize) -> Option<usize> {
-        self.marks.newlines.first(start, self.regular_to)
+    /// [`Separators::list`] with these instructions.
+    fn list_separators(marks: &Marks, end: usize, separators: &mut Separators) {
+        separators.list(marks, end);
     }
 
-    /// The separators of a short row, relative to its start, if it has six.
-    #[inline(always)]
-    fn six_separators(&self, start: usize) -> Option<[usize; 6]> {
-        let newlines = self.marks.newlines.behind(start);
-        if newlines == 0 {
-            return None;
-        }
-        let up_to_end = newlines ^ (newlines - 1);
-        let mut delimiters = self.marks.delimiters.behind(start) & up_to_end;
-        if delimiters.count_ones() != 5 {
-            return None;
-        }
-        let mut row = [newlines.trailing_zeros() as usize; 6];
-        for separator in &mut row[..5] {
-            *separator = delimiters.trailing_zeros() as usize;
-            delimiters &= delimiters.wrapping_sub(1);
-        }
-        Some(row)
-    }
-
-    /// Writes out the separators of a row, relative to its start; false unless they are as many as there are places.
-    #[inline(always)]
-    fn find_separators(&self, start: usize, room: &mut [usize]) -> bool {
-        if let Some(found) = self.find_near_separators(start, 0, room) {
-            return found;
-        }
-        // Often only the first field is long.
-        let delimiters = self.marks.delimiters.behind(start);
-        if let (Some((first, others)), true) = (room.split_first_mut(), delimiters != 0) {
-            *first = delimiters.trailing_zeros() as usize;
-            if let Some(found) = self.find_near_separators(start, *first + 1, others) {
-                return found;
-            }
-        }
-        self.find_far_separators(start, room)
-    }
-
-    /// Does the same for the separators from an offset on. `None` when the end of the row is too far behind the offset
-    /// to be in the same word of marks.
-    #[inline(always)]
-    fn find_near_separators(&self, start: usize, offset: usize, room: &mut [usize]) -> Option<bool> {
-        let newlines = self.marks.newlines.behind(start + offset);
-        if newlines == 0 {
-            return None;
-        }
-        let up_to_end = newlines ^ (newlines - 1);
-        let mut separators = (self.marks.delimiters.behind(start + offset) | newlines) & up_to_end;
-        if separators.count_ones() as usize != room.len() {
-            return Some(false);
-        }
-        for separator in room {
-            *separator = offset + separators.trailing_zeros() as usize;
-            separators &= separators.wrapping_sub(1);
-        }
-        Some(true)
-    }
-
-    #[inline(never)]
-    fn find_far_separators(&self, start: usize, room: &mut [usize]) -> bool {
-        let (Some(end), Some((last, others))) = (self.row_end(start), room.split_last_mut()) else { return false };
-        *last = end - start;
-        let mut delimiters = self.marks.delimiters.between(start, end);
-        for separator in others {
-            let Some(delimiter) = delimiters.next() else { return false };
-            *separator = delimiter - start;
-        }
-        delimiters.next().is_none()
-    }
-
-    /// True when a row or its id is too long for the functions that read short rows in standard windows.
-    #[inline(always)]
-    fn is_long(&self, start: usize) -> bool {
-        let is_long_id = self.marks.delimiters.behind(start).trailing_zeros() as usize > MAX_SHORT_ID_BYTES;
-        is_long_id || self.marks.newlines.behind(start) == 0
+    /// [`usual::add_usual_rows`] with these instructions.
+    fn add_usual_rows(window: &Window<'_>, usual: &Usual<'_>, cursor: &mut Cursor<'_>, lookup: Lookup<'_>) -> u64 {
+        usual::add_usual_rows::<Self>(window, usual, cursor, lookup)
     }
 }
 
@@ -151,6 +70,8 @@ pub(super) struct Rows<'a> {
     pub(super) room: &'a mut [usize],
     /// Buffer for the separators of any other row.
     pub(super) separators: &'a mut Vec<usize>,
+    /// Buffer for all separators of a window of an input in a dialect.
+    pub(super) listed: &'a mut Separators,
     pub(super) aggregate: &'a mut Aggregate,
     /// The next row.
     pub(super) start: &'a mut Position,
@@ -166,13 +87,13 @@ impl Rows<'_> {
             columns: self.columns,
             is_standard: *self.columns == Columns::DEFAULT && marked.line_end != ANY,
         };
+        // No more rows than bytes follow. After this, announcing a row that was counted does not empty the lanes.
+        self.aggregate.totals.reserve_lane_addends(0, marked.regular_to as u64);
         if let Some(judge) = self.judge {
-            let length = self.take_judged(judge, &window)?;
+            let length = self.take_judged::<I>(judge, &window)?;
             self.start.byte_offset += length as u64;
             return Ok(length);
         }
-        // No more rows than bytes follow. After this, announcing a row that was counted does not empty the lanes.
-        self.aggregate.totals.reserve_lane_addends(0, marked.regular_to as u64);
         let length = match (if window.is_standard { marked.line_end } else { ANY }, marked.quoted) {
             (1, false) => self.take_all::<I, 1, false>(&window)?,
             (1, true) => self.take_all::<I, 1, true>(&window)?,
@@ -267,47 +188,52 @@ impl Rows<'_> {
     }
 
     /// Reads the rows of an input in a dialect.
-    fn take_judged(&mut self, judge: Judge<'_>, window: &Window<'_>) -> Result<usize, Fatal> {
-        let mut start = 0;
-        while let Some(end) = window.row_end(start) {
-            let line = &window.text[start..end];
-            let record = line.strip_suffix(b"\r").unwrap_or(line);
-            let position = Position { line: self.start.line, byte_offset: self.start.byte_offset + start as u64 };
-            self.start.line += 1;
-            if record.is_empty() {
-                self.aggregate.pass_empty_line(judge);
-                start = end + 1;
-                continue;
+    fn take_judged<I: Loops>(&mut self, judge: Judge<'_>, window: &Window<'_>) -> Result<usize, Fatal> {
+        let starting_totals = ByteSet::starting_totals(judge.dialect);
+        let mut listed = std::mem::take(self.listed);
+        I::list_separators(window.marks, window.regular_to, &mut listed);
+        let mut cursor = Cursor::new(&listed);
+        loop {
+            let Aggregate { totals, readings, .. } = &mut *self.aggregate;
+            let reading = readings.last();
+            if let Some(usual) = reading.and_then(|reading| Usual::new(judge, reading, &starting_totals)) {
+                let usual_rows = I::add_usual_rows(window, &usual, &mut cursor, totals.lookup());
+                self.pass_plain_rows(usual_rows);
             }
-            let delimiters = window.marks.delimiters.write(start, end, self.room);
-            let has_all_columns = delimiters + 1 == self.room.len();
-            if has_all_columns {
-                self.room[delimiters] = end - start;
-            } else {
-                self.split(window, start, end);
-            }
-            let separators: &[usize] = if has_all_columns { self.room } else { self.separators };
-            let field = |index: usize| {
-                let field_start = if index == 0 { 0 } else { separators[index - 1] + 1 };
-                let field_end = separators[index].min(record.len());
-                // A quoted field ends with its closing quote. Not a branch: which fields are quoted cannot be predicted.
-                let quote = usize::from(record.get(field_start) == Some(&b'"'));
-                &record[field_start + quote..field_end - quote]
-            };
-            let has_doubled_quotes = window.marks.doubled.first(start, end).is_some();
-            if has_doubled_quotes
-                && (!has_all_columns || judge.used_columns().any(|column| field(column).contains(&b'"')))
-            {
-                self.fields.split(record, self.delimiter);
-                let fields = &*self.fields;
-                let field = |index: usize| fields.get(index);
-                self.aggregate.take_judged(judge, fields.len(), field, record, position)?;
-            } else {
-                self.aggregate.take_judged(judge, separators.len(), field, record, position)?;
-            }
-            start = end + 1;
+            let Some(end) = cursor.row_end() else { break };
+            self.take_other(judge, window, cursor.start, end)?;
+            cursor.pass(end);
         }
-        Ok(start)
+        let length = cursor.start;
+        *self.listed = listed;
+        Ok(length)
+    }
+
+    /// Judges the row from `start` to its line end, of an input in a dialect.
+    fn take_other(&mut self, judge: Judge<'_>, window: &Window<'_>, start: usize, end: usize) -> Result<(), Fatal> {
+        let line = &window.text[start..end];
+        let record = line.strip_suffix(b"\r").unwrap_or(line);
+        let position = Position { line: self.start.line, byte_offset: self.start.byte_offset + start as u64 };
+        self.start.line += 1;
+        if record.is_empty() {
+            self.aggregate.pass_empty_line(judge);
+            return Ok(());
+        }
+        self.split(window, start, end);
+        let separators = &*self.separators;
+        let field = |index: usize| {
+            let field_start = if index == 0 { 0 } else { separators[index - 1] + 1 };
+            let field_end = separators[index].min(record.len());
+            // A quoted field ends with its closing quote.
+            let quote = usize::from(record.get(field_start) == Some(&b'"'));
+            &record[field_start + quote..field_end - quote]
+        };
+        if window.has_doubled_quotes(start, end) {
+            self.fields.split(record, self.delimiter);
+            let fields = &*self.fields;
+            return self.aggregate.take_judged(judge, fields.len(), |index| fields.get(index), record, position);
+        }
+        self.aggregate.take_judged(judge, separators.len(), field, record, position)
     }
 
     /// Writes out the separators of the row from `start` to its line end, that included.
@@ -513,15 +439,3 @@ impl<const LINE_END: usize, const QUOTED: bool> RowFields<'_, LINE_END, QUOTED> 
         usize::from(self.window.text.get(line_end.wrapping_sub(1)) == Some(&b'\r'))
     }
 }
-
-/// Masks for the first bytes of sixteen, eight by eight.
-const FIRST_BYTES: [(u64, u64); 16] = {
-    let mut masks = [(0, 0); 16];
-    let mut len = 1;
-    while len < 16 {
-        let (low, high) = masks[len - 1];
-        masks[len] = if len <= 8 { (low << 8 | 0xff, 0) } else { (low, high << 8 | 0xff) };
-        len += 1;
-    }
-    masks
-};

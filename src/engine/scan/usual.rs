@@ -1,0 +1,322 @@
+//! Reading usual rows off the marks of a window, in whichever notation and columns an input in a dialect has.
+//!
+//! A row is usual when its campaign is in the table, its numbers are short ones, and its currency is the one that was seen
+//! before. The judge of every kind of row would count it, too, and note nothing about it.
+
+use super::instructions::{Cell, Instructions, NumberForm};
+use super::marks::Separators;
+use super::window::{FIRST_BYTES, Window};
+use crate::engine::dialect::{Columns, ConversionDigits, Dialect, SpendUnit, TotalsRule};
+use crate::engine::judge::Judge;
+use crate::engine::key::Key;
+use crate::engine::number::Spend;
+use crate::engine::reading::Reading;
+use crate::engine::short_number::{Count, DecimalConversions, Micros, Number, Short};
+use crate::engine::sums::{Fine, Lanes};
+use crate::engine::totals::Lookup;
+
+/// A set of bytes.
+pub(super) struct ByteSet([bool; 256]);
+
+impl ByteSet {
+    /// The first bytes of what may stand in place of the campaign id in a row of totals.
+    pub(super) fn starting_totals(dialect: &Dialect) -> Self {
+        let mut set = [false; 256];
+        if let TotalsRule::Labels(labels) = &dialect.totals {
+            set[usize::from(b'-')] = true;
+            for word in labels.iter().map(String::as_str).chain(dialect.no_value().iter().copied()) {
+                match word.as_bytes().first() {
+                    // It stands for a number.
+                    Some(b'#') => set = [true; 256],
+                    Some(first) => set[usize::from(*first)] = true,
+                    None => {}
+                }
+            }
+        }
+        Self(set)
+    }
+
+    #[inline(always)]
+    fn has(&self, byte: u8) -> bool {
+        self.0[usize::from(byte)]
+    }
+}
+
+/// A word that is looked for in every row.
+struct Word<'a> {
+    bytes: &'a [u8],
+    /// Its first eight bytes, and zeros.
+    start: u64,
+}
+
+impl<'a> Word<'a> {
+    fn new(bytes: &'a [u8]) -> Self {
+        let start = bytes.iter().take(8).rev().fold(0, |start, byte| start << 8 | u64::from(*byte));
+        Self { bytes, start }
+    }
+
+    #[inline(always)]
+    fn is_in<I: Instructions>(&self, text: &[u8], cell: Cell) -> bool {
+        let len = self.bytes.len();
+        let [start, _] = I::load_16(text, cell.start);
+        cell.len() == len
+            && start & FIRST_BYTES[len.min(8)].0 == self.start
+            && (len <= 8 || cell.of(text) == self.bytes)
+    }
+}
+
+/// What the usual rows of an input have in common.
+pub(super) struct Usual<'a> {
+    judge: Judge<'a>,
+    form: NumberForm,
+    starting_totals: &'a ByteSet,
+    /// What stands in all columns of currencies.
+    currency: Word<'a>,
+    /// What stands in the column that tells what the conversions count, if there is one.
+    indicator: Word<'a>,
+}
+
+impl<'a> Usual<'a> {
+    /// `None` while no row is usual.
+    pub(super) fn new(judge: Judge<'a>, reading: &'a Reading, starting_totals: &'a ByteSet) -> Option<Self> {
+        let notation = judge.notation(reading).filter(|_| !reading.has_ended)?;
+        let currency = match &reading.currency {
+            Some(seen) => seen.word.as_bytes(),
+            None if judge.layout.currency.is_empty() => &[],
+            None => return None,
+        };
+        let indicator = match &reading.indicators.0 {
+            Some(seen) => seen.word.as_bytes(),
+            None if judge.layout.result_indicator.is_none() => &[],
+            None => return None,
+        };
+        let (currency, indicator) = (Word::new(currency), Word::new(indicator));
+        Some(Self { judge, form: NumberForm::new(notation), starting_totals, currency, indicator })
+    }
+
+    /// Adds a row to its campaign. `None` when it is not usual: then nothing is added.
+    #[inline(always)]
+    fn add<I: Instructions>(&self, window: &Window<'_>, row: &SeparatedRow<'_>, lookup: &mut Lookup<'_>) -> Option<()> {
+        let layout = self.judge.layout;
+        let text = window.text;
+        let (lanes, fine) = self.numbers::<I>(row, text)?;
+        let id = row.field(text, layout.columns.campaign_id);
+        if self.starting_totals.has(text[id.start])
+            || !layout.currency.iter().all(|column| self.currency.is_in::<I>(text, row.field(text, *column)))
+            || !layout.result_indicator.is_none_or(|column| self.indicator.is_in::<I>(text, row.field(text, column)))
+            // In the table, a quote stands for itself.
+            || window.has_doubled_quotes(id.start, id.end)
+        {
+            return None;
+        }
+        // All else that is asked of an id is true for every id in the table.
+        let campaign = if let Some((low, high)) = FIRST_BYTES.get(id.len()) {
+            let [first, second] = I::load_16(text, id.start);
+            let key = Key::short(first & low, second & high, id.len());
+            lookup.find_short(key, lookup.hash(key))?
+        } else {
+            lookup.find_id(id.of(text))?
+        };
+        lookup.add_fine(campaign, fine)?;
+        lookup.add(campaign, lanes);
+        Some(())
+    }
+
+    /// The numbers of a row, when all of them are short.
+    #[inline(always)]
+    fn numbers<I: Instructions>(&self, row: &SeparatedRow<'_>, text: &[u8]) -> Option<(Lanes, Fine)> {
+        let Columns { impressions, clicks, spend, conversions, .. } = self.judge.layout.columns;
+        let cells = [impressions, clicks, spend, conversions].map(|column| row.field(text, column));
+        let dialect = self.judge.dialect;
+        let zero_if_empty = [false, dialect.zero_if_empty.clicks, false, dialect.zero_if_empty.conversions];
+        let [impressions, clicks, spend, conversions] = self.shorts::<I>(text, cells, zero_if_empty)?;
+        let (Count(impressions), Count(clicks)) = (Count::of_short(impressions)?, Count::of_short(clicks)?);
+        let (cents, spend) = match dialect.spend_unit {
+            SpendUnit::One => Spend::of_short(spend)?.split(),
+            SpendUnit::Micros => Micros::of_short(spend)?.0.split(),
+        };
+        let (conversions, conversion_units) = match dialect.conversions {
+            ConversionDigits::Whole => (Count::of_short(conversions)?.0, 0),
+            ConversionDigits::Decimal => {
+                let DecimalConversions(whole, units) = DecimalConversions::of_short(conversions)?;
+                (whole, units)
+            }
+        };
+        let lanes = Lanes::new([impressions, clicks, cents, conversions])?;
+        Some((lanes, Fine { spend, conversion_units }))
+    }
+
+    /// Four short numbers, of which those may be empty for zero that are said to.
+    #[inline(always)]
+    fn shorts<I: Instructions>(&self, text: &[u8], cells: [Cell; 4], zero_if_empty: [bool; 4]) -> Option<[Short; 4]> {
+        let are_zero = |index: usize| zero_if_empty[index] && cells[index].len() == 0;
+        if !(0..4).any(are_zero) {
+            return I::short_numbers(text, cells, &self.form);
+        }
+        let mut shorts = [(0, 0); 4];
+        for index in (0..4).filter(|index| !are_zero(*index)) {
+            shorts[index] = self.form.notation.short_at_end(&text[..cells[index].end], cells[index].len())?;
+        }
+        Some(shorts)
+    }
+}
+
+/// Where the rows of a window are read.
+pub(super) struct Cursor<'a> {
+    separators: &'a Separators,
+    /// Where the next row starts.
+    pub(super) start: usize,
+    /// Separators and row ends before it.
+    passed: usize,
+    passed_row_ends: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// Before the first row.
+    pub(super) fn new(separators: &'a Separators) -> Self {
+        Self { separators, start: 0, passed: 0, passed_row_ends: 0 }
+    }
+
+    /// Where the next row ends; `None` when it is not whole.
+    #[inline(always)]
+    pub(super) fn row_end(&self) -> Option<usize> {
+        self.separators.row_ends.get(self.passed_row_ends).map(|end| usize::from(*end))
+    }
+
+    /// Passes the next row, which ends there.
+    pub(super) fn pass(&mut self, end: usize) {
+        let fields = self.separators.all[self.passed..].iter().take_while(|place| usize::from(**place) <= end);
+        self.passed += fields.count();
+        self.passed_row_ends += 1;
+        self.start = end + 1;
+    }
+
+    /// The next row, when it has this number of fields.
+    #[inline(always)]
+    fn row_of(&self, fields: usize) -> Option<SeparatedRow<'a>> {
+        let separators = self.separators.all.get(self.passed..self.passed + fields)?;
+        let row = SeparatedRow { start: self.start, separators };
+        // Before the end of this row there is no other.
+        (row.end() == self.row_end()?).then_some(row)
+    }
+}
+
+/// Counts usual rows up to the first that is another. Gives their number.
+#[inline(always)]
+pub(super) fn add_usual_rows<I: Instructions>(
+    window: &Window<'_>,
+    usual: &Usual<'_>,
+    cursor: &mut Cursor<'_>,
+    mut lookup: Lookup<'_>,
+) -> u64 {
+    let fields = usual.judge.layout.columns.count;
+    let mut count = 0;
+    while let Some(row) = cursor.row_of(fields) {
+        if usual.add::<I>(window, &row, &mut lookup).is_none() {
+            break;
+        }
+        cursor.start = row.end() + 1;
+        cursor.passed += fields;
+        cursor.passed_row_ends += 1;
+        count += 1;
+    }
+    count
+}
+
+/// A row and its separators.
+struct SeparatedRow<'a> {
+    start: usize,
+    /// Positions in the window. The last one is the line end.
+    separators: &'a [u16],
+}
+
+impl SeparatedRow<'_> {
+    /// The position of the line end.
+    #[inline(always)]
+    fn end(&self) -> usize {
+        usize::from(self.separators[self.separators.len() - 1])
+    }
+
+    /// A field without quotes, and without blanks around it.
+    #[inline(always)]
+    fn field(&self, text: &[u8], column: usize) -> Cell {
+        let start = if column == 0 { self.start } else { usize::from(self.separators[column - 1]) + 1 };
+        let mut end = usize::from(self.separators[column]);
+        if column + 1 == self.separators.len() && end > start && text[end - 1] == b'\r' {
+            end -= 1;
+        }
+        // A quoted field ends with its closing quote. Not a branch: which fields are quoted cannot be predicted.
+        let quote = usize::from(text[start] == b'"');
+        let mut cell = Cell { start: start + quote, end: end - quote };
+        let is_blank = |byte: u8| byte == b' ' || byte == b'\t';
+        while cell.len() > 0 && is_blank(text[cell.start]) {
+            cell.start += 1;
+        }
+        while cell.len() > 0 && is_blank(text[cell.end - 1]) {
+            cell.end -= 1;
+        }
+        cell
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::dialect::{Notation, Thousands};
+    use crate::engine::scan::portable::Portable;
+
+    /// Four cells, each behind a few bytes that belong to no number.
+    fn text_of(cells: &[String; 4]) -> (Vec<u8>, [Cell; 4]) {
+        let mut text = b"0123456789,.345\"".to_vec();
+        let places = cells.each_ref().map(|cell| {
+            text.extend(b"9,\"");
+            let start = text.len();
+            text.extend(cell.as_bytes());
+            Cell { start, end: text.len() }
+        });
+        text.extend([b'7'; 16]);
+        (text, places)
+    }
+
+    #[test]
+    fn four_short_numbers_are_those_that_are_read_one_by_one() {
+        let mut state = 1_u64;
+        let mut draw = |end: usize| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            usize::try_from(state >> 33).unwrap() % end
+        };
+        let notations = [
+            Notation::new(b'.', Thousands::None),
+            Notation::new(b'.', Thousands::Comma),
+            Notation::new(b',', Thousands::Point),
+            Notation::new(b',', Thousands::Any),
+            Notation::new(b'.', Thousands::Any),
+        ];
+        let mut found = 0;
+        for _ in 0..200_000 {
+            let form = NumberForm::new(notations[draw(notations.len())]);
+            // Three are read, so that it depends on the fourth.
+            let other = draw(4);
+            let cells = std::array::from_fn(|index| match (index == other, draw(4)) {
+                (true, 0) => (0..=draw(17))
+                    .map(|_| ['0', '1', '9', ',', '.', '\'', ' ', '-', '\0', '/', ':'][draw(11)])
+                    .collect(),
+                (true, 1) => format!("{},{:03}.{}", draw(1001), draw(1000), draw(100)),
+                (true, 2) => format!("{}.{:03},{:02}", draw(1001), draw(1000), draw(100)),
+                (true, _) => format!("{}{}{}", draw(1000), ["", ",", "."][draw(3)], draw(10_000)),
+                (false, _) => draw(100_000_000).to_string(),
+            });
+            let (text, places) = text_of(&cells);
+            let short = |cell: Cell| form.notation.short_at_end(&text[..cell.end], cell.len());
+            let expected = places.map(short);
+            let expected = expected.iter().all(Option::is_some).then(|| expected.map(Option::unwrap_or_default));
+            assert_eq!(Portable::short_numbers(&text, places, &form), expected, "{cells:?}");
+            #[cfg(target_arch = "x86_64")]
+            if let Some(available) = crate::engine::scan::avx2::Available::detect() {
+                assert_eq!(available.short_numbers(&text, places, &form), expected, "{cells:?}");
+            }
+            found += u32::from(expected.is_some());
+        }
+        assert!((50_000..150_000).contains(&found), "{found}");
+    }
+}

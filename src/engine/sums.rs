@@ -1,0 +1,75 @@
+//! The sums of a campaign: lanes for small addends, and wide ones for whatever does not fit them.
+
+/// Addends below 2^32 go to the lanes. After this number of them the lanes are emptied, long before they could
+/// overflow.
+pub(super) const MAX_LANE_ADDENDS: u64 = 1 << 31;
+
+/// Totals beyond these are refused. They leave room for the arithmetic of reports and are out of reach of real data:
+/// reaching them takes terabytes of rows with the greatest spend.
+pub(super) const MAX_COUNT_TOTAL: u128 = 1 << 120;
+pub(super) const MAX_SPEND_TOTAL: u128 = 1 << 127;
+
+/// Sums that small addends go to: impressions, clicks, cents, conversions. Each stays below 2^63.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lanes(pub(crate) [u64; 4]);
+
+impl Lanes {
+    /// Addends; `None` when one of them is too large for the lanes.
+    #[inline(always)]
+    pub(crate) fn new(addends: [u64; 4]) -> Option<Self> {
+        let [first, second, third, fourth] = addends;
+        u32::try_from(first | second | third | fourth).is_ok().then_some(Self(addends))
+    }
+
+    /// True when this number of addends can have given these sums.
+    pub(super) fn are_possible(self, addends: u64) -> bool {
+        self.0.iter().all(|lane| *lane <= addends << 32)
+    }
+
+    /// Adds to each lane; see `Totals::reserve_lane_addends`.
+    #[inline(always)]
+    pub(crate) fn add(&mut self, addends: Self) {
+        for (lane, addend) in self.0.iter_mut().zip(addends.0) {
+            *lane += addend;
+        }
+    }
+}
+
+/// Conversions are reported with their decimals up to this sum of a campaign that has any.
+pub(super) const MAX_DECIMAL_CONVERSIONS: u128 = 1 << 83;
+
+/// Sums of what did not fit the lanes: impressions, clicks, spend in units of 10^-12, conversions, and what is not whole of
+/// these, in units of 10^-12.
+pub(crate) type Wide = [u128; 5];
+
+/// The wide sums of a version that knew no decimals of conversions.
+pub(crate) fn with_decimals([impressions, clicks, spend, conversions]: [u128; 4]) -> Wide {
+    [impressions, clicks, spend, conversions, 0]
+}
+
+/// What is finer than the lanes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fine {
+    /// In units of 10^-12, beside the cents.
+    pub(crate) spend: u128,
+    /// In units of 10^-12, beside the whole conversions.
+    pub(crate) conversion_units: u64,
+}
+
+impl Fine {
+    #[inline(always)]
+    pub(super) fn is_none(self) -> bool {
+        (self.spend | u128::from(self.conversion_units)) == 0
+    }
+
+    /// Adds to wide sums far below their limits; `None`, and nothing is added, when they are not.
+    #[inline(always)]
+    pub(super) fn add_to(self, [_, _, spend, conversions, units]: &mut Wide) -> Option<()> {
+        if spend.saturating_add(self.spend) >= MAX_SPEND_TOTAL / 2 || *conversions >= MAX_DECIMAL_CONVERSIONS {
+            return None;
+        }
+        *spend += self.spend;
+        *units += u128::from(self.conversion_units);
+        Some(())
+    }
+}
