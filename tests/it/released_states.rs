@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use adtally::engine::{AggregateReader, Kernel, Tally, TallyOptions};
+use adtally::engine::{AggregateReader, Dialect, DialectOptions, Kernel, Tally, TallyOptions};
 use adtally::ingest::{Pipeline, PipelineOptions, PipelineReader, encoding_for_label};
 use adtally::jobs::fingerprint;
 use serde_json::{Value, json};
@@ -112,6 +113,110 @@ fn uploads_saved_by_version_3_go_on() {
     for (name, label, piece_count) in PIPELINES_3 {
         let input = fs::read(project_path("tests/released/v3").join(format!("{name}.pipeline.input"))).unwrap();
         go_on("v3", name, label, piece_count, &input);
+    }
+}
+
+/// A report whose upload, and whose aggregate, version 4 saved.
+struct Report {
+    name: &'static str,
+    format: &'static str,
+    encoding: &'static str,
+    input: Vec<u8>,
+    /// Bytes that had been received.
+    received: usize,
+    /// Pieces of the upload, pieces of the aggregate, blocks of rejects of each.
+    counts: [usize; 4],
+    max_rejects_bytes: Option<u64>,
+}
+
+impl Report {
+    fn options(&self) -> PipelineOptions {
+        let mut dialect = DialectOptions::default();
+        assert_eq!(dialect.set("format", self.format), Ok(true));
+        PipelineOptions {
+            encoding: encoding_for_label(self.encoding).unwrap(),
+            with_digest: true,
+            dialect: Dialect::new(&dialect, None, true).unwrap().map(Arc::new),
+            tally: TallyOptions { max_rejects_bytes: self.max_rejects_bytes, ..TallyOptions::default() },
+            ..PipelineOptions::default()
+        }
+    }
+}
+
+fn reports_of_version_4() -> Vec<Report> {
+    let export = |name: &'static str, file: &str, format, encoding, received, counts| {
+        let input = fs::read(project_path("tests/exports").join(file)).unwrap();
+        Report { name, format, encoding, input, received, counts, max_rejects_bytes: None }
+    };
+    let mut rejected = b"Campaign report\n2025\nCampaign ID,Day,Impr.,Clicks,Cost,Conversions\n".to_vec();
+    for row in 0..6000 {
+        let impressions = if row % 3 == 0 { "\"1,000\"".to_owned() } else { format!("no number {row}") };
+        rejected.extend(format!("{},2025-01-01,{impressions},5,0.5,1.25\n", row % 7).bytes());
+    }
+    rejected.extend(b"Total: Campaigns,,\"2,000,000\",\"10,000\",\"1,000.00\",\"2,500.00\"\n");
+    let with_rejects = Report {
+        name: "with_all_rejects",
+        format: "google_ads",
+        encoding: "utf-8",
+        received: rejected.len() * 7 / 8,
+        input: rejected,
+        counts: [2, 1, 2, 0],
+        max_rejects_bytes: Some(1 << 24),
+    };
+    vec![
+        export("before_the_header", "google_ads_en.csv", "google_ads", "utf-8", 25, [2, 1, 0, 0]),
+        export("google_ads", "google_ads_en.csv", "google_ads", "utf-8", 1500, [2, 1, 0, 0]),
+        export("utf_16", "google_ads_en_excel.csv", "google_ads", "utf-16le", 3001, [2, 1, 0, 0]),
+        export("decimal_commas", "google_ads_de_resaved.csv", "google_ads", "utf-8", 1000, [2, 1, 0, 0]),
+        export("google_ads_api", "google_ads_api.csv", "google_ads_api", "utf-8", 1100, [2, 1, 0, 0]),
+        export("meta_ads", "meta_ads.csv", "meta_ads", "utf-8", 2000, [2, 1, 0, 0]),
+        export("microsoft_ads", "microsoft_ads.csv", "microsoft_ads", "utf-8", 1500, [2, 1, 0, 0]),
+        with_rejects,
+    ]
+}
+
+fn of_version_4(name: &str, number: usize, kind: &str) -> PathBuf {
+    project_path("tests/released/v4").join(format!("{name}.{number}.{kind}"))
+}
+
+#[test]
+fn reports_saved_by_version_4_go_on() {
+    for report in reports_of_version_4() {
+        let Report { name, counts: [pieces, aggregate_pieces, blocks, aggregate_blocks], .. } = report;
+        let read = |number, kind| fs::read(of_version_4(name, number, kind)).unwrap();
+        let options = report.options();
+        // The state says how the file is written.
+        let mut reader = PipelineReader::new(&PipelineOptions { dialect: None, ..options.clone() });
+        for number in 0..pieces {
+            reader.push(&read(number, "pipeline")).unwrap_or_else(|error| panic!("{name}, piece {number}: {error}"));
+        }
+        assert_eq!(reader.reject_blocks(), blocks as u64, "{name}");
+        for number in 0..blocks {
+            reader.push_reject_block(read(number, "pipeline_block")).unwrap();
+        }
+        let mut restored = reader.finish().unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(restored.bytes_received(), report.received as u64, "{name}");
+        restored.push(&report.input[report.received..]).unwrap();
+        let mut whole = Pipeline::new(&options).unwrap();
+        whole.push(&report.input).unwrap();
+        let (restored, mut whole) = (restored.finish().unwrap(), whole.finish().unwrap());
+        assert_eq!(Outcome::of(&restored.aggregate), Outcome::of(&whole.aggregate), "{name}");
+        assert_eq!(restored.aggregate.readings(), whole.aggregate.readings(), "{name}");
+        assert_eq!(restored.sha256, whole.sha256, "{name}");
+        assert!(whole.aggregate.reject_blocks().eq(restored.aggregate.reject_blocks()), "{name}");
+
+        let mut reader = AggregateReader::new(1000);
+        for number in 0..aggregate_pieces {
+            reader.push(&read(number, "aggregate")).unwrap_or_else(|error| panic!("{name}, piece {number}: {error}"));
+        }
+        assert_eq!(reader.reject_blocks(), aggregate_blocks as u64, "{name}");
+        for number in 0..aggregate_blocks {
+            reader.push_reject_block(read(number, "aggregate_block")).unwrap();
+        }
+        let restored = reader.finish().unwrap();
+        whole.aggregate.name_file("ad data.csv");
+        assert_eq!(Outcome::of(&restored), Outcome::of(&whole.aggregate), "{name}");
+        assert_eq!(restored.readings(), whole.aggregate.readings(), "{name}");
     }
 }
 
