@@ -48,6 +48,9 @@ pub(crate) struct Notation {
 }
 
 impl Notation {
+    /// That of the plain contract.
+    pub(crate) const PLAIN: Self = Self { decimal: b'.', thousands: Thousands::None, group_bytes: 0 };
+
     pub(crate) fn new(decimal: u8, thousands: Thousands) -> Self {
         let bit = |byte: u8| 1 << (byte - b' ');
         let group_bytes = match thousands {

@@ -5,16 +5,16 @@
 use std::arch::x86_64::{
     __m256i, _MM_HINT_T0, _mm_clmulepi64_si128, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_prefetch, _mm_set_epi64x,
     _mm_set1_epi8, _mm256_add_epi64, _mm256_and_si256, _mm256_andnot_si256, _mm256_broadcastsi128_si256,
-    _mm256_cmpeq_epi8, _mm256_cmpeq_epi64, _mm256_cmpgt_epi64, _mm256_loadu_si256, _mm256_madd_epi16,
-    _mm256_maddubs_epi16, _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_packus_epi32,
-    _mm256_set_epi64x, _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x,
-    _mm256_setzero_si256, _mm256_shuffle_epi8, _mm256_shuffle_epi32, _mm256_slli_epi64, _mm256_sllv_epi64,
-    _mm256_srli_epi64, _mm256_srlv_epi64, _mm256_sub_epi64, _mm256_testz_si256, _mm256_xor_si256,
+    _mm256_cmpeq_epi8, _mm256_cmpeq_epi64, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
+    _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_packus_epi32, _mm256_set_epi64x, _mm256_set1_epi8,
+    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_shuffle_epi8,
+    _mm256_shuffle_epi32, _mm256_slli_epi64, _mm256_sllv_epi64, _mm256_srli_epi64, _mm256_srlv_epi64, _mm256_sub_epi64,
+    _mm256_testz_si256, _mm256_xor_si256,
 };
 
 use super::instructions::{BLOCK_BYTES, Cell, Instructions, Masks, NumberForm, SLACK_BYTES};
 use super::job::{Job, Scanned};
-use super::marks::{self, Marked, Marks, Quotes, Separators};
+use super::marks::{self, Form, Marked, Marks, Separators};
 use super::rows::{self, Batch, Loops};
 use super::usual::{self, Cursor, Usual};
 use super::window::Window;
@@ -65,8 +65,8 @@ impl Available {
 struct Avx2;
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
-fn mark(window: &[u8], blocks: usize, delimiter: u8, quotes: Quotes, marks: &mut Marks) -> Marked {
-    marks::mark::<Avx2>(window, blocks, delimiter, quotes, marks)
+fn mark(window: &[u8], blocks: usize, delimiter: u8, form: Form, marks: &mut Marks) -> Marked {
+    marks::mark::<Avx2>(window, blocks, delimiter, form, marks)
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
@@ -123,9 +123,9 @@ fn mask_of(block: &[u8; BLOCK_BYTES], wanted: u8) -> u64 {
 }
 
 impl Loops for Avx2 {
-    fn mark(window: &[u8], blocks: usize, delimiter: u8, quotes: Quotes, marks: &mut Marks) -> Marked {
+    fn mark(window: &[u8], blocks: usize, delimiter: u8, form: Form, marks: &mut Marks) -> Marked {
         // SAFETY: `Available` has found the features.
-        unsafe { mark(window, blocks, delimiter, quotes, marks) }
+        unsafe { mark(window, blocks, delimiter, form, marks) }
     }
 
     fn add_plain_rows<const LINE_END: usize, const QUOTED: bool>(
@@ -272,37 +272,38 @@ fn numbers_up_to_eight(text: &[u8], cells: [Cell; 4], form: &NumberForm) -> Opti
         let before_point = before(point);
         let values = without(values, before_point);
         let marks = without(marks, before_point);
-        // One more may stand between groups.
-        let group = lowest(marks);
-        let before_group = before(group);
-        let has_no_group = _mm256_cmpeq_epi64(group, zero);
         let has_no_point = _mm256_cmpeq_epi64(point, zero);
-        let group_marks = _mm256_broadcastsi128_si256(_mm_loadu_si128(form.group_marks.as_ptr().cast()));
-        let ascii = _mm256_xor_si256(values, _mm256_set1_epi8(b'0'.cast_signed()));
-        let are_group_marks = _mm256_cmpeq_epi8(_mm256_shuffle_epi8(group_marks, ascii), ascii);
-        let values = without(values, before_group);
-        // Three digits stand behind it, before the decimal mark; one to three before it, the first of which is not zero.
-        let last_whole = _mm256_or_si256(point, _mm256_and_si256(has_no_point, _mm256_set1_epi64x(0x80)));
-        let place_of_group = _mm256_slli_epi64::<24>(last_whole);
-        let leading = _mm256_andnot_si256(before_group, values);
-        let first_digit = {
-            let marks = _mm256_add_epi64(_mm256_set1_epi64x(2), _mm256_add_epi64(has_no_point, has_no_group));
-            _mm256_sub_epi64(bits_of_numbers, _mm256_add_epi64(_mm256_slli_epi64::<3>(marks), eight))
+        let is_point_alone = _mm256_andnot_si256(has_no_point, _mm256_cmpeq_epi64(bits_of_numbers, eight));
+        let (values, wrong) = if form.has_groups {
+            // One more may stand between groups.
+            let group = lowest(marks);
+            let before_group = before(group);
+            let has_no_group = _mm256_cmpeq_epi64(group, zero);
+            let group_marks = _mm256_broadcastsi128_si256(_mm_loadu_si128(form.group_marks.as_ptr().cast()));
+            let ascii = _mm256_xor_si256(values, _mm256_set1_epi8(b'0'.cast_signed()));
+            let are_group_marks = _mm256_cmpeq_epi8(_mm256_shuffle_epi8(group_marks, ascii), ascii);
+            let values = without(values, before_group);
+            // Three digits stand behind it, before the decimal mark; one to three before it, the first of which is not zero.
+            let last_whole = _mm256_or_si256(point, _mm256_and_si256(has_no_point, _mm256_set1_epi64x(0x80)));
+            let place_of_group = _mm256_slli_epi64::<24>(last_whole);
+            let leading = _mm256_andnot_si256(before_group, values);
+            let without_marks = _mm256_sub_epi64(_mm256_set1_epi64x(-3), _mm256_add_epi64(has_no_point, has_no_group));
+            let first_digit = _mm256_add_epi64(bits_of_numbers, _mm256_slli_epi64::<3>(without_marks));
+            let leading_digit = _mm256_srlv_epi64(values, first_digit);
+            let has_no_leading =
+                _mm256_or_si256(_mm256_cmpeq_epi64(leading, zero), _mm256_cmpeq_epi64(leading_digit, zero));
+            let wrong_group = _mm256_or_si256(_mm256_xor_si256(group, place_of_group), has_no_leading);
+            let wrong = [
+                _mm256_andnot_si256(has_no_group, wrong_group),
+                _mm256_andnot_si256(are_group_marks, group),
+                // Too many leading digits.
+                _mm256_andnot_si256(before(_mm256_slli_epi64::<24>(group)), values),
+                _mm256_and_si256(marks, _mm256_sub_epi64(marks, one)),
+            ];
+            (values, wrong.into_iter().fold(is_point_alone, |all, some| _mm256_or_si256(all, some)))
+        } else {
+            (values, _mm256_or_si256(is_point_alone, marks))
         };
-        let leading_digit = _mm256_srlv_epi64(values, first_digit);
-        let has_no_leading =
-            _mm256_or_si256(_mm256_cmpeq_epi64(leading, zero), _mm256_cmpeq_epi64(leading_digit, zero));
-        let wrong_group = _mm256_or_si256(_mm256_xor_si256(group, place_of_group), has_no_leading);
-        let too_many_leading = _mm256_andnot_si256(before(_mm256_slli_epi64::<24>(group)), values);
-        let wrong = [
-            _mm256_andnot_si256(has_no_group, wrong_group),
-            _mm256_andnot_si256(are_group_marks, group),
-            too_many_leading,
-            _mm256_and_si256(marks, _mm256_sub_epi64(marks, one)),
-            // There is no digit at all.
-            _mm256_cmpgt_epi64(zero, first_digit),
-        ];
-        let wrong = wrong.into_iter().fold(zero, |all, some| _mm256_or_si256(all, some));
         if _mm256_testz_si256(wrong, wrong) == 0 {
             return None;
         }

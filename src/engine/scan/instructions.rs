@@ -48,6 +48,8 @@ pub(super) struct NumberForm {
     pub(super) notation: Notation,
     /// The marks of one byte between groups, each at the index of its lower half. The others are no marks.
     pub(super) group_marks: [u8; 16],
+    /// There are such marks.
+    pub(super) has_groups: bool,
 }
 
 impl NumberForm {
@@ -57,7 +59,7 @@ impl NumberForm {
         for mark in marks {
             group_marks[usize::from(mark % 16)] = mark;
         }
-        Self { notation, group_marks }
+        Self { notation, group_marks, has_groups: group_marks != [u8::MAX; 16] }
     }
 }
 

@@ -11,6 +11,44 @@ pub(super) struct Marks {
     pub(super) newlines: Positions,
     /// The second quotes of doubled ones; only where [`Quotes::MayBeDoubled`].
     pub(super) doubled: Positions,
+    /// There may be such marks, of this window or of one before.
+    has_doubled: bool,
+}
+
+/// What a regular text may look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Form {
+    pub(super) quotes: Quotes,
+    pub(super) line_ends: LineEnds,
+}
+
+impl Form {
+    /// What most texts look like.
+    pub(super) const USUAL: Self = Self { quotes: Quotes::AreSingle, line_ends: LineEnds::Newlines };
+
+    /// Changes to a form in which a block that is irregular in this one may be regular. False if there is none.
+    pub(super) fn suit(&mut self, block: &[u8]) -> bool {
+        let has = |byte: u8| block.contains(&byte);
+        if self.quotes == Quotes::AreSingle && has(b'"') {
+            self.quotes = Quotes::MayBeDoubled;
+            return true;
+        }
+        match self.line_ends {
+            LineEnds::Newlines if has(b'\r') && !has(b'\n') => self.line_ends = LineEnds::Returns,
+            LineEnds::Newlines => return false,
+            LineEnds::Returns => self.line_ends = LineEnds::Newlines,
+        }
+        true
+    }
+}
+
+/// What ends the rows of a regular text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LineEnds {
+    /// LF, or CR and LF.
+    Newlines,
+    /// CR, and there is no LF.
+    Returns,
 }
 
 /// What quotes a regular text may have inside a quoted field.
@@ -178,6 +216,8 @@ impl Iterator for Between<'_> {
 pub(super) struct Marked {
     /// There are quotes in it.
     pub(super) quoted: bool,
+    /// There are doubled quotes in it.
+    pub(super) has_doubled: bool,
     /// The length of all its line ends, or [`ANY`].
     pub(super) line_end: usize,
     /// Up to here it is regular.
@@ -220,24 +260,39 @@ pub(super) fn mark<I: Instructions>(
     window: &[u8],
     blocks: usize,
     delimiter: u8,
-    kept_quotes: Quotes,
+    form: Form,
     marks: &mut Marks,
 ) -> Marked {
-    let text = &window.as_chunks().0[..blocks];
+    match form.line_ends {
+        LineEnds::Newlines => mark_with::<I, false>(window, blocks, delimiter, form.quotes, marks),
+        LineEnds::Returns => mark_with::<I, true>(window, blocks, delimiter, form.quotes, marks),
+    }
+}
+
+#[inline(always)]
+fn mark_with<I: Instructions, const RETURNS: bool>(
+    window: &[u8],
+    blocks: usize,
+    delimiter: u8,
+    quotes: Quotes,
+    marks: &mut Marks,
+) -> Marked {
+    if std::mem::take(&mut marks.has_doubled) {
+        marks.doubled = Positions::default();
+    }
     let delimiter_masks = marks.delimiters.0.as_chunks_mut().0;
     let newline_masks = marks.newlines.0.as_chunks_mut().0;
     let mut before = Before::default();
-    let doubled_masks = match kept_quotes {
+    let doubled_masks = match quotes {
         Quotes::AreSingle => None,
-        Quotes::MayBeDoubled => {
-            marks.doubled = Positions::default();
-            Some(marks.doubled.0.as_chunks_mut().0)
-        }
+        Quotes::MayBeDoubled => Some(marks.doubled.0.as_chunks_mut().0),
     };
-    let regular = mark_unquoted::<I>(text, delimiter, delimiter_masks, newline_masks, &mut before);
+    let text = Text::<RETURNS> { window, blocks, delimiter };
+    let regular = mark_unquoted::<I, RETURNS>(&text, delimiter_masks, newline_masks, &mut before);
     let quoted = regular && before.regular_blocks < blocks;
     if quoted {
-        mark_quoted::<I>(text, delimiter, delimiter_masks, newline_masks, doubled_masks, &mut before);
+        marks.has_doubled =
+            mark_quoted::<I, RETURNS>(&text, delimiter_masks, newline_masks, doubled_masks, &mut before);
     }
     // Masks of the previous window may be left there.
     delimiter_masks[before.regular_blocks] = [0; MASK_BYTES];
@@ -248,24 +303,52 @@ pub(super) fn mark<I: Instructions>(
         _ => ANY,
     };
     let regular_to = before.regular_blocks * BLOCK_BYTES;
-    Marked { quoted, line_end, regular_to, is_irregular: before.regular_blocks < blocks }
+    let has_doubled = marks.has_doubled;
+    Marked { quoted, has_doubled, line_end, regular_to, is_irregular: before.regular_blocks < blocks }
+}
+
+/// The blocks of a window. `RETURNS`: its line ends are CRs.
+struct Text<'a, const RETURNS: bool> {
+    window: &'a [u8],
+    blocks: usize,
+    delimiter: u8,
+}
+
+impl<'a, const RETURNS: bool> Text<'a, RETURNS> {
+    #[inline(always)]
+    fn blocks(&self) -> impl Iterator<Item = &'a [u8; BLOCK_BYTES]> {
+        self.window.as_chunks().0[..self.blocks].iter()
+    }
+
+    /// The special bytes of the block at an index, its line ends as newlines. `None` when it is irregular by itself.
+    #[inline(always)]
+    fn masks<I: Instructions>(&self, index: usize, block: &[u8; BLOCK_BYTES]) -> Option<Masks> {
+        let masks = I::masks(block, self.delimiter);
+        if !RETURNS {
+            return Some(masks);
+        }
+        // A pair of CR and LF is one line end, which these marks do not know. Behind the last block there is slack.
+        let next = self.window.get((index + 1) * BLOCK_BYTES);
+        let ends_within_pair = masks.returns >> 63 == 1 && next.is_none_or(|next| *next == b'\n');
+        let has_newline = masks.newlines != 0 || ends_within_pair;
+        (!has_newline).then_some(Masks { delimiters: masks.delimiters, newlines: masks.returns, returns: 0 })
+    }
 }
 
 /// Marks blocks up to the first with quotes, or the first that is irregular; then the result is false.
 #[inline(always)]
-fn mark_unquoted<I: Instructions>(
-    text: &[[u8; BLOCK_BYTES]],
-    delimiter: u8,
+fn mark_unquoted<I: Instructions, const RETURNS: bool>(
+    text: &Text<'_, RETURNS>,
     delimiter_masks: &mut [[u8; MASK_BYTES]],
     newline_masks: &mut [[u8; MASK_BYTES]],
     before: &mut Before,
 ) -> bool {
-    let places = delimiter_masks[..text.len()].iter_mut().zip(&mut newline_masks[..text.len()]);
-    for (block, (delimiter_mask, newline_mask)) in text.iter().zip(places) {
+    let places = delimiter_masks[..text.blocks].iter_mut().zip(&mut newline_masks[..text.blocks]);
+    for ((index, block), (delimiter_mask, newline_mask)) in text.blocks().enumerate().zip(places) {
         if I::has_quotes(block) {
             return true;
         }
-        let Masks { delimiters, newlines, returns } = I::masks(block, delimiter);
+        let Some(Masks { delimiters, newlines, returns }) = text.masks::<I>(index, block) else { return false };
         // Written before the block is known to be regular: masks behind the regular blocks are never read.
         *delimiter_mask = delimiters.to_le_bytes();
         *newline_mask = newlines.to_le_bytes();
@@ -277,16 +360,15 @@ fn mark_unquoted<I: Instructions>(
     true
 }
 
-/// Marks the remaining blocks up to the first that is irregular. There are no quotes before them.
+/// Marks the remaining blocks up to the first that is irregular. There are no quotes before them. True when some are doubled.
 #[inline(always)]
-fn mark_quoted<I: Instructions>(
-    text: &[[u8; BLOCK_BYTES]],
-    delimiter: u8,
+fn mark_quoted<I: Instructions, const RETURNS: bool>(
+    text: &Text<'_, RETURNS>,
     delimiter_masks: &mut [[u8; MASK_BYTES]],
     newline_masks: &mut [[u8; MASK_BYTES]],
     mut doubled_masks: Option<&mut [[u8; MASK_BYTES]]>,
     before: &mut Before,
-) {
+) -> bool {
     // All ones where quotes may be doubled, else zero.
     let may_be_doubled = 0_u64.wrapping_sub(u64::from(doubled_masks.is_some()));
     // All ones while inside quotes, else zero.
@@ -297,9 +379,10 @@ fn mark_quoted<I: Instructions>(
         separators >> 63
     });
     let mut after_closing = 0;
-    for (index, block) in text.iter().enumerate().skip(before.regular_blocks) {
+    let mut any_doubled = 0;
+    for (index, block) in text.blocks().enumerate().skip(before.regular_blocks) {
         let quotes = I::quotes(block);
-        let Masks { delimiters, newlines, returns } = I::masks(block, delimiter);
+        let Some(Masks { delimiters, newlines, returns }) = text.masks::<I>(index, block) else { break };
         let inside = I::prefix_xor(quotes) ^ inside_before;
         let (opening, closing) = (quotes & inside, quotes & !inside);
         let delimiters = delimiters & !inside;
@@ -312,8 +395,9 @@ fn mark_quoted<I: Instructions>(
             | behind_closing & !(separating | doubled)
             | (newlines | returns) & inside;
         if irregular != 0 {
-            return;
+            break;
         }
+        any_doubled |= doubled;
         inside_before = 0_u64.wrapping_sub(inside >> 63);
         after_closing = closing >> 63;
         after_separator = (delimiters | newlines) >> 63;
@@ -324,4 +408,5 @@ fn mark_quoted<I: Instructions>(
         }
         before.pass(newlines, returns);
     }
+    any_doubled != 0
 }

@@ -28,8 +28,8 @@ mod window;
 use self::instructions::WINDOW_BYTES;
 use self::job::Job;
 pub(crate) use self::job::Scanned;
-use self::marks::{Marks, Separators};
-use self::rows::Rows;
+use self::marks::{Form, Marks, Separators};
+use self::rows::{OddRows, Rows};
 use super::aggregate::Aggregate;
 use super::dialect::Columns;
 use super::error::Fatal;
@@ -51,11 +51,13 @@ pub enum Kernel {
 /// The scanner with its buffers.
 pub(crate) struct Scanner {
     instructions: Selected,
+    form: Form,
     marks: Box<Marks>,
     fields: Fields,
     room: Vec<usize>,
     separators: Vec<usize>,
     listed: Separators,
+    odd_rows: OddRows,
 }
 
 #[derive(Clone, Copy)]
@@ -83,11 +85,13 @@ impl Scanner {
         };
         Some(Self {
             instructions,
+            form: Form::USUAL,
             marks: Box::default(),
             fields: Fields::default(),
             room: Vec::new(),
             separators: Vec::new(),
             listed: Separators::default(),
+            odd_rows: OddRows::default(),
         })
     }
 
@@ -102,11 +106,11 @@ impl Scanner {
         aggregate: &mut Aggregate,
         start: &mut Position,
     ) -> Result<Scanned, Fatal> {
-        let Self { instructions, marks, fields, room, separators, listed } = self;
+        let Self { instructions, form, marks, fields, room, separators, listed, odd_rows } = self;
         // A window has no row with more columns than it has bytes; a forged state may say that there are.
         room.resize(columns.count.min(WINDOW_BYTES + 1), 0);
-        let rows = Rows { columns, delimiter, judge, fields, room, separators, listed, aggregate, start };
-        let job = Job { text, marks, rows };
+        let rows = Rows { columns, delimiter, judge, fields, room, separators, listed, odd_rows, aggregate, start };
+        let job = Job { text, marks, form, rows };
         match *instructions {
             #[cfg(target_arch = "x86_64")]
             Selected::Avx2(available) => available.run(job),

@@ -1,7 +1,7 @@
 //! Reading rows off the marks of a window.
 
 use super::instructions::{ANY, Instructions};
-use super::marks::{self, Marked, Marks, Quotes, Separators};
+use super::marks::{self, Form, Marked, Marks, Separators};
 use super::usual::{self, ByteSet, Cursor, Usual};
 use super::window::{FIRST_BYTES, Window};
 use crate::engine::aggregate::Aggregate;
@@ -22,8 +22,8 @@ const BATCH_ROWS: usize = 32;
 /// The scanner's loops, each a function of its own that is compiled with the instructions.
 pub(super) trait Loops: Instructions {
     /// [`marks::mark`] with these instructions.
-    fn mark(window: &[u8], blocks: usize, delimiter: u8, quotes: Quotes, marks: &mut Marks) -> Marked {
-        marks::mark::<Self>(window, blocks, delimiter, quotes, marks)
+    fn mark(window: &[u8], blocks: usize, delimiter: u8, form: Form, marks: &mut Marks) -> Marked {
+        marks::mark::<Self>(window, blocks, delimiter, form, marks)
     }
 
     /// [`add_plain_rows`] with these instructions.
@@ -58,6 +58,30 @@ pub(super) trait Loops: Instructions {
     }
 }
 
+/// Rows that are neither plain nor of a new campaign.
+#[derive(Default)]
+pub(super) struct OddRows {
+    in_window: usize,
+    were_many: bool,
+}
+
+impl OddRows {
+    /// From this number of them in a window on, all rows behind them are read in another way: in that, odd rows take far less
+    /// time, and plain ones more.
+    const MANY: usize = 8;
+
+    fn begin_window(&mut self) {
+        self.were_many = self.in_window >= if self.were_many { 1 } else { Self::MANY };
+        self.in_window = 0;
+    }
+
+    /// Where they were many in the last window, the first one shows that it goes on.
+    fn are_many_with_one_more(&mut self) -> bool {
+        self.in_window += 1;
+        self.in_window >= if self.were_many { 1 } else { Self::MANY }
+    }
+}
+
 /// What rows are counted in, and what it takes to read them.
 pub(super) struct Rows<'a> {
     pub(super) columns: &'a Columns,
@@ -72,6 +96,7 @@ pub(super) struct Rows<'a> {
     pub(super) separators: &'a mut Vec<usize>,
     /// Buffer for all separators of a window of an input in a dialect.
     pub(super) listed: &'a mut Separators,
+    pub(super) odd_rows: &'a mut OddRows,
     pub(super) aggregate: &'a mut Aggregate,
     /// The next row.
     pub(super) start: &'a mut Position,
@@ -89,11 +114,13 @@ impl Rows<'_> {
         };
         // No more rows than bytes follow. After this, announcing a row that was counted does not empty the lanes.
         self.aggregate.totals.reserve_lane_addends(0, marked.regular_to as u64);
-        if let Some(judge) = self.judge {
-            let length = self.take_judged::<I>(judge, &window)?;
+        // Plain rows are taken without a look at doubled quotes.
+        if self.judge.is_some() || marked.has_doubled {
+            let length = self.take_listed::<I>(&window, 0, marked.quoted)?;
             self.start.byte_offset += length as u64;
             return Ok(length);
         }
+        self.odd_rows.begin_window();
         let length = match (if window.is_standard { marked.line_end } else { ANY }, marked.quoted) {
             (1, false) => self.take_all::<I, 1, false>(&window)?,
             (1, true) => self.take_all::<I, 1, true>(&window)?,
@@ -122,8 +149,13 @@ impl Rows<'_> {
                     continue;
                 }
             }
+            let campaigns = self.aggregate.totals.len();
             self.take_unusual::<QUOTED>(window, start, end)?;
             start = end + 1;
+            let is_new_campaign = self.aggregate.totals.len() > campaigns;
+            if !is_new_campaign && self.odd_rows.are_many_with_one_more() {
+                return self.take_listed::<I>(window, start, QUOTED);
+            }
         }
     }
 
@@ -187,26 +219,33 @@ impl Rows<'_> {
         self.start.line += count;
     }
 
-    /// Reads the rows of an input in a dialect.
-    fn take_judged<I: Loops>(&mut self, judge: Judge<'_>, window: &Window<'_>) -> Result<usize, Fatal> {
-        let starting_totals = ByteSet::starting_totals(judge.dialect);
+    /// Counts the whole rows from `start` on, which are in a dialect or have numbers that plain rows do not have. Gives where they end.
+    fn take_listed<I: Loops>(&mut self, window: &Window<'_>, start: usize, quoted: bool) -> Result<usize, Fatal> {
+        let starting_totals = self.judge.map_or(ByteSet::NONE, |judge| ByteSet::starting_totals(judge.dialect));
         let mut listed = std::mem::take(self.listed);
         I::list_separators(window.marks, window.regular_to, &mut listed);
-        let mut cursor = Cursor::new(&listed);
+        let mut cursor = Cursor::at(start, &listed);
         loop {
             let Aggregate { totals, readings, .. } = &mut *self.aggregate;
-            let reading = readings.last();
-            if let Some(usual) = reading.and_then(|reading| Usual::new(judge, reading, &starting_totals)) {
+            let usual = match (self.judge, readings.last()) {
+                (Some(judge), Some(reading)) => Usual::in_dialect(judge, reading, &starting_totals),
+                _ => Some(Usual::plain(self.columns, &starting_totals)),
+            };
+            if let Some(usual) = usual {
                 let usual_rows = I::add_usual_rows(window, &usual, &mut cursor, totals.lookup());
                 self.pass_plain_rows(usual_rows);
             }
             let Some(end) = cursor.row_end() else { break };
-            self.take_other(judge, window, cursor.start, end)?;
+            match self.judge {
+                Some(judge) => self.take_other(judge, window, cursor.start, end)?,
+                None if quoted => self.take_unusual::<true>(window, cursor.start, end)?,
+                None => self.take_unusual::<false>(window, cursor.start, end)?,
+            }
             cursor.pass(end);
         }
-        let length = cursor.start;
+        let end = cursor.start;
         *self.listed = listed;
-        Ok(length)
+        Ok(end)
     }
 
     /// Judges the row from `start` to its line end, of an input in a dialect.

@@ -1,4 +1,4 @@
-//! Reading usual rows off the marks of a window, in whichever notation and columns an input in a dialect has.
+//! Reading usual rows off the marks of a window, in whichever notation and columns an input has.
 //!
 //! A row is usual when its campaign is in the table, its numbers are short ones, and its currency is the one that was seen
 //! before. The judge of every kind of row would count it, too, and note nothing about it.
@@ -6,7 +6,7 @@
 use super::instructions::{Cell, Instructions, NumberForm};
 use super::marks::Separators;
 use super::window::{FIRST_BYTES, Window};
-use crate::engine::dialect::{Columns, ConversionDigits, Dialect, SpendUnit, TotalsRule};
+use crate::engine::dialect::{Columns, ConversionDigits, Dialect, Notation, SpendUnit, TotalsRule, ZeroIfEmpty};
 use crate::engine::judge::Judge;
 use crate::engine::key::Key;
 use crate::engine::number::Spend;
@@ -19,6 +19,8 @@ use crate::engine::totals::Lookup;
 pub(super) struct ByteSet([bool; 256]);
 
 impl ByteSet {
+    pub(super) const NONE: Self = Self([false; 256]);
+
     /// The first bytes of what may stand in place of the campaign id in a row of totals.
     pub(super) fn starting_totals(dialect: &Dialect) -> Self {
         let mut set = [false; 256];
@@ -67,8 +69,13 @@ impl<'a> Word<'a> {
 
 /// What the usual rows of an input have in common.
 pub(super) struct Usual<'a> {
-    judge: Judge<'a>,
+    columns: &'a Columns,
     form: NumberForm,
+    conversions: ConversionDigits,
+    spend_unit: SpendUnit,
+    zero_if_empty: ZeroIfEmpty,
+    currency_columns: &'a [usize],
+    indicator_column: Option<usize>,
     starting_totals: &'a ByteSet,
     /// What stands in all columns of currencies.
     currency: Word<'a>,
@@ -77,8 +84,24 @@ pub(super) struct Usual<'a> {
 }
 
 impl<'a> Usual<'a> {
-    /// `None` while no row is usual.
-    pub(super) fn new(judge: Judge<'a>, reading: &'a Reading, starting_totals: &'a ByteSet) -> Option<Self> {
+    /// Those of an input in the plain contract.
+    pub(super) fn plain(columns: &'a Columns, no_totals: &'a ByteSet) -> Self {
+        Self {
+            columns,
+            form: NumberForm::new(Notation::PLAIN),
+            conversions: ConversionDigits::Whole,
+            spend_unit: SpendUnit::One,
+            zero_if_empty: ZeroIfEmpty::default(),
+            currency_columns: &[],
+            indicator_column: None,
+            starting_totals: no_totals,
+            currency: Word::new(b""),
+            indicator: Word::new(b""),
+        }
+    }
+
+    /// Those of an input in a dialect; `None` while no row is usual.
+    pub(super) fn in_dialect(judge: Judge<'a>, reading: &'a Reading, starting_totals: &'a ByteSet) -> Option<Self> {
         let notation = judge.notation(reading).filter(|_| !reading.has_ended)?;
         let currency = match &reading.currency {
             Some(seen) => seen.word.as_bytes(),
@@ -90,20 +113,30 @@ impl<'a> Usual<'a> {
             None if judge.layout.result_indicator.is_none() => &[],
             None => return None,
         };
-        let (currency, indicator) = (Word::new(currency), Word::new(indicator));
-        Some(Self { judge, form: NumberForm::new(notation), starting_totals, currency, indicator })
+        let &Dialect { conversions, spend_unit, zero_if_empty, .. } = judge.dialect;
+        Some(Self {
+            columns: &judge.layout.columns,
+            form: NumberForm::new(notation),
+            conversions,
+            spend_unit,
+            zero_if_empty,
+            currency_columns: &judge.layout.currency,
+            indicator_column: judge.layout.result_indicator,
+            starting_totals,
+            currency: Word::new(currency),
+            indicator: Word::new(indicator),
+        })
     }
 
     /// Adds a row to its campaign. `None` when it is not usual: then nothing is added.
     #[inline(always)]
     fn add<I: Instructions>(&self, window: &Window<'_>, row: &SeparatedRow<'_>, lookup: &mut Lookup<'_>) -> Option<()> {
-        let layout = self.judge.layout;
         let text = window.text;
         let (lanes, fine) = self.numbers::<I>(row, text)?;
-        let id = row.field(text, layout.columns.campaign_id);
+        let id = row.field(text, self.columns.campaign_id);
         if self.starting_totals.has(text[id.start])
-            || !layout.currency.iter().all(|column| self.currency.is_in::<I>(text, row.field(text, *column)))
-            || !layout.result_indicator.is_none_or(|column| self.indicator.is_in::<I>(text, row.field(text, column)))
+            || !self.currency_columns.iter().all(|column| self.currency.is_in::<I>(text, row.field(text, *column)))
+            || !self.indicator_column.is_none_or(|column| self.indicator.is_in::<I>(text, row.field(text, column)))
             // In the table, a quote stands for itself.
             || window.has_doubled_quotes(id.start, id.end)
         {
@@ -125,17 +158,16 @@ impl<'a> Usual<'a> {
     /// The numbers of a row, when all of them are short.
     #[inline(always)]
     fn numbers<I: Instructions>(&self, row: &SeparatedRow<'_>, text: &[u8]) -> Option<(Lanes, Fine)> {
-        let Columns { impressions, clicks, spend, conversions, .. } = self.judge.layout.columns;
+        let Columns { impressions, clicks, spend, conversions, .. } = *self.columns;
         let cells = [impressions, clicks, spend, conversions].map(|column| row.field(text, column));
-        let dialect = self.judge.dialect;
-        let zero_if_empty = [false, dialect.zero_if_empty.clicks, false, dialect.zero_if_empty.conversions];
+        let zero_if_empty = [false, self.zero_if_empty.clicks, false, self.zero_if_empty.conversions];
         let [impressions, clicks, spend, conversions] = self.shorts::<I>(text, cells, zero_if_empty)?;
         let (Count(impressions), Count(clicks)) = (Count::of_short(impressions)?, Count::of_short(clicks)?);
-        let (cents, spend) = match dialect.spend_unit {
+        let (cents, spend) = match self.spend_unit {
             SpendUnit::One => Spend::of_short(spend)?.split(),
             SpendUnit::Micros => Micros::of_short(spend)?.0.split(),
         };
-        let (conversions, conversion_units) = match dialect.conversions {
+        let (conversions, conversion_units) = match self.conversions {
             ConversionDigits::Whole => (Count::of_short(conversions)?.0, 0),
             ConversionDigits::Decimal => {
                 let DecimalConversions(whole, units) = DecimalConversions::of_short(conversions)?;
@@ -172,9 +204,11 @@ pub(super) struct Cursor<'a> {
 }
 
 impl<'a> Cursor<'a> {
-    /// Before the first row.
-    pub(super) fn new(separators: &'a Separators) -> Self {
-        Self { separators, start: 0, passed: 0, passed_row_ends: 0 }
+    /// Before the row that starts there.
+    pub(super) fn at(start: usize, separators: &'a Separators) -> Self {
+        let before = |positions: &[u16]| positions.partition_point(|position| usize::from(*position) < start);
+        let (passed, passed_row_ends) = (before(&separators.all), before(&separators.row_ends));
+        Self { separators, start, passed, passed_row_ends }
     }
 
     /// Where the next row ends; `None` when it is not whole.
@@ -209,7 +243,7 @@ pub(super) fn add_usual_rows<I: Instructions>(
     cursor: &mut Cursor<'_>,
     mut lookup: Lookup<'_>,
 ) -> u64 {
-    let fields = usual.judge.layout.columns.count;
+    let fields = usual.columns.count;
     let mut count = 0;
     while let Some(row) = cursor.row_of(fields) {
         if usual.add::<I>(window, &row, &mut lookup).is_none() {
@@ -249,10 +283,11 @@ impl SeparatedRow<'_> {
         let quote = usize::from(text[start] == b'"');
         let mut cell = Cell { start: start + quote, end: end - quote };
         let is_blank = |byte: u8| byte == b' ' || byte == b'\t';
-        while cell.len() > 0 && is_blank(text[cell.start]) {
+        // Nearly never in most texts, in every field of others.
+        while cell.end > cell.start && is_blank(text[cell.start]) {
             cell.start += 1;
         }
-        while cell.len() > 0 && is_blank(text[cell.end - 1]) {
+        while cell.end > cell.start && is_blank(text[cell.end - 1]) {
             cell.end -= 1;
         }
         cell

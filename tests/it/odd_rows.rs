@@ -1,0 +1,110 @@
+//! Rows that are read in other ways than plain ones, all in the same way by every kernel, wherever the text is cut.
+
+use std::fmt::Write as _;
+
+use adtally::engine::{Kernel, TallyOptions};
+
+use crate::harness::{HEADER, KERNELS, Outcome, tally};
+
+/// Compares all kernels, for the whole text and for pieces of some sizes.
+#[track_caller]
+fn assert_read_alike(text: &str, what: &str) {
+    let read = |kernel, piece_bytes: usize| {
+        let options = TallyOptions { kernel, ..TallyOptions::default() };
+        tally(options, text.as_bytes().chunks(piece_bytes)).map(|aggregate| Outcome::of(&aggregate))
+    };
+    let expected = read(Kernel::Off, text.len()).unwrap();
+    for kernel in KERNELS {
+        for piece_bytes in [text.len(), 1000, 333, 97] {
+            assert_eq!(read(kernel, piece_bytes).as_ref(), Ok(&expected), "{what}, {kernel:?}, {piece_bytes}");
+        }
+    }
+}
+
+/// As many rows, each ending as told.
+fn rows(count: usize, line_end: impl Fn(usize) -> &'static str) -> String {
+    let mut text = String::new();
+    for row in 0..count {
+        write!(text, "A{},2025-01-01,{},{row},0.5,1{}", row % 5, 1000 + row, line_end(row)).unwrap();
+    }
+    text
+}
+
+#[test]
+fn line_ends_may_change_anywhere() {
+    let header = HEADER.trim_end();
+    for change in 0..70 {
+        for (first, then) in [("\r", "\n"), ("\r", "\r\n"), ("\n", "\r"), ("\r\n", "\r"), ("\r", "\r\r\n\n")] {
+            let line_end = |row: usize| if row < change { first } else { then };
+            let text = format!("{header}{first}{}", rows(140, line_end));
+            assert_read_alike(&text, &format!("{first:?} to {then:?} at row {change}"));
+        }
+    }
+}
+
+/// A pair that two blocks of 64 bytes share is one line end, in a text whose lines otherwise end with CR.
+#[test]
+fn a_pair_of_return_and_newline_is_one_line_end_between_blocks() {
+    for padding in 0..128 {
+        let text = format!(
+            "{}\r{}{},,1,1,1,1\r\n{}broken\r",
+            HEADER.trim_end(),
+            rows(40, |_| "\r"),
+            "B".repeat(padding + 1),
+            rows(40, |_| "\r"),
+        );
+        assert_read_alike(&text, &format!("{padding} bytes"));
+    }
+}
+
+#[test]
+fn quotes_may_be_doubled_in_any_column() {
+    for (column, cell) in
+        [(0, "\"a\"\"b\""), (0, "\"a\"\"\"\"b\""), (1, "\"\"\"x\"\", y\""), (2, "\"1\"\"0\""), (4, "\"\"\"\"")]
+    {
+        let mut text = HEADER.to_owned();
+        for row in 0..400 {
+            let mut cells = ["a\"b", "2025-01-01", "10", "5", "0.5", "1"];
+            // As an id that stands for itself in the table.
+            cells[0] = ["A", "\"a\"\"\"\"b\"", "B"][row % 3];
+            if row % 7 == 3 {
+                cells[column] = cell;
+            }
+            text.push_str(&cells.join(","));
+            text.push('\n');
+        }
+        assert_read_alike(&text, &format!("{cell} in column {column}"));
+    }
+}
+
+#[test]
+fn numbers_may_be_written_in_every_way_that_counts() {
+    let spellings = [
+        ["12.0", "3.00", "0.123456", "1."],
+        ["1234567890", "12345678901234", "12345.678901", "0.0"],
+        [" 12", "3\t", "\t0.5 ", "  1"],
+        ["\"12\"", "\" 3\"", "\"0.5\"", "1"],
+        ["012", "00000000003", "00.5", "1"],
+        ["+12", "3e0", ".5", "1"],
+        ["12.5", "3", "0.5", "1"],
+        ["12", "3", "1000000000000000", "1"],
+        ["12", "3", "1000000000000000.5", "1"],
+        ["12", "3", "0.1234567890123", "1"],
+        ["4294967295", "4294967296", "42949672.96", "99999999999999999"],
+        [".", "3", "0.5", "1"],
+        ["1.2.3", "3", "0.5", "1"],
+        ["12", "1,2", "0.5", "1"],
+        ["", "3", "0.5", "1"],
+    ];
+    for spelling in &spellings {
+        for share in [1, 2, 9] {
+            let mut text = HEADER.to_owned();
+            for row in 0..600 {
+                let [impressions, clicks, spend, conversions] =
+                    if row % share == 0 { *spelling } else { ["12", "3", "0.5", "1"] };
+                writeln!(text, "C{},,{impressions},{clicks},{spend},{conversions}", row % 7).unwrap();
+            }
+            assert_read_alike(&text, &format!("{spelling:?}, one in {share}"));
+        }
+    }
+}
