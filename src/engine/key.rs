@@ -104,7 +104,7 @@ fn folded_multiply(left: u64, right: u64) -> u64 {
 }
 
 /// Secret to one table, so that no input can be made to collide.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Seed([u64; 2]);
 
 impl Seed {
@@ -127,6 +127,7 @@ impl Seed {
     }
 
     /// The hash of an id that is too long for a key.
+    #[inline]
     pub(crate) fn hash_long(self, id: &[u8]) -> u64 {
         let mut hash = id.len() as u64 ^ self.0[1];
         // The last sixteen bytes may be among those before them.

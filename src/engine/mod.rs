@@ -10,6 +10,7 @@ mod envelope;
 mod error;
 mod judge;
 mod key;
+mod lookup;
 mod number;
 mod pieces;
 mod rank;

@@ -154,6 +154,7 @@ impl Tally {
         fork.columns.clone_from(&self.columns);
         fork.layout.clone_from(&self.layout);
         fork.aggregate.readings = self.aggregate.readings.iter().map(Reading::fork).collect();
+        fork.aggregate.totals = self.aggregate.totals.alike();
         fork.offset = offset;
         Some(fork)
     }

@@ -7,10 +7,15 @@
 //! what does not fit there goes to 128-bit sums that exist only once they are needed. A campaign's totals are both
 //! together, so nothing is ever rounded or lost.
 
+use super::dialect::trim;
 use super::key::{Key, MAX_SHORT_ID_BYTES, Seed, word_to_index};
+use super::lookup::{Entry, Lookup, find, find_long, tag};
 use super::number::{Conversions, Money};
 use super::row::{MAX_CAMPAIGN_ID_BYTES, Row};
 use super::sums::{Fine, Lanes, MAX_COUNT_TOTAL, MAX_DECIMAL_CONVERSIONS, MAX_LANE_ADDENDS, MAX_SPEND_TOTAL, Wide};
+
+/// Campaigns of another table that are looked up at once.
+const MERGED_AT_ONCE: usize = 128;
 
 /// The smallest table.
 const MIN_SLOTS: usize = 1024;
@@ -18,157 +23,6 @@ const MIN_SLOTS: usize = 1024;
 /// Up to this size a table is kept so sparse that nearly every search ends at its first slot: a mispredicted branch
 /// costs more than a few cache lines. Larger tables are limited by the speed of memory and kept dense.
 const MAX_SPARSE_SLOTS: usize = 1 << 15;
-
-/// One campaign. Its key and its lanes are side by side, so that finding it and adding to it touch one place in memory.
-#[derive(Clone, Copy, Debug)]
-#[repr(C)]
-struct Entry {
-    key: Key,
-    lanes: Lanes,
-}
-
-impl Entry {
-    /// Entry 0 of every table. No id has its key.
-    const VACANT: Self = Self { key: Key::NONE, lanes: Lanes([0; 4]) };
-}
-
-/// The hash bits a slot holds above its index.
-#[inline(always)]
-fn tag(hash: u64, mask: usize) -> usize {
-    word_to_index(hash >> 32) & 0xffff_ffff & !mask
-}
-
-/// Finds campaigns by their ids, and adds to their lanes.
-pub(crate) struct Lookup<'a> {
-    slots: &'a [u32],
-    entries: &'a mut [Entry],
-    long_ids: &'a [u8],
-    /// Empty, or as long as `entries`.
-    wide: &'a mut [Wide],
-    seed: Seed,
-}
-
-impl Lookup<'_> {
-    /// Adds what is finer than the lanes of a campaign that was found; `None` when [`Totals::add_row`] has to.
-    #[inline(always)]
-    pub(crate) fn add_fine(&mut self, campaign: usize, addends: Fine) -> Option<()> {
-        if addends.is_none() { Some(()) } else { addends.add_to(self.wide.get_mut(campaign)?) }
-    }
-
-    /// Adds to the lanes of a campaign that was found; see [`Totals::reserve_lane_addends`].
-    #[inline(always)]
-    pub(crate) fn add(&mut self, campaign: usize, addends: Lanes) {
-        self.entries[campaign].lanes.add(addends);
-    }
-
-    /// The hash of a short id's key.
-    #[inline(always)]
-    pub(crate) fn hash(&self, key: Key) -> u64 {
-        self.seed.hash(key)
-    }
-
-    /// The campaign of a short id, if it is in the table.
-    pub(crate) fn find_short(&self, key: Key, hash: u64) -> Option<usize> {
-        self.find(hash, |found| found == key)
-    }
-
-    /// Never true. Checked once, it spares the bounds check at every access to the slots.
-    #[inline(always)]
-    pub(crate) fn has_no_slots(&self) -> bool {
-        self.slots.is_empty()
-    }
-
-    /// Adds to the lanes of the campaign of a short id; false if it is not in the table.
-    #[inline(always)]
-    pub(crate) fn add_short(&mut self, key: Key, addends: Lanes) -> bool {
-        let hash = self.hash(key);
-        let mask = self.slots.len() - 1;
-        let index = self.slots[word_to_index(hash) & mask] as usize & mask;
-        let entry = &mut self.entries[index];
-        // The first slot nearly always decides. Entry 0 is vacant: no key is equal to its key.
-        if entry.key.is(key) {
-            entry.lanes.add(addends);
-            return true;
-        }
-        // Not a function of its own: a call, even one that is not made, would force everything out of its register.
-        let Some(index) = self.find(hash, |found| found.is(key)) else { return false };
-        self.add(index, addends);
-        true
-    }
-
-    /// Finds the campaigns of short ids, given with their hashes, and loads their lanes into the cache. Gives 0 for ids
-    /// that are not in the table and for a few that are: [`Self::find_short`] tells which.
-    ///
-    /// Within each of the passes nothing depends on what is loaded before it: the processor waits for many places of the
-    /// table at once.
-    pub(crate) fn find_many(&self, wanted: &[(Key, u64)], found: &mut [usize]) {
-        let mask = self.slots.len() - 1;
-        for (first, (_, hash)) in found.iter_mut().zip(wanted) {
-            *first = self.slots[word_to_index(*hash) & mask] as usize;
-        }
-        for (index, (_, hash)) in found.iter_mut().zip(wanted) {
-            let tag = tag(*hash, mask);
-            let mut place = word_to_index(*hash) & mask;
-            let mut slot = *index;
-            while slot & !mask != tag && slot != 0 {
-                place = (place + 1) & mask;
-                slot = self.slots[place] as usize;
-            }
-            *index = slot & mask;
-        }
-        let mut fetched = 0;
-        for (index, (key, _)) in found.iter_mut().zip(wanted) {
-            let entry = &self.entries[*index];
-            // The last lane may lie in another cache line.
-            fetched |= entry.lanes.0[3];
-            // Another campaign may have the same tag.
-            *index = if entry.key == *key { *index } else { 0 };
-        }
-        std::hint::black_box(fetched);
-    }
-
-    /// Adds to the lanes of the campaign of an id of any length; false if it is not in the table.
-    #[inline(never)]
-    pub(crate) fn add_id(&mut self, id: &[u8], addends: Lanes) -> bool {
-        self.find_id(id).map(|campaign| self.add(campaign, addends)).is_some()
-    }
-
-    /// The campaign of an id of any length, if it is in the table.
-    pub(crate) fn find_id(&self, id: &[u8]) -> Option<usize> {
-        if id.len() <= MAX_SHORT_ID_BYTES {
-            let key = Key::of_short_id(id);
-            self.find_short(key, self.hash(key))
-        } else {
-            find_long(self.slots, self.entries, self.long_ids, id, self.seed.hash_long(id))
-        }
-    }
-
-    #[inline(always)]
-    fn find(&self, hash: u64, is_wanted: impl Fn(Key) -> bool) -> Option<usize> {
-        find(self.slots, self.entries, hash, is_wanted)
-    }
-}
-
-#[inline(always)]
-fn find(slots: &[u32], entries: &[Entry], hash: u64, is_wanted: impl Fn(Key) -> bool) -> Option<usize> {
-    let mask = slots.len() - 1;
-    let tag = tag(hash, mask);
-    let mut place = word_to_index(hash) & mask;
-    loop {
-        let slot = slots[place] as usize;
-        if slot & !mask == tag && is_wanted(entries[slot & mask].key) {
-            return Some(slot & mask);
-        }
-        if slot == 0 {
-            return None;
-        }
-        place = (place + 1) & mask;
-    }
-}
-
-fn find_long(slots: &[u32], entries: &[Entry], long_ids: &[u8], id: &[u8], hash: u64) -> Option<usize> {
-    find(slots, entries, hash, |key| key.is_long() && key.low() == hash && &long_ids[key.long_range()] == id)
-}
 
 /// One campaign's exact totals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,6 +90,11 @@ impl Totals {
         }
     }
 
+    /// An empty table with the same hashes: the two are merged faster.
+    pub(crate) fn alike(&self) -> Self {
+        Self { seed: self.seed, ..Self::new(self.max_campaigns) }
+    }
+
     /// Campaigns in the table.
     pub(crate) fn len(&self) -> usize {
         self.entries.len() - 1
@@ -278,13 +137,39 @@ impl Totals {
 
     /// The index of an id's campaign, new if need be. The id has at most [`MAX_CAMPAIGN_ID_BYTES`].
     pub(crate) fn intern(&mut self, id: &[u8]) -> Result<usize, TableFull> {
-        let (key, hash, found) = self.locate(id);
-        if let Some(index) = found {
-            return Ok(index);
+        match self.locate(id) {
+            (.., Some(index)) => Ok(index),
+            (key, hash, None) => self.insert(id, key, hash),
         }
+    }
+
+    /// The campaign of an id that [`Lookup::confirm`] has not found, new if need be. `None` when its row has to be judged, or
+    /// the table is full.
+    pub(crate) fn find_or_add(&mut self, text: &[u8], (key, hash): (Key, u64)) -> Option<usize> {
+        if let Some(found) = self.find_wanted(text, key, hash) {
+            return Some(found);
+        }
+        let id = if key.is_long() { &text[key.long_range()] } else { key.short_id() };
+        let is_valid =
+            id.len() <= MAX_CAMPAIGN_ID_BYTES && id.is_ascii() && trim(id).len() == id.len() && !id.is_empty();
+        if is_valid { self.insert(id, key, hash).ok() } else { None }
+    }
+
+    fn find_wanted(&self, text: &[u8], key: Key, hash: u64) -> Option<usize> {
+        let Self { slots, entries, long_ids, .. } = self;
+        if key.is_long() {
+            find_long(slots, entries, long_ids, &text[key.long_range()], hash)
+        } else {
+            find(slots, entries, hash, |found| found == key)
+        }
+    }
+
+    /// Adds the campaign of an id that is not in the table. The key of a long id need not say where it lies.
+    fn insert(&mut self, id: &[u8], key: Key, hash: u64) -> Result<usize, TableFull> {
         if self.len() >= self.max_campaigns {
             return Err(TableFull);
         }
+        let key = if key.is_long() { Key::long(hash, self.long_ids.len(), id.len()) } else { key };
         if key.is_long() {
             self.long_ids.extend_from_slice(id);
         }
@@ -389,13 +274,43 @@ impl Totals {
         }
         self.overflowed |= other.overflowed;
         self.lane_addends += other.lane_addends;
-        for index in 1..other.entries.len() {
-            let mine = self.intern(other.id(index))?;
-            self.entries[mine].lanes.add(other.entries[index].lanes);
-            if let Some(wide) = other.wide.get(index)
-                && *wide != [0; 5]
-            {
-                self.add_wide(mine, *wide);
+        let mut wanted = Vec::with_capacity(MERGED_AT_ONCE);
+        let mut found = [0; MERGED_AT_ONCE];
+        for first in (1..other.entries.len()).step_by(MERGED_AT_ONCE) {
+            let entries = &other.entries[first..other.entries.len().min(first + MERGED_AT_ONCE)];
+            wanted.clear();
+            wanted.extend(entries.iter().map(|entry| match entry.key {
+                key if !key.is_long() => (key, self.seed.hash(key)),
+                // A fork's hashes are those of the table that it was forked from.
+                key if self.seed == other.seed => (key, key.low()),
+                key => {
+                    let place = key.long_range();
+                    let hash = self.seed.hash_long(&other.long_ids[place.clone()]);
+                    (Key::long(hash, place.start, place.len()), hash)
+                }
+            }));
+            let mut fetched = 0;
+            let lookup = self.lookup();
+            lookup.find_candidates(&wanted, &mut found, |entry| fetched |= entry.lanes.0[3]);
+            std::hint::black_box(fetched);
+            let mut fetched = 0;
+            lookup.confirm::<true>(&other.long_ids, &wanted, &mut found, |byte| fetched |= *byte);
+            std::hint::black_box(fetched);
+            for (place, (entry, (key, hash))) in entries.iter().zip(&wanted).enumerate() {
+                let mine = match found[place] {
+                    0 => self.find_wanted(&other.long_ids, *key, *hash),
+                    found => Some(found),
+                };
+                let mine = match mine {
+                    Some(mine) => mine,
+                    None => self.insert(other.id(first + place), *key, *hash)?,
+                };
+                self.entries[mine].lanes.add(entry.lanes);
+                if let Some(wide) = other.wide.get(first + place)
+                    && *wide != [0; 5]
+                {
+                    self.add_wide(mine, *wide);
+                }
             }
         }
         Ok(())

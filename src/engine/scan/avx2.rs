@@ -19,9 +19,9 @@ use super::rows::{self, Batch, Loops};
 use super::usual::{self, Cursor, Usual};
 use super::window::Window;
 use crate::engine::error::Fatal;
+use crate::engine::lookup::Lookup;
 use crate::engine::short_number::Short;
 use crate::engine::sums::Lanes;
-use crate::engine::totals::Lookup;
 
 /// How far ahead the text is prefetched, in bytes. It often lies in memory or in another core's cache, and processors
 /// by themselves prefetch only to the end of a page of 4 KiB.
@@ -70,24 +70,24 @@ fn mark(window: &[u8], blocks: usize, delimiter: u8, form: Form, marks: &mut Mar
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
-fn add_plain_rows<const LINE_END: usize, const QUOTED: bool>(
+fn add_plain_rows<const LINE_END: usize, const QUOTED: bool, const LONG_ID: bool>(
     window: &Window<'_>,
     start: &mut usize,
     room: &mut [usize],
     lookup: Lookup<'_>,
 ) -> u64 {
-    rows::add_plain_rows::<Avx2, LINE_END, QUOTED>(window, start, room, lookup)
+    rows::add_plain_rows::<Avx2, LINE_END, QUOTED, LONG_ID>(window, start, room, lookup)
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
-fn collect_batch<const LINE_END: usize, const QUOTED: bool>(
+fn collect_batch<const LINE_END: usize, const QUOTED: bool, const LONG_ID: bool>(
     window: &Window<'_>,
     start: &mut usize,
     room: &mut [usize],
     lookup: &Lookup<'_>,
     batch: &mut Batch,
 ) {
-    rows::collect_batch::<Avx2, LINE_END, QUOTED>(window, start, room, lookup, batch);
+    rows::collect_batch::<Avx2, LINE_END, QUOTED, LONG_ID>(window, start, room, lookup, batch);
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
@@ -128,17 +128,17 @@ impl Loops for Avx2 {
         unsafe { mark(window, blocks, delimiter, form, marks) }
     }
 
-    fn add_plain_rows<const LINE_END: usize, const QUOTED: bool>(
+    fn add_plain_rows<const LINE_END: usize, const QUOTED: bool, const LONG_ID: bool>(
         window: &Window<'_>,
         start: &mut usize,
         room: &mut [usize],
         lookup: Lookup<'_>,
     ) -> u64 {
         // SAFETY: as in `mark`.
-        unsafe { add_plain_rows::<LINE_END, QUOTED>(window, start, room, lookup) }
+        unsafe { add_plain_rows::<LINE_END, QUOTED, LONG_ID>(window, start, room, lookup) }
     }
 
-    fn collect_batch<const LINE_END: usize, const QUOTED: bool>(
+    fn collect_batch<const LINE_END: usize, const QUOTED: bool, const LONG_ID: bool>(
         window: &Window<'_>,
         start: &mut usize,
         room: &mut [usize],
@@ -146,7 +146,7 @@ impl Loops for Avx2 {
         batch: &mut Batch,
     ) {
         // SAFETY: as in `mark`.
-        unsafe { collect_batch::<LINE_END, QUOTED>(window, start, room, lookup, batch) };
+        unsafe { collect_batch::<LINE_END, QUOTED, LONG_ID>(window, start, room, lookup, batch) };
     }
 
     fn list_separators(marks: &Marks, end: usize, separators: &mut Separators) {
@@ -190,6 +190,16 @@ impl Instructions for Avx2 {
         unsafe {
             let bits = _mm_set_epi64x(0, bits.cast_signed());
             _mm_cvtsi128_si64(_mm_clmulepi64_si128(bits, _mm_set1_epi8(-1), 0)).cast_unsigned()
+        }
+    }
+
+    #[inline(always)]
+    fn prefetch<T>(value: &T) {
+        let start = std::ptr::from_ref(value).cast::<i8>();
+        // SAFETY: hints that may name any address. The end may lie in another cache line.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(start);
+            _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(size_of::<T>() - 1));
         }
     }
 

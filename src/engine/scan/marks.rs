@@ -274,7 +274,7 @@ fn mark_with<I: Instructions, const RETURNS: bool>(
     window: &[u8],
     blocks: usize,
     delimiter: u8,
-    quotes: Quotes,
+    kept_quotes: Quotes,
     marks: &mut Marks,
 ) -> Marked {
     if std::mem::take(&mut marks.has_doubled) {
@@ -283,7 +283,7 @@ fn mark_with<I: Instructions, const RETURNS: bool>(
     let delimiter_masks = marks.delimiters.0.as_chunks_mut().0;
     let newline_masks = marks.newlines.0.as_chunks_mut().0;
     let mut before = Before::default();
-    let doubled_masks = match quotes {
+    let doubled_masks = match kept_quotes {
         Quotes::AreSingle => None,
         Quotes::MayBeDoubled => Some(marks.doubled.0.as_chunks_mut().0),
     };

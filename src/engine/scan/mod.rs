@@ -29,7 +29,7 @@ use self::instructions::WINDOW_BYTES;
 use self::job::Job;
 pub(crate) use self::job::Scanned;
 use self::marks::{Form, Marks, Separators};
-use self::rows::{OddRows, Rows};
+use self::rows::{Oddness, Rows};
 use super::aggregate::Aggregate;
 use super::dialect::Columns;
 use super::error::Fatal;
@@ -57,7 +57,7 @@ pub(crate) struct Scanner {
     room: Vec<usize>,
     separators: Vec<usize>,
     listed: Separators,
-    odd_rows: OddRows,
+    oddness: Oddness,
 }
 
 #[derive(Clone, Copy)]
@@ -91,7 +91,7 @@ impl Scanner {
             room: Vec::new(),
             separators: Vec::new(),
             listed: Separators::default(),
-            odd_rows: OddRows::default(),
+            oddness: Oddness::default(),
         })
     }
 
@@ -106,10 +106,10 @@ impl Scanner {
         aggregate: &mut Aggregate,
         start: &mut Position,
     ) -> Result<Scanned, Fatal> {
-        let Self { instructions, form, marks, fields, room, separators, listed, odd_rows } = self;
+        let Self { instructions, form, marks, fields, room, separators, listed, oddness } = self;
         // A window has no row with more columns than it has bytes; a forged state may say that there are.
         room.resize(columns.count.min(WINDOW_BYTES + 1), 0);
-        let rows = Rows { columns, delimiter, judge, fields, room, separators, listed, odd_rows, aggregate, start };
+        let rows = Rows { columns, delimiter, judge, fields, room, separators, listed, oddness, aggregate, start };
         let job = Job { text, marks, form, rows };
         match *instructions {
             #[cfg(target_arch = "x86_64")]

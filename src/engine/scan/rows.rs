@@ -9,15 +9,15 @@ use crate::engine::dialect::Columns;
 use crate::engine::error::Fatal;
 use crate::engine::judge::Judge;
 use crate::engine::key::Key;
+use crate::engine::lookup::Lookup;
 use crate::engine::record::{Fields, Position};
 use crate::engine::sums::Lanes;
-use crate::engine::totals::Lookup;
 
 /// From this number of campaigns on, a table does not fit the nearer caches.
 const BATCH_FROM_CAMPAIGNS: usize = 4096;
 
 /// Rows looked up at once.
-const BATCH_ROWS: usize = 32;
+const BATCH_ROWS: usize = 64;
 
 /// The scanner's loops, each a function of its own that is compiled with the instructions.
 pub(super) trait Loops: Instructions {
@@ -27,24 +27,24 @@ pub(super) trait Loops: Instructions {
     }
 
     /// [`add_plain_rows`] with these instructions.
-    fn add_plain_rows<const LINE_END: usize, const QUOTED: bool>(
+    fn add_plain_rows<const LINE_END: usize, const QUOTED: bool, const LONG_ID: bool>(
         window: &Window<'_>,
         start: &mut usize,
         room: &mut [usize],
         lookup: Lookup<'_>,
     ) -> u64 {
-        add_plain_rows::<Self, LINE_END, QUOTED>(window, start, room, lookup)
+        add_plain_rows::<Self, LINE_END, QUOTED, LONG_ID>(window, start, room, lookup)
     }
 
     /// [`collect_batch`] with these instructions.
-    fn collect_batch<const LINE_END: usize, const QUOTED: bool>(
+    fn collect_batch<const LINE_END: usize, const QUOTED: bool, const LONG_ID: bool>(
         window: &Window<'_>,
         start: &mut usize,
         room: &mut [usize],
         lookup: &Lookup<'_>,
         batch: &mut Batch,
     ) {
-        collect_batch::<Self, LINE_END, QUOTED>(window, start, room, lookup, batch);
+        collect_batch::<Self, LINE_END, QUOTED, LONG_ID>(window, start, room, lookup, batch);
     }
 
     /// [`Separators::list`] with these instructions.
@@ -60,12 +60,12 @@ pub(super) trait Loops: Instructions {
 
 /// Rows that are neither plain nor of a new campaign.
 #[derive(Default)]
-pub(super) struct OddRows {
+pub(super) struct Oddness {
     in_window: usize,
     were_many: bool,
 }
 
-impl OddRows {
+impl Oddness {
     /// From this number of them in a window on, all rows behind them are read in another way: in that, odd rows take far less
     /// time, and plain ones more.
     const MANY: usize = 8;
@@ -96,7 +96,7 @@ pub(super) struct Rows<'a> {
     pub(super) separators: &'a mut Vec<usize>,
     /// Buffer for all separators of a window of an input in a dialect.
     pub(super) listed: &'a mut Separators,
-    pub(super) odd_rows: &'a mut OddRows,
+    pub(super) oddness: &'a mut Oddness,
     pub(super) aggregate: &'a mut Aggregate,
     /// The next row.
     pub(super) start: &'a mut Position,
@@ -120,7 +120,7 @@ impl Rows<'_> {
             self.start.byte_offset += length as u64;
             return Ok(length);
         }
-        self.odd_rows.begin_window();
+        self.oddness.begin_window();
         let length = match (if window.is_standard { marked.line_end } else { ANY }, marked.quoted) {
             (1, false) => self.take_all::<I, 1, false>(&window)?,
             (1, true) => self.take_all::<I, 1, true>(&window)?,
@@ -139,12 +139,15 @@ impl Rows<'_> {
     ) -> Result<usize, Fatal> {
         let mut start = 0;
         loop {
-            self.take_plain::<I, LINE_END, QUOTED>(window, &mut start)?;
+            self.take_plain::<I, LINE_END, QUOTED, false>(window, &mut start)?;
             let Some(end) = window.row_end(start) else { return Ok(start) };
             if LINE_END != ANY && window.is_long(start) {
-                // This reads the long rows behind it, too.
+                // These read further long rows behind it, too.
                 let before = start;
-                self.take_plain::<I, ANY, QUOTED>(window, &mut start)?;
+                self.take_plain::<I, LINE_END, QUOTED, true>(window, &mut start)?;
+                if start == before {
+                    self.take_plain::<I, ANY, QUOTED, false>(window, &mut start)?;
+                }
                 if start > before {
                     continue;
                 }
@@ -153,62 +156,77 @@ impl Rows<'_> {
             self.take_unusual::<QUOTED>(window, start, end)?;
             start = end + 1;
             let is_new_campaign = self.aggregate.totals.len() > campaigns;
-            if !is_new_campaign && self.odd_rows.are_many_with_one_more() {
+            if !is_new_campaign && self.oddness.are_many_with_one_more() {
                 return self.take_listed::<I>(window, start, QUOTED);
             }
         }
     }
 
     /// Counts plain rows up to one that is not, or that is not of the kind which is read with this `LINE_END`.
-    fn take_plain<I: Loops, const LINE_END: usize, const QUOTED: bool>(
+    fn take_plain<I: Loops, const LINE_END: usize, const QUOTED: bool, const LONG_ID: bool>(
         &mut self,
         window: &Window<'_>,
         start: &mut usize,
     ) -> Result<(), Fatal> {
         if self.aggregate.totals.len() >= BATCH_FROM_CAMPAIGNS {
-            self.take_batches::<I, LINE_END, QUOTED>(window, start)?;
+            self.take_batches::<I, LINE_END, QUOTED, LONG_ID>(window, start)?;
         }
         let lookup = self.aggregate.totals.lookup();
-        let plain_rows = I::add_plain_rows::<LINE_END, QUOTED>(window, start, self.room, lookup);
+        let plain_rows = I::add_plain_rows::<LINE_END, QUOTED, LONG_ID>(window, start, self.room, lookup);
         self.pass_plain_rows(plain_rows);
         Ok(())
     }
 
     /// For tables larger than the caches: looks up many rows at once, so that the processor loads their keys at the
-    /// same time and not one after another. Stops at a row that is not plain or has a long id.
-    fn take_batches<I: Loops, const LINE_END: usize, const QUOTED: bool>(
+    /// same time and not one after another, and while it reads further rows. Stops at a row that is not plain.
+    fn take_batches<I: Loops, const LINE_END: usize, const QUOTED: bool, const LONG_ID: bool>(
         &mut self,
         window: &Window<'_>,
         start: &mut usize,
     ) -> Result<(), Fatal> {
-        let mut batch = Batch::new();
+        let [mut searched, mut next] = [Batch::new(), Batch::new()];
         loop {
             let lookup = self.aggregate.totals.lookup();
-            I::collect_batch::<LINE_END, QUOTED>(window, start, self.room, &lookup, &mut batch);
-            let is_full = batch.len == BATCH_ROWS;
-            self.take_batch::<QUOTED>(window, &mut batch)?;
-            if !is_full {
-                return Ok(());
+            I::collect_batch::<LINE_END, QUOTED, LONG_ID>(window, start, self.room, &lookup, &mut next);
+            self.take_batch::<I, QUOTED>(window, &mut searched)?;
+            let Batch { len, ids, found, .. } = &mut next;
+            self.aggregate.totals.lookup().find_candidates(&ids[..*len], found, I::prefetch);
+            std::mem::swap(&mut searched, &mut next);
+            if searched.len < BATCH_ROWS {
+                return self.take_batch::<I, QUOTED>(window, &mut searched);
             }
         }
     }
 
-    fn take_batch<const QUOTED: bool>(&mut self, window: &Window<'_>, batch: &mut Batch) -> Result<(), Fatal> {
-        let mut found = [0; BATCH_ROWS];
-        self.aggregate.totals.lookup().find_many(&batch.ids[..batch.len], &mut found);
-        for (index, campaign) in found.into_iter().take(std::mem::take(&mut batch.len)).enumerate() {
-            let (key, hash) = batch.ids[index];
-            let mut lookup = self.aggregate.totals.lookup();
-            // A row before it in the batch may have added the id.
-            let campaign = if campaign > 0 { Some(campaign) } else { lookup.find_short(key, hash) };
+    /// Counts the rows of a batch, for which candidates have been found.
+    fn take_batch<I: Loops, const QUOTED: bool>(
+        &mut self,
+        window: &Window<'_>,
+        batch: &mut Batch,
+    ) -> Result<(), Fatal> {
+        let Batch { len, has_long_ids, ids, found, lanes, places } = batch;
+        let wanted = &ids[..std::mem::take(len)];
+        let lookup = self.aggregate.totals.lookup();
+        if *has_long_ids {
+            lookup.confirm::<true>(window.text, wanted, found, I::prefetch);
+        } else {
+            lookup.confirm::<false>(window.text, wanted, found, I::prefetch);
+        }
+        let mut counted = 0;
+        for (index, wanted) in wanted.iter().enumerate() {
+            let totals = &mut self.aggregate.totals;
+            // A row before it may have added the id.
+            let campaign = if found[index] > 0 { Some(found[index]) } else { totals.find_or_add(window.text, *wanted) };
             if let Some(campaign) = campaign {
-                lookup.add(campaign, batch.lanes[index]);
-                self.pass_plain_rows(1);
+                totals.lookup().add(campaign, lanes[index]);
+                counted += 1;
             } else {
-                let (start, end) = batch.places[index];
+                self.pass_plain_rows(std::mem::take(&mut counted));
+                let (start, end) = places[index];
                 self.take_unusual::<QUOTED>(window, start, end)?;
             }
         }
+        self.pass_plain_rows(counted);
         Ok(())
     }
 
@@ -305,11 +323,14 @@ impl Rows<'_> {
     }
 }
 
-/// Plain rows with short ids, before their campaigns are looked up.
+/// Plain rows, before their campaigns are looked up.
 pub(super) struct Batch {
     len: usize,
-    /// Keys and their hashes.
+    has_long_ids: bool,
+    /// Keys and their hashes. That of a long id says where it lies in the window.
     ids: [(Key, u64); BATCH_ROWS],
+    /// The campaigns that may be theirs.
+    found: [usize; BATCH_ROWS],
     lanes: [Lanes; BATCH_ROWS],
     /// Where each row starts and ends.
     places: [(usize, usize); BATCH_ROWS],
@@ -319,7 +340,9 @@ impl Batch {
     fn new() -> Self {
         Self {
             len: 0,
+            has_long_ids: false,
             ids: [(Key::NONE, 0); BATCH_ROWS],
+            found: [0; BATCH_ROWS],
             lanes: [Lanes::default(); BATCH_ROWS],
             places: [(0, 0); BATCH_ROWS],
         }
@@ -329,7 +352,7 @@ impl Batch {
 /// Adds plain rows of known campaigns up to the first row that is another. Gives their number; `start` moves on with
 /// them.
 #[inline(always)]
-pub(super) fn add_plain_rows<I: Instructions, const LINE_END: usize, const QUOTED: bool>(
+pub(super) fn add_plain_rows<I: Instructions, const LINE_END: usize, const QUOTED: bool, const LONG_ID: bool>(
     window: &Window<'_>,
     start: &mut usize,
     room: &mut [usize],
@@ -339,11 +362,11 @@ pub(super) fn add_plain_rows<I: Instructions, const LINE_END: usize, const QUOTE
         return 0;
     }
     let (mut count, mut next) = (0, *start);
-    while let Some(row) = plain_row::<I, LINE_END, QUOTED>(window, next, room) {
+    while let Some(row) = plain_row::<I, LINE_END, QUOTED, LONG_ID>(window, next, room) {
         let is_added = match row.id {
             Id::Short(key) => lookup.add_short(key, row.lanes),
-            Id::Long(..) if LINE_END != ANY => false,
-            Id::Long(start, end) => lookup.add_id(&window.text[start..end], row.lanes),
+            Id::Long(..) if LINE_END != ANY && !LONG_ID => false,
+            Id::Long(start, end) => lookup.add_long(&window.text[start..end], row.lanes),
         };
         if !is_added {
             break;
@@ -355,9 +378,9 @@ pub(super) fn add_plain_rows<I: Instructions, const LINE_END: usize, const QUOTE
     count
 }
 
-/// Fills a batch with plain rows, up to the first that is not one with a short id. `start` moves on with them.
+/// Fills a batch with plain rows, up to the first that is another. `start` moves on with them.
 #[inline(always)]
-pub(super) fn collect_batch<I: Instructions, const LINE_END: usize, const QUOTED: bool>(
+pub(super) fn collect_batch<I: Instructions, const LINE_END: usize, const QUOTED: bool, const LONG_ID: bool>(
     window: &Window<'_>,
     start: &mut usize,
     room: &mut [usize],
@@ -365,10 +388,19 @@ pub(super) fn collect_batch<I: Instructions, const LINE_END: usize, const QUOTED
     batch: &mut Batch,
 ) {
     batch.len = 0;
+    batch.has_long_ids = false;
     while batch.len < BATCH_ROWS {
-        let row = plain_row::<I, LINE_END, QUOTED>(window, *start, room);
-        let Some(PlainRow { id: Id::Short(key), lanes, end }) = row else { break };
-        batch.ids[batch.len] = (key, lookup.hash(key));
+        let row = plain_row::<I, LINE_END, QUOTED, LONG_ID>(window, *start, room);
+        let Some(PlainRow { id, lanes, end }) = row else { break };
+        batch.ids[batch.len] = match id {
+            Id::Short(key) => (key, lookup.hash(key)),
+            Id::Long(..) if LINE_END != ANY && !LONG_ID => break,
+            Id::Long(start, end) => {
+                batch.has_long_ids = true;
+                lookup.wanted_long(window.text, start..end)
+            }
+        };
+        I::prefetch(lookup.first_slot(batch.ids[batch.len].1));
         batch.lanes[batch.len] = lanes;
         batch.places[batch.len] = (*start, end);
         batch.len += 1;
@@ -392,7 +424,7 @@ struct PlainRow {
 
 /// The row from `start` on, if it is plain.
 #[inline(always)]
-fn plain_row<I: Instructions, const LINE_END: usize, const QUOTED: bool>(
+fn plain_row<I: Instructions, const LINE_END: usize, const QUOTED: bool, const LONG_ID: bool>(
     window: &Window<'_>,
     start: usize,
     room: &mut [usize],
@@ -405,7 +437,7 @@ fn plain_row<I: Instructions, const LINE_END: usize, const QUOTED: bool>(
         }
         (window.columns, &*room)
     } else {
-        six = window.six_separators(start)?;
+        six = window.six_separators::<LONG_ID>(start)?;
         (&Columns::DEFAULT, &six[..])
     };
     let fields = RowFields::<LINE_END, QUOTED> { window, row, start };

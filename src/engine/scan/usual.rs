@@ -9,11 +9,11 @@ use super::window::{FIRST_BYTES, Window};
 use crate::engine::dialect::{Columns, ConversionDigits, Dialect, Notation, SpendUnit, TotalsRule, ZeroIfEmpty};
 use crate::engine::judge::Judge;
 use crate::engine::key::Key;
+use crate::engine::lookup::Lookup;
 use crate::engine::number::Spend;
 use crate::engine::reading::Reading;
 use crate::engine::short_number::{Count, DecimalConversions, Micros, Number, Short};
 use crate::engine::sums::{Fine, Lanes};
-use crate::engine::totals::Lookup;
 
 /// A set of bytes.
 pub(super) struct ByteSet([bool; 256]);

@@ -27,21 +27,34 @@ impl Window<'_> {
         self.marks.doubled.first(start, end).is_some()
     }
 
-    /// The separators of a short row, relative to its start, if it has six.
+    /// The separators of a row, relative to its start, if it has six. The row is short; or, with `LONG_ID`, its first field and
+    /// all the others together are.
     #[inline(always)]
-    pub(super) fn six_separators(&self, start: usize) -> Option<[usize; 6]> {
-        let newlines = self.marks.newlines.behind(start);
+    pub(super) fn six_separators<const LONG_ID: bool>(&self, start: usize) -> Option<[usize; 6]> {
+        let mut row = [0; 6];
+        let (offset, others) = if LONG_ID {
+            let delimiters = self.marks.delimiters.behind(start);
+            if delimiters == 0 {
+                return None;
+            }
+            row[0] = delimiters.trailing_zeros() as usize;
+            (row[0] + 1, &mut row[1..])
+        } else {
+            (0, &mut row[..])
+        };
+        let newlines = self.marks.newlines.behind(start + offset);
         if newlines == 0 {
             return None;
         }
         let up_to_end = newlines ^ (newlines - 1);
-        let mut delimiters = self.marks.delimiters.behind(start) & up_to_end;
-        if delimiters.count_ones() != 5 {
+        let mut delimiters = self.marks.delimiters.behind(start + offset) & up_to_end;
+        let last = others.len() - 1;
+        if delimiters.count_ones() as usize != last {
             return None;
         }
-        let mut row = [newlines.trailing_zeros() as usize; 6];
-        for separator in &mut row[..5] {
-            *separator = delimiters.trailing_zeros() as usize;
+        others[last] = offset + newlines.trailing_zeros() as usize;
+        for separator in &mut others[..last] {
+            *separator = offset + delimiters.trailing_zeros() as usize;
             delimiters &= delimiters.wrapping_sub(1);
         }
         Some(row)
