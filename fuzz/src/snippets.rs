@@ -103,6 +103,12 @@ const SNIPPETS: &[&[u8]] = &[
     // Rows of reports.
     b"CMP001,x,1,2,3.50,4,EUR,purchases\n",
     b"CMP001,x,1,2,3.50,4,USD,leads\n",
+    b"CMP001,x,1,2,3.50,4,\"E\"\"\"\"R\",\"a\"\"\"\"b\"\n",
+    b"CMP001,x,1,2,3.50,4,\"E\"\"R\",purchases\n",
+    b"CMP001,x,1,2,3.50,4,EUR,\"a\"\"b\"\n",
+    // Words of 64 bytes, which is as much as is compared, with a no-break space at their end.
+    b"CMP001,x,1,2,3.50,4,EUR,xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\xc2\xa0\n",
+    b"CMP001,x,1,2,3.50,4,EUR,xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\xc2\xa0x\n",
     b"CMP001,x,EUR,1,2,3.50,4\n",
     b"CMP001,x,1,2,3.50,4.25\n",
     b"CMP001,x,1,2,$1.00,4\n",
@@ -112,6 +118,10 @@ const SNIPPETS: &[&[u8]] = &[
     b"[123456],x,1,2,3.50,4\n",
     b"1.20211E+17,x,1,2,3.50,4\n",
     b"\"a \"\"campaign\"\" of words\",x,1,2,3.50,4\n",
+    b"CMP001,x,12 000,340,1 234.5,1 200\n",
+    b"CMP001,x,12'000,340,1'234.50,1'200\n",
+    b"CMP001,x,1,,3.50,4\n",
+    b"\"CMP001\",\"x\",\"1\",\"\",\"3.50\",\" 4\"\r\n",
     b"CMP001,2025-01-01,12000,340,",
     b",12\n",
     // Sums of rows, and rows without data.
@@ -142,6 +152,12 @@ const LITERALS: &[&[u8]] = &[
     b"Total: Campaigns",
     b"\"a \"\"b, c\"\"\"",
     b"\"January 1, 2025 - January 31, 2025\"\n",
+    // Rows with commas that mean different things.
+    b"CMP001,x,\"12,000\",340,\"1,234.50\",\"1,200\"\n",
+    b"CMP001,x,\"12.000\",340,\"1.234,50\",\"1.200\"\r\n",
+    b"CMP001;x;12.000;340;1.234,50;2,25\n",
+    b"CMP001;x;12,000;340;1,234.50;2.25\n",
+    b"CMP001\tx\t12 000\t340\t1 234,5\t1 200\r\n",
 ];
 
 /// Repetition makes texts of many blocks from few bytes; it ends here.
