@@ -10,7 +10,7 @@ use super::record::MAX_TEXT_BYTES;
 const MAX_TOTAL_LINES: usize = 10;
 
 /// Bytes of a currency, or of what conversions count, that are compared and reported.
-const MAX_WORD_BYTES: usize = 64;
+pub(crate) const MAX_WORD_BYTES: usize = 64;
 
 /// How far a total may be from the sum of its rows, for each of them: platforms round both to two decimals.
 const ROUNDING_PER_ROW: u128 = Money::UNITS_PER_CENT / 2;

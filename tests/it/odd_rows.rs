@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use adtally::engine::{Kernel, TallyOptions};
+use std::sync::Arc;
+
+use adtally::engine::{Dialect, DialectOptions, Kernel, Tally, TallyOptions};
 
 use crate::harness::{HEADER, KERNELS, Outcome, tally};
 
@@ -105,6 +107,45 @@ fn numbers_may_be_written_in_every_way_that_counts() {
                 writeln!(text, "C{},,{impressions},{clicks},{spend},{conversions}", row % 7).unwrap();
             }
             assert_read_alike(&text, &format!("{spelling:?}, one in {share}"));
+        }
+    }
+}
+
+/// The judge compares what a cell means, cut to 64 bytes; other rows are told by the bytes of their cells.
+#[test]
+fn currencies_and_kinds_of_results_are_compared_as_they_are_meant() {
+    let long = "x".repeat(62);
+    let words = [
+        ("\"\"\"\"\"x\"", "\"\"\"x\""),
+        (&*format!("{long}\u{a0}y"), &*format!("{long}\u{a0}")),
+        ("USD", "\u{a0}USD "),
+        ("USD", "\"USD\""),
+        ("USD", "EUR"),
+        ("USD", "--"),
+    ];
+    let mut options = DialectOptions::default();
+    assert_eq!(options.set("format", "meta_ads"), Ok(true));
+    let dialect = Dialect::new(&options, None, true).unwrap().map(Arc::new);
+    for (first, then) in words {
+        for is_currency in [true, false] {
+            let mut text =
+                "Campaign ID,Day,Impressions,Link clicks,Amount spent (USD),Results,Currency,Result indicator\n"
+                    .to_owned();
+            for row in 0..200 {
+                let word = if row % 50 == 49 { then } else { first };
+                let (currency, indicator) = if is_currency { (word, "a") } else { ("USD", word) };
+                writeln!(text, "c,2025-01-01,10,2,3.5,4,{currency},{indicator}").unwrap();
+            }
+            let read = |kernel| {
+                let mut tally = Tally::in_dialect(TallyOptions { kernel, ..TallyOptions::default() }, dialect.clone());
+                tally.push(text.as_bytes())?;
+                let aggregate = tally.finish()?;
+                Ok::<_, adtally::engine::Fatal>((Outcome::of(&aggregate), aggregate.readings().to_vec()))
+            };
+            let expected = read(Kernel::Off);
+            for kernel in KERNELS {
+                assert_eq!(read(kernel), expected, "{first:?} and {then:?}, {kernel:?}");
+            }
         }
     }
 }

@@ -62,6 +62,8 @@ pub(super) enum Quotes {
 
 /// Positions in a window, as bits: those of eight bytes in one, the first one lowest. Behind those of the marked blocks
 /// stand eight bytes without any.
+// Aligned, so that no mask of a block lies in two cache lines.
+#[repr(align(64))]
 pub(super) struct Positions([u8; POSITION_BYTES]);
 
 const POSITION_BYTES: usize = WINDOW_BYTES / 8 + MASK_BYTES;

@@ -11,7 +11,7 @@ use crate::engine::judge::Judge;
 use crate::engine::key::Key;
 use crate::engine::lookup::Lookup;
 use crate::engine::number::Spend;
-use crate::engine::reading::Reading;
+use crate::engine::reading::{MAX_WORD_BYTES, Reading};
 use crate::engine::short_number::{Count, DecimalConversions, Micros, Number, Short};
 use crate::engine::sums::{Fine, Lanes};
 
@@ -103,13 +103,15 @@ impl<'a> Usual<'a> {
     /// Those of an input in a dialect; `None` while no row is usual.
     pub(super) fn in_dialect(judge: Judge<'a>, reading: &'a Reading, starting_totals: &'a ByteSet) -> Option<Self> {
         let notation = judge.notation(reading).filter(|_| !reading.has_ended)?;
+        // A word that was cut may stand for several cells, and one with quotes is written otherwise than it is kept.
+        let is_whole = |word: &&[u8]| word.len() < MAX_WORD_BYTES && !word.contains(&b'"');
         let currency = match &reading.currency {
-            Some(seen) => seen.word.as_bytes(),
+            Some(seen) => Some(seen.word.as_bytes()).filter(is_whole)?,
             None if judge.layout.currency.is_empty() => &[],
             None => return None,
         };
         let indicator = match &reading.indicators.0 {
-            Some(seen) => seen.word.as_bytes(),
+            Some(seen) => Some(seen.word.as_bytes()).filter(is_whole)?,
             None if judge.layout.result_indicator.is_none() => &[],
             None => return None,
         };
@@ -228,7 +230,7 @@ impl<'a> Cursor<'a> {
     /// The next row, when it has this number of fields.
     #[inline(always)]
     fn row_of(&self, fields: usize) -> Option<SeparatedRow<'a>> {
-        let separators = self.separators.all.get(self.passed..self.passed + fields)?;
+        let separators = self.separators.all.get(self.passed..)?.get(..fields)?;
         let row = SeparatedRow { start: self.start, separators };
         // Before the end of this row there is no other.
         (row.end() == self.row_end()?).then_some(row)
