@@ -17,6 +17,9 @@ use super::sums::{Fine, Lanes, MAX_COUNT_TOTAL, MAX_DECIMAL_CONVERSIONS, MAX_LAN
 /// Campaigns of another table that are looked up at once.
 const MERGED_AT_ONCE: usize = 128;
 
+/// Slots in a page of memory of the smallest size.
+const PAGE_SLOTS: usize = 1024;
+
 /// The smallest table.
 const MIN_SLOTS: usize = 1024;
 
@@ -203,6 +206,10 @@ impl Totals {
         // Freed first: at the peak there is one table, not two.
         self.slots = Vec::new();
         self.slots = vec![0; doubled];
+        // A page that is read before it is written is mapped twice, and for the second time all threads are interrupted.
+        for page in self.slots.chunks_mut(PAGE_SLOTS) {
+            page[0] = std::hint::black_box(0);
+        }
         for index in 1..self.entries.len() {
             let key = self.entries[index].key;
             let hash = if key.is_long() { key.low() } else { self.seed.hash(key) };
