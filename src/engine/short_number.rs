@@ -2,6 +2,23 @@
 
 use super::number::{Money, SPEND_DECIMALS, Spend, parse_conversions, parse_count, parse_micros, parse_spend};
 
+/// Looked up: to raise ten to a power takes a loop.
+const POWERS_OF_TEN: [u64; 19] = {
+    let mut powers = [1; 19];
+    let mut exponent = 1;
+    while exponent < powers.len() {
+        powers[exponent] = powers[exponent - 1] * 10;
+        exponent += 1;
+    }
+    powers
+};
+
+/// Ten to the power of a number of decimals of a [`Short`].
+#[inline(always)]
+fn ten_to(decimals: u32) -> Option<u64> {
+    POWERS_OF_TEN.get(decimals as usize).copied()
+}
+
 /// At most 18 digits, with the number of those that are decimals.
 pub(crate) type Short = (u64, u32);
 
@@ -25,7 +42,7 @@ impl Number for Count {
             // As many programs write counts in a column that has had fractions.
             1 => value.is_multiple_of(10).then_some(Self(value / 10)),
             _ => {
-                let scale = 10_u64.pow(decimals);
+                let scale = ten_to(decimals)?;
                 value.is_multiple_of(scale).then_some(Self(value / scale))
             }
         }
@@ -42,7 +59,7 @@ impl Number for Spend {
         if decimals <= 2 && value < 1 << 49 {
             return Some(Self::Cents(value * [100, 10, 1][decimals as usize]));
         }
-        let exact = Money(u128::from(value) * 10_u128.pow(SPEND_DECIMALS.checked_sub(decimals)?));
+        let exact = Money(u128::from(value) * u128::from(ten_to(SPEND_DECIMALS.checked_sub(decimals)?)?));
         (exact <= Money::MAX_SPEND).then_some(Self::Exact(exact))
     }
 
@@ -82,7 +99,7 @@ impl Number for DecimalConversions {
             2 => Some(Self(value / 100, value % 100 * 10_000_000_000)),
             1 => Some(Self(value / 10, value % 10 * 100_000_000_000)),
             _ => {
-                let (scale, units_per_step) = (10_u64.pow(decimals), 10_u64.pow(SPEND_DECIMALS.checked_sub(decimals)?));
+                let (scale, units_per_step) = (ten_to(decimals)?, ten_to(SPEND_DECIMALS.checked_sub(decimals)?)?);
                 Some(Self(value / scale, value % scale * units_per_step))
             }
         }
