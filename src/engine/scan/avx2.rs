@@ -6,10 +6,10 @@ use std::arch::x86_64::{
     __m256i, _MM_HINT_T0, _mm_clmulepi64_si128, _mm_cvtsi128_si64, _mm_loadu_si128, _mm_prefetch, _mm_set_epi64x,
     _mm_set1_epi8, _mm256_add_epi64, _mm256_and_si256, _mm256_andnot_si256, _mm256_broadcastsi128_si256,
     _mm256_cmpeq_epi8, _mm256_cmpeq_epi64, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_packus_epi32, _mm256_set_epi64x, _mm256_set1_epi8,
-    _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_setzero_si256, _mm256_shuffle_epi8,
-    _mm256_shuffle_epi32, _mm256_slli_epi64, _mm256_sllv_epi64, _mm256_srli_epi64, _mm256_srlv_epi64, _mm256_sub_epi64,
-    _mm256_testz_si256, _mm256_xor_si256,
+    _mm256_min_epu8, _mm256_movemask_epi8, _mm256_or_si256, _mm256_packus_epi32, _mm256_set_epi64x, _mm256_set_m128i,
+    _mm256_set1_epi8, _mm256_set1_epi16, _mm256_set1_epi32, _mm256_set1_epi64x, _mm256_setzero_si256,
+    _mm256_shuffle_epi8, _mm256_shuffle_epi32, _mm256_slli_epi64, _mm256_sllv_epi64, _mm256_srli_epi64,
+    _mm256_srlv_epi64, _mm256_sub_epi64, _mm256_testz_si256, _mm256_xor_si256,
 };
 
 use super::instructions::{BLOCK_BYTES, Cell, Instructions, Masks, NumberForm, SLACK_BYTES};
@@ -246,6 +246,16 @@ impl Instructions for Avx2 {
         if cells.iter().all(|cell| (1..=8).contains(&cell.len()) && cell.end >= 8) {
             return numbers_up_to_eight(text, cells, form);
         }
+        if cells.iter().all(|cell| (1..=16).contains(&cell.len()) && cell.end >= 16) {
+            let [first, second, third, fourth] = cells;
+            let ungrouped = ungrouped_numbers(text, [first, second], form)
+                .and_then(|[first, second]| Some((first, second, ungrouped_numbers(text, [third, fourth], form)?)));
+            match ungrouped {
+                Some((first, second, [third, fourth])) => return Some([first, second, third, fourth]),
+                None if !form.has_groups => return None,
+                None => {}
+            }
+        }
         let short = |cell: Cell| form.notation.short_at_end(&text[..cell.end], cell.len());
         Some([short(cells[0])?, short(cells[1])?, short(cells[2])?, short(cells[3])?])
     }
@@ -328,6 +338,86 @@ fn numbers_up_to_eight(text: &[u8], cells: [Cell; 4], form: &NumberForm) -> Opti
         ])
     }
 }
+
+/// Reads two numbers of one to sixteen bytes without marks between groups. Both end behind the first sixteen bytes of the text.
+#[inline(always)]
+fn ungrouped_numbers(text: &[u8], cells: [Cell; 2], form: &NumberForm) -> Option<[Short; 2]> {
+    let before = cells.map(|cell| &text[..cell.end]);
+    let loaded = [before[0].last_chunk::<16>()?, before[1].last_chunk::<16>()?];
+    let kept = [KEPT.get(cells[0].len())?, KEPT.get(cells[1].len())?];
+    // SAFETY: only inlined into the functions above, which have AVX2.
+    unsafe {
+        let values = _mm256_xor_si256(load_halves(loaded), _mm256_set1_epi8(b'0'.cast_signed()));
+        let values = _mm256_and_si256(values, load_halves(kept));
+        let up_to_nine = _mm256_cmpeq_epi8(_mm256_min_epu8(values, _mm256_set1_epi8(9)), values);
+        let marks = !_mm256_movemask_epi8(up_to_nine).cast_unsigned();
+        // The place of the decimal mark, sixteen without one. A second mark is seen as one that is left.
+        let marks = [marks & 0xffff, marks >> 16];
+        let places = marks.map(|marks| (marks | 0x1_0000).trailing_zeros());
+        let is_number = |index: usize| {
+            let mark = loaded[index].get(places[index] as usize);
+            let has_digit = mark.is_none() || cells[index].len() > 1;
+            mark.is_none_or(|mark| *mark == form.notation.decimal)
+                && marks[index] & (marks[index].wrapping_sub(1)) == 0
+                && has_digit
+        };
+        if !is_number(0) || !is_number(1) {
+            return None;
+        }
+        let moves = [&WITHOUT_BYTE[places[0] as usize], &WITHOUT_BYTE[places[1] as usize]];
+        let digits = _mm256_shuffle_epi8(values, load_halves(moves));
+        // Two digits, four digits, eight digits: the first eight in the lowest part of each half, the others behind them.
+        let pairs = _mm256_maddubs_epi16(digits, _mm256_set1_epi16(0x010a));
+        let fours = _mm256_madd_epi16(pairs, _mm256_set1_epi32(0x0001_0064));
+        let packed = _mm256_packus_epi32(fours, fours);
+        let eights =
+            std::mem::transmute::<__m256i, [u32; 8]>(_mm256_madd_epi16(packed, _mm256_set1_epi32(0x0001_2710)));
+        let number = |half: usize| u64::from(eights[4 * half]) * 100_000_000 + u64::from(eights[4 * half + 1]);
+        let decimals = |index: usize| 15_u32.saturating_sub(places[index]);
+        Some([(number(0), decimals(0)), (number(1), decimals(1))])
+    }
+}
+
+#[inline(always)]
+fn load_halves([low, high]: [&[u8; 16]; 2]) -> __m256i {
+    // SAFETY: unaligned loads may start anywhere; only inlined into the functions above, which have AVX2.
+    unsafe { _mm256_set_m128i(_mm_loadu_si128(high.as_ptr().cast()), _mm_loadu_si128(low.as_ptr().cast())) }
+}
+
+/// By the number of bytes at the end that are kept: all ones for these, else zero.
+static KEPT: [[u8; 16]; 17] = {
+    let mut kept = [[0; 16]; 17];
+    let mut len = 1;
+    while len <= 16 {
+        kept[len] = kept[len - 1];
+        kept[len][16 - len] = u8::MAX;
+        len += 1;
+    }
+    kept
+};
+
+/// By the place of a byte: moves those before it to take its place. Without it, nothing moves.
+static WITHOUT_BYTE: [[u8; 16]; 17] = {
+    const ZERO: u8 = 0x80;
+    let mut moves = [[0; 16]; 17];
+    let mut place = 0;
+    while place <= 16 {
+        let mut byte = 0_u8;
+        while byte < 16 {
+            let from = if byte as usize > place || place == 16 {
+                byte
+            } else if byte == 0 {
+                ZERO
+            } else {
+                byte - 1
+            };
+            moves[place][byte as usize] = from;
+            byte += 1;
+        }
+        place += 1;
+    }
+    moves
+};
 
 /// The numbers that eight digits are in each lane, the last one first.
 #[inline(always)]
