@@ -24,6 +24,18 @@ REPORTS = ("top10_ctr.csv", "top10_cpa.csv")
 FILES = {
     "plain": ("plain.csv", "50 campaigns, CRLF", ["--campaigns", "50", "--crlf"], None),
     "m1": ("m1.csv", "1,000,000 campaigns, CRLF", ["--campaigns", "1000000", "--crlf"], None),
+    "m1_digits": (
+        "m1_digits.csv",
+        "1,000,000 campaigns with ids of 18 digits, CRLF",
+        ["--campaigns", "1000000", "--crlf", "--ids", "digits"],
+        None,
+    ),
+    "m1_uuid": (
+        "m1_uuid.csv",
+        "1,000,000 campaigns with UUIDs, CRLF",
+        ["--campaigns", "1000000", "--crlf", "--ids", "uuid"],
+        None,
+    ),
     "quoted": (
         "quoted.csv",
         "50 campaigns, CRLF, every field quoted",
@@ -141,7 +153,7 @@ def make_file(name, directory, rows, seed):
             else:
                 command = ["cargo", "run", "--release", "--quiet", "--example", "generate_ads", "--"]
                 command += ["--rows", str(rows), "--seed", str(seed), *generator_options]
-                if rows == FULL_ROWS and name != "m1":
+                if rows == FULL_ROWS and not name.startswith("m1"):
                     command += ["--totals", str(TRUTH / "campaign_totals.csv")]
                 if subprocess.run(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=output).returncode != 0:
                     raise Failure(f"this failed: {' '.join(command)}")

@@ -65,9 +65,23 @@ struct Args {
     #[arg(long, value_name = "CSV")]
     totals: Option<PathBuf>,
 
+    /// How the ids of campaigns look
+    #[arg(long, value_enum, default_value_t = Ids::Short, conflicts_with_all = ["totals", "report"])]
+    ids: Ids,
+
     /// Write a report as this platform exports it, with rows of totals at its end
     #[arg(long, value_name = "PLATFORM", conflicts_with_all = ["crlf", "quoted", "bad_rows", "totals"])]
     report: Option<Report>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Ids {
+    /// CMP001 and up
+    Short,
+    /// 18 digits, as large platforms number their campaigns
+    Digits,
+    /// 36 characters
+    Uuid,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -374,12 +388,13 @@ struct Plain<W> {
     output: Output<W>,
     quoted: bool,
     crlf: bool,
+    ids: Ids,
     dates: Vec<[u8; 10]>,
 }
 
 impl<W: Write> Plain<W> {
     fn new(sink: W, args: &Args) -> Self {
-        Self { output: Output::new(sink), quoted: args.quoted, crlf: args.crlf, dates: dates() }
+        Self { output: Output::new(sink), quoted: args.quoted, crlf: args.crlf, ids: args.ids, dates: dates() }
     }
 
     fn quote(&mut self) {
@@ -408,14 +423,18 @@ impl<W: Write> Plain<W> {
     fn id(&mut self, id: Id) {
         match id {
             Id::Name(name) => self.output.put(name.as_bytes()),
-            Id::Number(number) => {
-                match number {
-                    0..10 => self.output.put(b"CMP00"),
-                    10..100 => self.output.put(b"CMP0"),
-                    _ => self.output.put(b"CMP"),
+            Id::Number(number) => match self.ids {
+                Ids::Short => {
+                    match number {
+                        0..10 => self.output.put(b"CMP00"),
+                        10..100 => self.output.put(b"CMP0"),
+                        _ => self.output.put(b"CMP"),
+                    }
+                    self.output.number(number);
                 }
-                self.output.number(number);
-            }
+                Ids::Digits => self.output.put(eighteen_digits(number).as_bytes()),
+                Ids::Uuid => self.output.put(uuid(number).as_bytes()),
+            },
         }
     }
 
@@ -449,6 +468,20 @@ impl<W: Write> Plain<W> {
         }
         self.end_row()
     }
+}
+
+/// Another for every number below 10^16: the factor has no divisor in common with that.
+fn eighteen_digits(number: u64) -> String {
+    let digits = u128::from(number) * 3_935_559_000_370_003 % 10_000_000_000_000_000;
+    format!("12{digits:016}")
+}
+
+/// Version 4 (RFC 9562) in its form; of two numbers, the same is as good as impossible.
+fn uuid(number: u64) -> String {
+    let mut rng = Rng(number);
+    let bits = u128::from(rng.next()) << 64 | u128::from(rng.next());
+    let hex = format!("{:032x}", bits & !(0xf << 76 | 0xc << 60) | 0x4 << 76 | 0x8 << 60);
+    [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
 }
 
 /// Where the rows come from, and how many of them there are with how many bad ones among them.
