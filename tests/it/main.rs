@@ -24,6 +24,7 @@ mod harness;
 mod http2_aborts;
 mod jobs;
 mod large_reports;
+mod many_campaigns;
 mod odd_rows;
 mod openapi;
 mod oracle;
