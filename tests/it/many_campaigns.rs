@@ -30,6 +30,10 @@ fn rows(count: usize, campaigns: usize, is_plain: bool) -> String {
     let mut text = HEADER.to_owned();
     for row in 0..count {
         let number = random.below(campaigns);
+        if random.one_in(50) {
+            // Before a row whose first separator is far away, too.
+            writeln!(text, "{}", ["", "\r", "E3", "\t", "0,,", "a,b,c,d,e"][random.below(6)]).unwrap();
+        }
         let number = if is_plain { number / 11 * 11 + number % 5 } else { number };
         writeln!(text, "{},2025-01-01,{row},{},0.25,1", id(number), row % 7).unwrap();
     }

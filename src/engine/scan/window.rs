@@ -34,7 +34,9 @@ impl Window<'_> {
         let mut row = [0; 6];
         let (offset, others) = if LONG_ID {
             let delimiters = self.marks.delimiters.behind(start);
-            if delimiters == 0 {
+            let before_first = (delimiters & delimiters.wrapping_neg()).wrapping_sub(1);
+            // A row that ends before it has no separator, and is not long.
+            if delimiters == 0 || self.marks.newlines.behind(start) & before_first != 0 {
                 return None;
             }
             row[0] = delimiters.trailing_zeros() as usize;
