@@ -97,7 +97,7 @@ impl Lookup<'_> {
 
     /// Finds where the campaigns of ids may be, or 0. `visit` is given what [`Self::confirm`] will look at.
     ///
-    /// Here and there, nothing within a pass depends on what is loaded before it: the processor waits for many places of the
+    /// Here and in [`Self::confirm`], nothing within a pass depends on what is loaded before it: the processor waits for many places of the
     /// table at once.
     #[inline(always)]
     pub(crate) fn find_candidates(&self, wanted: &[(Key, u64)], found: &mut [usize], mut visit: impl FnMut(&Entry)) {

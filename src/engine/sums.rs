@@ -1,4 +1,4 @@
-//! The sums of a campaign: lanes for small addends, and wide ones for whatever does not fit them.
+//! The sums of a campaign. Small numbers are added in 64 bits (the lanes), all others in 128 bits (the wide sums).
 
 /// Addends below 2^32 go to the lanes. After this number of them the lanes are emptied, long before they could
 /// overflow.

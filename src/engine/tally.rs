@@ -353,7 +353,7 @@ impl Tally {
             scanner.scan(text, columns, delimiter, judge, &mut self.aggregate, &mut start)?;
         self.offset = start.byte_offset;
         self.lines.ended = start.line - 1;
-        // Scanned rows end with LF.
+        // Behind scanned rows there is no LF that would belong to a CR before it.
         self.lines.after_return &= consumed == 0;
         Ok((consumed, general_to))
     }

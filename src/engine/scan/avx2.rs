@@ -256,8 +256,7 @@ impl Instructions for Avx2 {
                 None => {}
             }
         }
-        let short = |cell: Cell| form.notation.short_at_end(&text[..cell.end], cell.len());
-        Some([short(cells[0])?, short(cells[1])?, short(cells[2])?, short(cells[3])?])
+        form.read_one_by_one(text, cells)
     }
 }
 
@@ -351,7 +350,7 @@ fn ungrouped_numbers(text: &[u8], cells: [Cell; 2], form: &NumberForm) -> Option
         let values = _mm256_and_si256(values, load_halves(kept));
         let up_to_nine = _mm256_cmpeq_epi8(_mm256_min_epu8(values, _mm256_set1_epi8(9)), values);
         let marks = !_mm256_movemask_epi8(up_to_nine).cast_unsigned();
-        // The place of the decimal mark, sixteen without one. A second mark is seen as one that is left.
+        // The place of the first mark, sixteen without one. It has to be the decimal mark, and the only one.
         let marks = [marks & 0xffff, marks >> 16];
         let places = marks.map(|marks| (marks | 0x1_0000).trailing_zeros());
         let is_number = |index: usize| {

@@ -61,6 +61,13 @@ impl NumberForm {
         }
         Self { notation, group_marks, has_groups: group_marks != [u8::MAX; 16] }
     }
+
+    /// Four short numbers, none of which is read together with another.
+    #[inline(always)]
+    pub(super) fn read_one_by_one(&self, text: &[u8], cells: [Cell; 4]) -> Option<[Short; 4]> {
+        let short = |cell: Cell| self.notation.short_at_end(&text[..cell.end], cell.len());
+        Some([short(cells[0])?, short(cells[1])?, short(cells[2])?, short(cells[3])?])
+    }
 }
 
 /// The instructions a scanner is made of.
@@ -93,7 +100,6 @@ pub(super) trait Instructions: Sized {
     /// Reads four short numbers. `None` when one of them is none, which says nothing about validity.
     #[inline(always)]
     fn short_numbers(text: &[u8], cells: [Cell; 4], form: &NumberForm) -> Option<[Short; 4]> {
-        let short = |cell: Cell| form.notation.short_at_end(&text[..cell.end], cell.len());
-        Some([short(cells[0])?, short(cells[1])?, short(cells[2])?, short(cells[3])?])
+        form.read_one_by_one(text, cells)
     }
 }

@@ -121,8 +121,8 @@ impl Positions {
             let block_end = len + bits.count_ones() as usize;
             let block_start = (index * BLOCK_BYTES) as u16;
             loop {
-                // However many there are: a loop that ends somewhere else each time costs more. What is written too much is
-                // overwritten, or lies behind the end.
+                // Always this number of steps: a processor cannot predict a loop whose length changes each time. What is
+                // written beyond the positions of the block is overwritten, or lies behind the end of the list.
                 for place in &mut list.positions[len..len + STEP] {
                     *place = block_start + bits.trailing_zeros() as u16;
                     bits &= bits.wrapping_sub(1);

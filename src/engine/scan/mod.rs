@@ -4,16 +4,17 @@
 //! for every delimiter and one for every row end, those inside quotes left out (the inside of quotes is a prefix xor over
 //! the quotes, as in simdjson: Langdale and Lemire, "Parsing gigabytes of JSON per second", 2019). Then rows are read off
 //! the marks: a row is plain when it has as many fields as the header, its id is known, and its four numbers are at most
-//! eight bytes, the spend with up to two decimals. Any other row goes, with its fields already found, to the code that
-//! judges every kind of row.
+//! eight bytes, the spend with up to two decimals. Where other numbers are frequent, and in every dialect, rows are read
+//! in another way (`usual`). Any other row goes, with its fields already found, to the code that judges every kind of row.
 //!
 //! Nearly all rows are short: all their marks lie in one word, which is counted and read without a loop. Where all line
 //! ends are the same and the columns are the usual ones, everything about such rows except their bytes is known at
 //! compile time.
 //!
-//! Marks are right only where the text is regular: quotes open and close whole fields, nothing is doubled or broken
-//! inside them, CR stands only before LF. At the first block of 64 bytes where it is not, the scanner stops and says how
-//! far the general reader has to go. So even in a text without any regular block each block is scanned only once.
+//! Marks are right only where the text is regular: quotes open and close whole fields, nothing is broken inside them, and
+//! all rows end with LF, before which there may be CR. What is regular is changed when a text needs it: doubled quotes, or
+//! CRs that end rows by themselves. At the first block of 64 bytes that is irregular even so, the scanner stops and says
+//! how far the general reader has to go. So in every text each block is scanned a few times at most.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;

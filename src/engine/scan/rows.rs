@@ -75,8 +75,8 @@ impl Oddness {
         self.in_window = 0;
     }
 
-    /// Where they were many in the last window, the first one shows that it goes on.
-    fn are_many_with_one_more(&mut self) -> bool {
+    /// Counts one, and tells whether they are many. Where they were many in the last window, one is enough.
+    fn count_row(&mut self) -> bool {
         self.in_window += 1;
         self.in_window >= if self.were_many { 1 } else { Self::MANY }
     }
@@ -156,7 +156,7 @@ impl Rows<'_> {
             self.take_unusual::<QUOTED>(window, start, end)?;
             start = end + 1;
             let is_new_campaign = self.aggregate.totals.len() > campaigns;
-            if !is_new_campaign && self.oddness.are_many_with_one_more() {
+            if !is_new_campaign && self.oddness.count_row() {
                 return self.take_listed::<I>(window, start, QUOTED);
             }
         }

@@ -285,7 +285,7 @@ impl SeparatedRow<'_> {
         let quote = usize::from(text[start] == b'"');
         let mut cell = Cell { start: start + quote, end: end - quote };
         let is_blank = |byte: u8| byte == b' ' || byte == b'\t';
-        // Nearly never in most texts, in every field of others.
+        // Most texts have no blanks here, and some have one in every field.
         while cell.end > cell.start && is_blank(text[cell.start]) {
             cell.start += 1;
         }
