@@ -1,8 +1,9 @@
-//! Segments that start behind LFs, read apart and joined as `src/ingest/local.rs` does it, give what reading in order gives.
+//! Segments that start behind LFs, read apart and joined as `src/ingest/segments.rs` does it, give what reading in order gives;
+//! also when they share the campaigns.
 
 #![no_main]
 
-use adtally::engine::Kernel;
+use adtally::engine::{Fatal, Kernel, Parcel, Tally};
 use adtally_fuzz::{Case, Ending, KERNELS, assert_same_ending, assert_same_tally, read};
 use libfuzzer_sys::fuzz_target;
 
@@ -11,12 +12,14 @@ const MAX_SEGMENTS: usize = 12;
 
 fuzz_target!(|bytes: &[u8]| {
     let Some(mut case) = Case::new(bytes) else { return };
-    let kernel = KERNELS[case.cuts.choose(3)];
+    let choice = case.cuts.choose(9);
+    let kernel = KERNELS[choice % 3];
+    let shared_from = [None, Some(0), Some(3)][choice / 3];
     let expected = read(case.tally(Kernel::Off), [&case.text[..]]);
-    assert_same_ending(&read_in_segments(&case, kernel), &expected);
+    assert_same_ending(&read_in_segments(&case, kernel, shared_from), &expected);
 });
 
-fn read_in_segments(case: &Case, kernel: Kernel) -> Ending {
+fn read_in_segments(case: &Case, kernel: Kernel, shared_from: Option<usize>) -> Ending {
     let mut tally = case.tally(kernel);
     let mut pieces = case.pieces();
     let is_divisible = case.dialect.as_ref().is_none_or(|dialect| dialect.is_divisible());
@@ -33,15 +36,40 @@ fn read_in_segments(case: &Case, kernel: Kernel) -> Ending {
     let ends = starts.iter().copied().skip(1).chain([case.text.len()]);
     let segments = starts.iter().zip(ends).map(|(start, end)| &case.text[*start..end]);
     let forks = starts.iter().map(|start| tally.fork(*start as u64).expect("it can fork"));
-    let forks = forks.zip(segments).map(|(mut fork, segment)| (fork.push(segment).map(|()| fork), segment));
-    let forks: Vec<_> = forks.collect();
-    tally.push(&case.text[at..starts.first().copied().unwrap_or(case.text.len())])?;
+    let mut forks: Vec<_> = forks.zip(segments).map(|(fork, segment)| (Ok(fork), segment)).collect();
+    if let Some(from_campaigns) = shared_from {
+        let tallies = 1 + forks.len();
+        tally.share_campaigns(tallies, from_campaigns);
+        forks.iter_mut().flat_map(|(fork, _)| fork).for_each(|fork| fork.share_campaigns(tallies, from_campaigns));
+    }
+    let first = tally.push(&case.text[at..starts.first().copied().unwrap_or(case.text.len())]);
+    for (fork, segment) in &mut forks {
+        *fork = std::mem::replace(fork, Err(Fatal::EmptyInput)).and_then(|mut fork| fork.push(segment).map(|()| fork));
+    }
+    let have_shared = tally.has_shared() || forks.iter().flat_map(|(fork, _)| fork).any(Tally::has_shared);
+    if have_shared && (first.is_err() || forks.iter().any(|(fork, _)| fork.is_err())) {
+        return read(case.tally(kernel), [&case.text[..]]);
+    }
+    first?;
+    if have_shared {
+        let mut all: Vec<_> = std::iter::once(&mut tally).chain(forks.iter_mut().flat_map(|(fork, _)| fork)).collect();
+        for from in 0..all.len() {
+            for to in 0..all.len() {
+                let mut parcel = Parcel::default();
+                all[from].swap_parcel(to, &mut parcel);
+                all[to].count_parcel(&mut parcel)?;
+            }
+        }
+    }
     for (fork, segment) in forks {
         let is_right = tally.is_between_records();
         match fork {
             Ok(fork) => {
                 let is_joined = tally.join(fork)?.is_none();
                 assert!(is_right || !is_joined, "a segment that starts within a record is wrong");
+                if !is_joined && have_shared {
+                    return read(case.tally(kernel), [&case.text[..]]);
+                }
                 if !is_joined {
                     // Where reading in order ends with an error (too many skipped rows, another currency), it does so here.
                     tally.push(segment)?;
@@ -54,6 +82,10 @@ fn read_in_segments(case: &Case, kernel: Kernel) -> Ending {
                 assert!(!is_right, "a segment that starts at a record fails only when it is read apart: {error}");
             }
         }
+    }
+    if have_shared {
+        // What is shared is put together at the end.
+        return tally.finish();
     }
     let mut in_order = case.tally(Kernel::Off);
     in_order.push(&case.text)?;

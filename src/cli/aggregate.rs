@@ -79,8 +79,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_campaigns, value_parser = super::values::parse_max_campaigns, help_heading = "Limits")]
     max_campaigns: usize,
 
-    /// Threads that read a large file, 1 to 256; as many as there are cores if not given. Each has its own table of
-    /// campaigns
+    /// Threads that read a large file, 1 to 256; as many as there are cores if not given
     #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=256), help_heading = "Limits")]
     threads: Option<u16>,
 

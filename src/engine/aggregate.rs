@@ -10,7 +10,8 @@ use super::reading::Reading;
 use super::record::{MAX_TEXT_BYTES, Position, is_blank};
 use super::reject_log::{RejectLog, RejectRow, SHOWN_RECORD_BYTES};
 use super::row::{Row, SkipReason, read_row};
-use super::totals::{CampaignTotals, Totals};
+use super::shares::Shares;
+use super::totals::{CampaignTotals, TableFull, Totals};
 
 /// Skipped rows that are kept for the report.
 pub const MAX_REJECTS: usize = 100;
@@ -101,6 +102,8 @@ pub struct Aggregate {
     pub(crate) max_skipped: Option<u64>,
     /// One for each file that was read in a dialect; while a file is being read in one, its own is the only one.
     pub(crate) readings: Vec<Reading>,
+    /// Further campaigns, while a file is being read by several tallies that share them.
+    pub(crate) shares: Option<Box<Shares>>,
 }
 
 impl Aggregate {
@@ -114,6 +117,7 @@ impl Aggregate {
             reject_log: None,
             max_skipped: None,
             readings: Vec::new(),
+            shares: None,
         }
     }
 
@@ -174,6 +178,9 @@ impl Aggregate {
             merged_logs((self.reject_log.take(), self.rejects.as_slice()), (next.reject_log, next.rejects.as_slice()));
         self.rejects.extend(next.rejects.into_iter().take(MAX_REJECTS - self.rejects.len()));
         self.readings.extend(next.readings);
+        if let (Some(mine), Some(theirs)) = (&mut self.shares, next.shares) {
+            mine.join(*theirs)?;
+        }
         // The smaller table is the cheaper one to take apart.
         let mut totals = next.totals;
         if totals.len() > self.totals.len() {
@@ -182,6 +189,17 @@ impl Aggregate {
         let max_campaigns = totals.max_campaigns().max(self.totals.max_campaigns());
         self.totals.merge(totals).map_err(|_| Fatal::TooManyCampaigns { max_campaigns })?;
         self.check_totals()
+    }
+
+    /// Ends the sharing of campaigns with other tallies, which have been joined.
+    pub(crate) fn end_sharing(&mut self) -> Result<(), Fatal> {
+        if let Some(shares) = self.shares.take() {
+            let max_campaigns = self.totals.max_campaigns();
+            let totals = std::mem::replace(&mut self.totals, Totals::new(max_campaigns));
+            let all = shares.into_totals(totals);
+            self.totals = all.map_err(|TableFull| Fatal::TooManyCampaigns { max_campaigns })?;
+        }
+        Ok(())
     }
 
     pub(crate) fn check_totals(&self) -> Result<(), Fatal> {

@@ -66,6 +66,16 @@ impl Key {
         low_half(u128::from_le_bytes(self.0) >> 64)
     }
 
+    /// True for a short id that is ASCII, without blanks at its ends.
+    #[inline(always)]
+    pub(crate) fn is_plain(self) -> bool {
+        const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
+        let [first, .., len] = self.0;
+        let last = low_half(u128::from_le_bytes(self.0) >> (8 * (u32::from(len).wrapping_sub(1) % 16))) & 0xff;
+        // The length is below 16.
+        (self.low() | self.high()) & HIGH_BITS == 0 && first > b' ' && last > u64::from(b' ')
+    }
+
     pub(crate) fn is_long(self) -> bool {
         self.high() >> 56 == LONG_ID
     }
@@ -73,6 +83,11 @@ impl Key {
     /// The id that is part of the key. Meaningless for a long one.
     pub(crate) fn short_id(&self) -> &[u8] {
         &self.0[..usize::from(self.0[15])]
+    }
+
+    /// The key of a long id that lies `offset` bytes further in the shared buffer.
+    pub(crate) fn moved(self, offset: usize) -> Self {
+        Self::from_words(self.low(), self.high() + offset as u64)
     }
 
     /// Where a long id lies in the shared buffer.

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::key::{Key, MAX_SHORT_ID_BYTES, Seed, word_to_index};
+use super::scan::prefetch::prefetch;
 use super::sums::{Fine, Lanes, Wide};
 
 /// One campaign. Its key and its lanes are side by side, so that finding it and adding to it touch one place in memory.
@@ -22,6 +23,18 @@ impl Entry {
 #[inline(always)]
 pub(super) fn tag(hash: u64, mask: usize) -> usize {
     word_to_index(hash >> 32) & 0xffff_ffff & !mask
+}
+
+/// Where plain rows are counted.
+pub(crate) trait CountRows {
+    /// Never true. Checked once, it spares the bounds check at every row.
+    fn is_unusable(&self) -> bool;
+
+    /// Counts a row by the key of its short id; false when it has to be judged.
+    fn add_short(&mut self, key: Key, lanes: Lanes) -> bool;
+
+    /// Counts a row by its long id; false when it has to be judged.
+    fn add_long(&mut self, id: &[u8], lanes: Lanes) -> bool;
 }
 
 /// Finds campaigns by their ids, and adds to their lanes.
@@ -58,30 +71,6 @@ impl Lookup<'_> {
         self.find(hash, |found| found == key)
     }
 
-    /// Never true. Checked once, it spares the bounds check at every access to the slots.
-    #[inline(always)]
-    pub(crate) fn has_no_slots(&self) -> bool {
-        self.slots.is_empty()
-    }
-
-    /// Adds to the lanes of the campaign of a short id; false if it is not in the table.
-    #[inline(always)]
-    pub(crate) fn add_short(&mut self, key: Key, addends: Lanes) -> bool {
-        let hash = self.hash(key);
-        let mask = self.slots.len() - 1;
-        let index = self.slots[word_to_index(hash) & mask] as usize & mask;
-        let entry = &mut self.entries[index];
-        // The first slot nearly always decides. Entry 0 is vacant: no key is equal to its key.
-        if entry.key.is(key) {
-            entry.lanes.add(addends);
-            return true;
-        }
-        // Not a function of its own: a call, even one that is not made, would force everything out of its register.
-        let Some(index) = self.find(hash, |found| found.is(key)) else { return false };
-        self.add(index, addends);
-        true
-    }
-
     /// The key and the hash of a long id that lies in a text, to be found by [`Self::find_candidates`].
     #[inline(always)]
     pub(crate) fn wanted_long(&self, text: &[u8], place: Range<usize>) -> (Key, u64) {
@@ -89,18 +78,18 @@ impl Lookup<'_> {
         (Key::long(hash, place.start, place.len()), hash)
     }
 
-    /// The slot at which the search for an id starts, to be fetched in advance.
+    /// Prefetches where the search for an id starts.
     #[inline(always)]
-    pub(crate) fn first_slot(&self, hash: u64) -> &u32 {
-        &self.slots[word_to_index(hash) & (self.slots.len() - 1)]
+    pub(crate) fn prefetch(&self, hash: u64) {
+        prefetch(&self.slots[word_to_index(hash) & (self.slots.len() - 1)]);
     }
 
-    /// Finds where the campaigns of ids may be, or 0. `visit` is given what [`Self::confirm`] will look at.
+    /// Finds where the campaigns of ids may be, or 0. Prefetches what [`Self::confirm`] will look at.
     ///
     /// Here and in [`Self::confirm`], nothing within a pass depends on what is loaded before it: the processor waits for many places of the
     /// table at once.
     #[inline(always)]
-    pub(crate) fn find_candidates(&self, wanted: &[(Key, u64)], found: &mut [usize], mut visit: impl FnMut(&Entry)) {
+    pub(crate) fn find_candidates(&self, wanted: &[(Key, u64)], found: &mut [usize]) {
         let mask = self.slots.len() - 1;
         for (first, (_, hash)) in found.iter_mut().zip(wanted) {
             *first = self.slots[word_to_index(*hash) & mask] as usize;
@@ -114,28 +103,22 @@ impl Lookup<'_> {
                 slot = self.slots[place] as usize;
             }
             *index = slot & mask;
-            visit(&self.entries[*index]);
+            prefetch(&self.entries[*index]);
         }
     }
 
     /// Puts 0 in place of candidates that are other campaigns with the same tag. The keys of long ids, which there are only with
-    /// `LONG_IDS`, say where in `text` they lie. `visit` is given bytes that will be looked at.
+    /// `LONG_IDS`, say where in `text` they lie.
     #[inline(always)]
-    pub(crate) fn confirm<const LONG_IDS: bool>(
-        &self,
-        text: &[u8],
-        wanted: &[(Key, u64)],
-        found: &mut [usize],
-        mut visit: impl FnMut(&u8),
-    ) {
+    pub(crate) fn confirm<const LONG_IDS: bool>(&self, text: &[u8], wanted: &[(Key, u64)], found: &mut [usize]) {
         for (index, (key, _)) in found.iter_mut().zip(wanted) {
             let found = self.entries[*index].key;
             let is_wanted = if LONG_IDS && key.is_long() {
                 let has_hash = found.is_long() && found.low() == key.low();
                 let id = if has_hash { found.long_range() } else { 0..0 };
                 if let [first, .., last] = &self.long_ids[id] {
-                    visit(first);
-                    visit(last);
+                    prefetch(first);
+                    prefetch(last);
                 }
                 has_hash
             } else {
@@ -153,13 +136,6 @@ impl Lookup<'_> {
         }
     }
 
-    /// Adds to the lanes of the campaign of a long id; false if it is not in the table.
-    #[inline(always)]
-    pub(crate) fn add_long(&mut self, id: &[u8], addends: Lanes) -> bool {
-        let found = find_long(self.slots, self.entries, self.long_ids, id, self.seed.hash_long(id));
-        found.map(|campaign| self.add(campaign, addends)).is_some()
-    }
-
     /// The campaign of an id of any length, if it is in the table.
     pub(crate) fn find_id(&self, id: &[u8]) -> Option<usize> {
         if id.len() <= MAX_SHORT_ID_BYTES {
@@ -173,6 +149,36 @@ impl Lookup<'_> {
     #[inline(always)]
     fn find(&self, hash: u64, is_wanted: impl Fn(Key) -> bool) -> Option<usize> {
         find(self.slots, self.entries, hash, is_wanted)
+    }
+}
+
+impl CountRows for Lookup<'_> {
+    #[inline(always)]
+    fn is_unusable(&self) -> bool {
+        self.slots.is_empty()
+    }
+
+    #[inline(always)]
+    fn add_short(&mut self, key: Key, addends: Lanes) -> bool {
+        let hash = self.hash(key);
+        let mask = self.slots.len() - 1;
+        let index = self.slots[word_to_index(hash) & mask] as usize & mask;
+        let entry = &mut self.entries[index];
+        // The first slot nearly always decides. Entry 0 is vacant: no key is equal to its key.
+        if entry.key.is(key) {
+            entry.lanes.add(addends);
+            return true;
+        }
+        // Not a function of its own: a call, even one that is not made, would force everything out of its register.
+        let Some(index) = self.find(hash, |found| found.is(key)) else { return false };
+        self.add(index, addends);
+        true
+    }
+
+    #[inline(always)]
+    fn add_long(&mut self, id: &[u8], addends: Lanes) -> bool {
+        let found = find_long(self.slots, self.entries, self.long_ids, id, self.seed.hash_long(id));
+        found.map(|campaign| self.add(campaign, addends)).is_some()
     }
 }
 

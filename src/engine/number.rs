@@ -55,6 +55,9 @@ impl Conversions {
 
     /// Whole ones and any number of units.
     pub(crate) fn new(whole: u128, units: u128) -> Self {
+        if units == 0 {
+            return Self { whole, units: 0 };
+        }
         let units_per_whole = u128::from(Self::UNITS_PER_WHOLE);
         #[expect(clippy::cast_possible_truncation, reason = "a remainder is less than the divisor")]
         let rest = (units % units_per_whole) as u64;

@@ -17,6 +17,10 @@ pub enum Metric {
 
 /// Compares `left.0 / left.1` with `right.0 / right.1`. The denominators are not zero.
 fn compare_fractions(left: (u128, u128), right: (u128, u128)) -> Ordering {
+    let is_small = |word: u128| word <= u64::MAX.into();
+    if [left.0, left.1, right.0, right.1].into_iter().all(is_small) {
+        return (left.0 * right.1).cmp(&(right.0 * left.1));
+    }
     let product = |a: u128, b: u128| {
         let (low, high) = a.carrying_mul(b, 0);
         (high, low)

@@ -16,6 +16,7 @@ use super::record::{Fields, Found, LastRecord, LineCounter, Position, RecordFind
 use super::reject_log::{RejectLog, SHOWN_RECORD_BYTES};
 use super::row::SkipReason;
 use super::scan::{Kernel, Scanned, Scanner};
+use super::shares::{Parcel, Shares};
 
 /// Limits on what a single input can make grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,6 +160,33 @@ impl Tally {
         Some(fork)
     }
 
+    /// Shares campaigns with other tallies of the same file, all of them forked from one or it themselves, `tallies` of
+    /// them: once this one has `from_campaigns` campaigns, it sorts its plain rows by the tally that counts them.
+    pub fn share_campaigns(&mut self, tallies: usize, from_campaigns: usize) {
+        self.aggregate.shares = Some(Box::new(Shares::new(&self.aggregate.totals, tallies, from_campaigns)));
+    }
+
+    /// Swaps the rows that have been sorted for one of the tallies, this one included, with an empty parcel. False when
+    /// there are none. All of them must be counted before the tallies are joined. They take more memory than their text.
+    pub fn swap_parcel(&mut self, tally: usize, parcel: &mut Parcel) -> bool {
+        self.aggregate.shares.as_mut().is_some_and(|shares| shares.swap(tally, parcel))
+    }
+
+    /// Counts the rows of a parcel that is for this tally, and empties it.
+    ///
+    /// # Errors
+    /// When there are more campaigns than allowed.
+    pub fn count_parcel(&mut self, parcel: &mut Parcel) -> Result<(), Fatal> {
+        self.aggregate.shares.as_mut().map_or(Ok(()), |shares| shares.count(parcel))
+    }
+
+    /// True when this tally has sorted rows, or counted those of others. Then what it has read is known only together with
+    /// all the others.
+    #[must_use]
+    pub fn has_shared(&self) -> bool {
+        self.aggregate.shares.as_ref().is_some_and(|shares| shares.are_used())
+    }
+
     /// Bytes of text read so far, from the start of the file.
     #[must_use]
     pub fn offset(&self) -> u64 {
@@ -252,6 +280,7 @@ impl Tally {
         }
         // The last record may have been the first.
         self.end_search(true)?;
+        self.aggregate.end_sharing()?;
         let has_header = self.dialect.as_ref().map_or(self.options.has_header, |dialect| dialect.header.is_some());
         if self.columns.is_none() || (!has_header && !self.aggregate.has_data()) {
             return Err(Fatal::EmptyInput);

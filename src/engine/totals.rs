@@ -15,7 +15,7 @@ use super::row::{MAX_CAMPAIGN_ID_BYTES, Row};
 use super::sums::{Fine, Lanes, MAX_COUNT_TOTAL, MAX_DECIMAL_CONVERSIONS, MAX_LANE_ADDENDS, MAX_SPEND_TOTAL, Wide};
 
 /// Campaigns of another table that are looked up at once.
-const MERGED_AT_ONCE: usize = 128;
+const MERGED_AT_ONCE: usize = 64;
 
 /// Slots in a page of memory of the smallest size.
 const PAGE_SLOTS: usize = 1024;
@@ -78,6 +78,50 @@ pub(crate) struct Totals {
     overflowed: bool,
 }
 
+/// Campaigns that are added to a table.
+pub(super) struct OtherCampaigns<'a> {
+    pub(super) entries: &'a [Entry],
+    pub(super) long_ids: &'a [u8],
+    /// Empty, or as long as `entries`.
+    pub(super) wide: &'a [Wide],
+    /// What the hashes of long ids depend on.
+    pub(super) seed: Seed,
+}
+
+/// Some of them, while they are looked up.
+struct MergedBatch {
+    first: usize,
+    wanted: Vec<(Key, u64)>,
+    found: [usize; MERGED_AT_ONCE],
+}
+
+impl MergedBatch {
+    fn new() -> Self {
+        Self { first: 0, wanted: Vec::with_capacity(MERGED_AT_ONCE), found: [0; MERGED_AT_ONCE] }
+    }
+
+    /// Sets what is wanted of a table.
+    fn fill(&mut self, entries: &[Entry], from: &OtherCampaigns<'_>, table: &mut Totals) {
+        let seed = table.seed;
+        let lookup = table.lookup();
+        self.wanted.clear();
+        self.wanted.extend(entries.iter().map(|entry| {
+            let wanted = match entry.key {
+                key if !key.is_long() => (key, seed.hash(key)),
+                // A fork's hashes are those of the table that it was forked from.
+                key if seed == from.seed => (key, key.low()),
+                key => {
+                    let place = key.long_range();
+                    let hash = seed.hash_long(&from.long_ids[place.clone()]);
+                    (Key::long(hash, place.start, place.len()), hash)
+                }
+            };
+            lookup.prefetch(wanted.1);
+            wanted
+        }));
+    }
+}
+
 impl Totals {
     pub(crate) fn new(max_campaigns: usize) -> Self {
         Self {
@@ -96,6 +140,11 @@ impl Totals {
     /// An empty table with the same hashes: the two are merged faster.
     pub(crate) fn alike(&self) -> Self {
         Self { seed: self.seed, ..Self::new(self.max_campaigns) }
+    }
+
+    /// What its hashes depend on.
+    pub(crate) fn seed(&self) -> Seed {
+        self.seed
     }
 
     /// Campaigns in the table.
@@ -181,9 +230,9 @@ impl Totals {
         if !self.wide.is_empty() {
             self.wide.push([0; 5]);
         }
-        let eighths = if self.slots.len() < MAX_SPARSE_SLOTS { 1 } else { 6 };
-        if self.entries.len() > self.slots.len() / 8 * eighths {
-            self.grow();
+        let slots = slots_for(self.entries.len(), self.slots.len());
+        if slots > self.slots.len() {
+            self.resize(slots);
         } else {
             self.place(index, hash);
         }
@@ -201,20 +250,23 @@ impl Totals {
         self.slots[place] = slot;
     }
 
-    fn grow(&mut self) {
-        let doubled = self.slots.len() * 2;
+    /// Places all campaigns in this number of slots.
+    fn resize(&mut self, slots: usize) {
         // Freed first: at the peak there is one table, not two.
         self.slots = Vec::new();
-        self.slots = vec![0; doubled];
+        self.slots = vec![0; slots];
         // A page that is read before it is written is mapped twice, and for the second time all threads are interrupted.
         for page in self.slots.chunks_mut(PAGE_SLOTS) {
             page[0] = std::hint::black_box(0);
         }
         for index in 1..self.entries.len() {
-            let key = self.entries[index].key;
-            let hash = if key.is_long() { key.low() } else { self.seed.hash(key) };
-            self.place(index, hash);
+            self.place(index, self.hash_of(index));
         }
+    }
+
+    fn hash_of(&self, index: usize) -> u64 {
+        let key = self.entries[index].key;
+        if key.is_long() { key.low() } else { self.seed.hash(key) }
     }
 
     /// Announces `count` additions to lanes, of addends below 2^32. Empties the lanes first if these and `further` more
@@ -281,44 +333,85 @@ impl Totals {
         }
         self.overflowed |= other.overflowed;
         self.lane_addends += other.lane_addends;
-        let mut wanted = Vec::with_capacity(MERGED_AT_ONCE);
-        let mut found = [0; MERGED_AT_ONCE];
-        for first in (1..other.entries.len()).step_by(MERGED_AT_ONCE) {
-            let entries = &other.entries[first..other.entries.len().min(first + MERGED_AT_ONCE)];
-            wanted.clear();
-            wanted.extend(entries.iter().map(|entry| match entry.key {
-                key if !key.is_long() => (key, self.seed.hash(key)),
-                // A fork's hashes are those of the table that it was forked from.
-                key if self.seed == other.seed => (key, key.low()),
-                key => {
-                    let place = key.long_range();
-                    let hash = self.seed.hash_long(&other.long_ids[place.clone()]);
-                    (Key::long(hash, place.start, place.len()), hash)
-                }
-            }));
-            let mut fetched = 0;
-            let lookup = self.lookup();
-            lookup.find_candidates(&wanted, &mut found, |entry| fetched |= entry.lanes.0[3]);
-            std::hint::black_box(fetched);
-            let mut fetched = 0;
-            lookup.confirm::<true>(&other.long_ids, &wanted, &mut found, |byte| fetched |= *byte);
-            std::hint::black_box(fetched);
-            for (place, (entry, (key, hash))) in entries.iter().zip(&wanted).enumerate() {
-                let mine = match found[place] {
-                    0 => self.find_wanted(&other.long_ids, *key, *hash),
-                    found => Some(found),
-                };
-                let mine = match mine {
-                    Some(mine) => mine,
-                    None => self.insert(other.id(first + place), *key, *hash)?,
-                };
-                self.entries[mine].lanes.add(entry.lanes);
-                if let Some(wide) = other.wide.get(first + place)
-                    && *wide != [0; 5]
-                {
-                    self.add_wide(mine, *wide);
-                }
+        let Self { entries, long_ids, wide, seed, .. } = &other;
+        self.add_entries(&OtherCampaigns {
+            entries: &entries[1..],
+            long_ids,
+            wide: wide.get(1..).unwrap_or_default(),
+            seed: *seed,
+        })
+    }
+
+    /// Adds campaigns with their wide sums, if they have some. A campaign may be among them more than once. Their additions to
+    /// lanes have been announced.
+    pub(super) fn add_entries(&mut self, from: &OtherCampaigns<'_>) -> Result<(), TableFull> {
+        let [mut searched, mut next] = [MergedBatch::new(), MergedBatch::new()];
+        let mut batches = from.entries.chunks(MERGED_AT_ONCE);
+        loop {
+            // One batch is looked up while the slots and the entries of another are being loaded.
+            next.fill(batches.next().unwrap_or_default(), from, self);
+            self.add_batch(&mut searched, from)?;
+            self.lookup().find_candidates(&next.wanted, &mut next.found);
+            next.first = searched.first + searched.wanted.len();
+            std::mem::swap(&mut searched, &mut next);
+            if searched.wanted.is_empty() {
+                return Ok(());
             }
+        }
+    }
+
+    fn add_batch(&mut self, batch: &mut MergedBatch, from: &OtherCampaigns<'_>) -> Result<(), TableFull> {
+        let MergedBatch { first, wanted, found } = batch;
+        self.lookup().confirm::<true>(from.long_ids, wanted, found);
+        for (place, (key, hash)) in wanted.iter().enumerate() {
+            let entry = &from.entries[*first + place];
+            // One before it may have added the id.
+            let mine = match found[place] {
+                0 => self.find_wanted(from.long_ids, *key, *hash),
+                found => Some(found),
+            };
+            let mine = match mine {
+                Some(mine) => mine,
+                None => self.insert(id_of(&entry.key, from.long_ids), *key, *hash)?,
+            };
+            self.entries[mine].lanes.add(entry.lanes);
+            if let Some(wide) = from.wide.get(*first + place)
+                && *wide != [0; 5]
+            {
+                self.add_wide(mine, *wide);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over the campaigns of a table with the same hashes, none of which is in this one.
+    pub(super) fn append(&mut self, mut other: Self) -> Result<(), TableFull> {
+        debug_assert!(self.seed == other.seed, "the tables are alike");
+        if self.len() + other.len() > self.max_campaigns {
+            return Err(TableFull);
+        }
+        if self.lane_addends + other.lane_addends > MAX_LANE_ADDENDS {
+            self.empty_lanes();
+            other.empty_lanes();
+        }
+        self.overflowed |= other.overflowed;
+        self.lane_addends += other.lane_addends;
+        if !(self.wide.is_empty() && other.wide.is_empty()) {
+            self.wide.resize(self.entries.len(), [0; 5]);
+            other.wide.resize(other.entries.len(), [0; 5]);
+            self.wide.extend_from_slice(&other.wide[1..]);
+        }
+        let (first, long_ids_before) = (self.entries.len(), self.long_ids.len());
+        self.long_ids.extend_from_slice(&other.long_ids);
+        self.entries.extend(other.entries[1..].iter().map(|entry| Entry {
+            key: if entry.key.is_long() { entry.key.moved(long_ids_before) } else { entry.key },
+            ..*entry
+        }));
+        let slots = slots_for(self.entries.len(), self.slots.len());
+        if slots > self.slots.len() {
+            self.resize(slots);
+        } else {
+            (first..self.entries.len()).for_each(|index| self.place(index, self.hash_of(index)));
         }
         Ok(())
     }
@@ -371,8 +464,7 @@ impl Totals {
     }
 
     fn id(&self, index: usize) -> &[u8] {
-        let key = &self.entries[index].key;
-        if key.is_long() { &self.long_ids[key.long_range()] } else { key.short_id() }
+        id_of(&self.entries[index].key, &self.long_ids)
     }
 
     /// The totals of the campaign at an index from 1 to [`Self::len`].
@@ -408,6 +500,19 @@ impl Totals {
         indices.sort_unstable_by(|left, right| self.id(*left as usize).cmp(self.id(*right as usize)));
         indices
     }
+}
+
+fn id_of<'a>(key: &'a Key, long_ids: &'a [u8]) -> &'a [u8] {
+    if key.is_long() { &long_ids[key.long_range()] } else { key.short_id() }
+}
+
+/// How many slots a table has with this number of entries, if it had `slots` before.
+#[inline]
+fn slots_for(entries: usize, mut slots: usize) -> usize {
+    while entries > slots / 8 * if slots < MAX_SPARSE_SLOTS { 1 } else { 6 } {
+        slots *= 2;
+    }
+    slots
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ mod saved_uploads;
 mod senders;
 mod service;
 mod service_cases;
+mod shared_campaigns;
 mod sources;
 mod start_up;
 mod storage;

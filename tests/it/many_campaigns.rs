@@ -25,7 +25,7 @@ fn id(number: usize) -> String {
     }
 }
 
-fn rows(count: usize, campaigns: usize, is_plain: bool) -> String {
+pub(crate) fn rows(count: usize, campaigns: usize, is_plain: bool) -> String {
     let mut random = Random::new();
     let mut text = HEADER.to_owned();
     for row in 0..count {

@@ -13,9 +13,15 @@ use crate::harness::{HEADER, Outcome, Workspace, outcome};
 const FILE_BYTES: usize = 13 << 20;
 
 #[derive(Default)]
-struct Counting {
+pub(crate) struct Counting {
     bytes: AtomicU64,
     rows: AtomicU64,
+}
+
+impl Counting {
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
 }
 
 impl Observer for Counting {

@@ -19,7 +19,7 @@ use super::rows::{self, Batch, Loops};
 use super::usual::{self, Cursor, Usual};
 use super::window::Window;
 use crate::engine::error::Fatal;
-use crate::engine::lookup::Lookup;
+use crate::engine::lookup::{CountRows, Lookup};
 use crate::engine::short_number::Short;
 use crate::engine::sums::Lanes;
 
@@ -74,9 +74,9 @@ fn add_plain_rows<const LINE_END: usize, const QUOTED: bool, const LONG_ID: bool
     window: &Window<'_>,
     start: &mut usize,
     room: &mut [usize],
-    lookup: Lookup<'_>,
+    rows: &mut impl CountRows,
 ) -> u64 {
-    rows::add_plain_rows::<Avx2, LINE_END, QUOTED, LONG_ID>(window, start, room, lookup)
+    rows::add_plain_rows::<Avx2, LINE_END, QUOTED, LONG_ID>(window, start, room, rows)
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
@@ -132,10 +132,10 @@ impl Loops for Avx2 {
         window: &Window<'_>,
         start: &mut usize,
         room: &mut [usize],
-        lookup: Lookup<'_>,
+        rows: &mut impl CountRows,
     ) -> u64 {
         // SAFETY: as in `mark`.
-        unsafe { add_plain_rows::<LINE_END, QUOTED, LONG_ID>(window, start, room, lookup) }
+        unsafe { add_plain_rows::<LINE_END, QUOTED, LONG_ID>(window, start, room, rows) }
     }
 
     fn collect_batch<const LINE_END: usize, const QUOTED: bool, const LONG_ID: bool>(
@@ -190,16 +190,6 @@ impl Instructions for Avx2 {
         unsafe {
             let bits = _mm_set_epi64x(0, bits.cast_signed());
             _mm_cvtsi128_si64(_mm_clmulepi64_si128(bits, _mm_set1_epi8(-1), 0)).cast_unsigned()
-        }
-    }
-
-    #[inline(always)]
-    fn prefetch<T>(value: &T) {
-        let start = std::ptr::from_ref(value).cast::<i8>();
-        // SAFETY: hints that may name any address. The end may lie in another cache line.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(start);
-            _mm_prefetch::<_MM_HINT_T0>(start.wrapping_add(size_of::<T>() - 1));
         }
     }
 

@@ -84,10 +84,6 @@ pub(super) trait Instructions: Sized {
     /// Bit `n` of the result is the parity of bits 0 to `n`.
     fn prefix_xor(bits: u64) -> u64;
 
-    /// Has a value loaded into the caches, as it will be needed. It may do nothing.
-    #[inline(always)]
-    fn prefetch<T>(_value: &T) {}
-
     /// Sixteen bytes as two words, the first one lowest. All of them are readable.
     fn load_16(text: &[u8], start: usize) -> [u64; 2];
 

@@ -22,6 +22,7 @@ mod instructions;
 mod job;
 mod marks;
 mod portable;
+pub(super) mod prefetch;
 mod rows;
 mod usual;
 mod window;

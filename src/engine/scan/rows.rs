@@ -9,7 +9,7 @@ use crate::engine::dialect::Columns;
 use crate::engine::error::Fatal;
 use crate::engine::judge::Judge;
 use crate::engine::key::Key;
-use crate::engine::lookup::Lookup;
+use crate::engine::lookup::{CountRows, Lookup};
 use crate::engine::record::{Fields, Position};
 use crate::engine::sums::Lanes;
 
@@ -31,9 +31,9 @@ pub(super) trait Loops: Instructions {
         window: &Window<'_>,
         start: &mut usize,
         room: &mut [usize],
-        lookup: Lookup<'_>,
+        rows: &mut impl CountRows,
     ) -> u64 {
-        add_plain_rows::<Self, LINE_END, QUOTED, LONG_ID>(window, start, room, lookup)
+        add_plain_rows::<Self, LINE_END, QUOTED, LONG_ID>(window, start, room, rows)
     }
 
     /// [`collect_batch`] with these instructions.
@@ -168,11 +168,20 @@ impl Rows<'_> {
         window: &Window<'_>,
         start: &mut usize,
     ) -> Result<(), Fatal> {
-        if self.aggregate.totals.len() >= BATCH_FROM_CAMPAIGNS {
+        let campaigns = self.aggregate.totals.len();
+        if let Some(shares) = &mut self.aggregate.shares
+            && shares.begin(campaigns)
+        {
+            let sorted_rows = I::add_plain_rows::<LINE_END, QUOTED, LONG_ID>(window, start, self.room, &mut **shares);
+            self.aggregate.counters.rows_read += sorted_rows;
+            self.start.line += sorted_rows;
+            return Ok(());
+        }
+        if campaigns >= BATCH_FROM_CAMPAIGNS {
             self.take_batches::<I, LINE_END, QUOTED, LONG_ID>(window, start)?;
         }
-        let lookup = self.aggregate.totals.lookup();
-        let plain_rows = I::add_plain_rows::<LINE_END, QUOTED, LONG_ID>(window, start, self.room, lookup);
+        let mut lookup = self.aggregate.totals.lookup();
+        let plain_rows = I::add_plain_rows::<LINE_END, QUOTED, LONG_ID>(window, start, self.room, &mut lookup);
         self.pass_plain_rows(plain_rows);
         Ok(())
     }
@@ -188,29 +197,25 @@ impl Rows<'_> {
         loop {
             let lookup = self.aggregate.totals.lookup();
             I::collect_batch::<LINE_END, QUOTED, LONG_ID>(window, start, self.room, &lookup, &mut next);
-            self.take_batch::<I, QUOTED>(window, &mut searched)?;
+            self.take_batch::<QUOTED>(window, &mut searched)?;
             let Batch { len, ids, found, .. } = &mut next;
-            self.aggregate.totals.lookup().find_candidates(&ids[..*len], found, I::prefetch);
+            self.aggregate.totals.lookup().find_candidates(&ids[..*len], found);
             std::mem::swap(&mut searched, &mut next);
             if searched.len < BATCH_ROWS {
-                return self.take_batch::<I, QUOTED>(window, &mut searched);
+                return self.take_batch::<QUOTED>(window, &mut searched);
             }
         }
     }
 
     /// Counts the rows of a batch, for which candidates have been found.
-    fn take_batch<I: Loops, const QUOTED: bool>(
-        &mut self,
-        window: &Window<'_>,
-        batch: &mut Batch,
-    ) -> Result<(), Fatal> {
+    fn take_batch<const QUOTED: bool>(&mut self, window: &Window<'_>, batch: &mut Batch) -> Result<(), Fatal> {
         let Batch { len, has_long_ids, ids, found, lanes, places } = batch;
         let wanted = &ids[..std::mem::take(len)];
         let lookup = self.aggregate.totals.lookup();
         if *has_long_ids {
-            lookup.confirm::<true>(window.text, wanted, found, I::prefetch);
+            lookup.confirm::<true>(window.text, wanted, found);
         } else {
-            lookup.confirm::<false>(window.text, wanted, found, I::prefetch);
+            lookup.confirm::<false>(window.text, wanted, found);
         }
         let mut counted = 0;
         for (index, wanted) in wanted.iter().enumerate() {
@@ -349,24 +354,24 @@ impl Batch {
     }
 }
 
-/// Adds plain rows of known campaigns up to the first row that is another. Gives their number; `start` moves on with
-/// them.
+/// Adds plain rows up to the first row that is another, or that `rows` does not count. Gives their number; `start` moves on
+/// with them.
 #[inline(always)]
 pub(super) fn add_plain_rows<I: Instructions, const LINE_END: usize, const QUOTED: bool, const LONG_ID: bool>(
     window: &Window<'_>,
     start: &mut usize,
     room: &mut [usize],
-    mut lookup: Lookup<'_>,
+    rows: &mut impl CountRows,
 ) -> u64 {
-    if lookup.has_no_slots() {
+    if rows.is_unusable() {
         return 0;
     }
     let (mut count, mut next) = (0, *start);
     while let Some(row) = plain_row::<I, LINE_END, QUOTED, LONG_ID>(window, next, room) {
         let is_added = match row.id {
-            Id::Short(key) => lookup.add_short(key, row.lanes),
+            Id::Short(key) => rows.add_short(key, row.lanes),
             Id::Long(..) if LINE_END != ANY && !LONG_ID => false,
-            Id::Long(start, end) => lookup.add_long(&window.text[start..end], row.lanes),
+            Id::Long(start, end) => rows.add_long(&window.text[start..end], row.lanes),
         };
         if !is_added {
             break;
@@ -400,7 +405,7 @@ pub(super) fn collect_batch<I: Instructions, const LINE_END: usize, const QUOTED
                 lookup.wanted_long(window.text, start..end)
             }
         };
-        I::prefetch(lookup.first_slot(batch.ids[batch.len].1));
+        lookup.prefetch(batch.ids[batch.len].1);
         batch.lanes[batch.len] = lanes;
         batch.places[batch.len] = (*start, end);
         batch.len += 1;
