@@ -26,6 +26,7 @@ use crate::engine::report::{
 };
 use crate::engine::{
     Aggregate, DEFAULT_MAX_REJECTS_BYTES, KeptRejects, Kernel, Limits, Metric, SkipBudget, TallyOptions,
+    combined_leaders,
 };
 use crate::ingest::{Input, LocalError, LocalOptions, aggregate_local, encoding_for_label};
 use crate::jobs::JobOptions;
@@ -226,8 +227,9 @@ fn stage_results(
     let mut stage = |name: &str, write: &dyn Fn(&mut dyn io::Write) -> io::Result<()>| {
         output.stage(name, write).map_err(Stop::Refused)
     };
-    for metric in [Metric::Ctr, Metric::Cpa] {
-        let table = campaign_table(&aggregate.leaders(metric, arguments.top.into()));
+    let leaders = combined_leaders(&[aggregate], arguments.top.into());
+    for (metric, leaders) in [(Metric::Ctr, &leaders.by_ctr), (Metric::Cpa, &leaders.by_cpa)] {
+        let table = campaign_table(leaders);
         stage(&list_name(metric, arguments.top), &|file| file.write_all(table.as_bytes()))?;
     }
     stage("stats.json", &|file| {

@@ -42,6 +42,7 @@ fn ctr(totals: &CampaignTotals<'_>) -> (u128, u128) {
 
 impl Metric {
     /// `Less` when `left` comes before `right`. With CPA both have conversions.
+    #[inline]
     fn order(self, left: &CampaignTotals<'_>, right: &CampaignTotals<'_>) -> Ordering {
         let by_metric = match self {
             Self::Ctr => compare_fractions(ctr(right), ctr(left)),

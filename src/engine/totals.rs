@@ -17,6 +17,9 @@ use super::sums::{Fine, Lanes, MAX_COUNT_TOTAL, MAX_DECIMAL_CONVERSIONS, MAX_LAN
 /// Campaigns of another table that are looked up at once.
 const MERGED_AT_ONCE: usize = 64;
 
+/// Campaigns whose slots are loaded at once.
+const PLACED_AT_ONCE: usize = 32;
+
 /// Slots in a page of memory of the smallest size.
 const PAGE_SLOTS: usize = 1024;
 
@@ -259,8 +262,22 @@ impl Totals {
         for page in self.slots.chunks_mut(PAGE_SLOTS) {
             page[0] = std::hint::black_box(0);
         }
-        for index in 1..self.entries.len() {
-            self.place(index, self.hash_of(index));
+        self.place_from(1);
+    }
+
+    /// Places the campaigns from an index on.
+    fn place_from(&mut self, first: usize) {
+        let mut hashes = [0; PLACED_AT_ONCE];
+        for first in (first..self.entries.len()).step_by(PLACED_AT_ONCE) {
+            // Whether a slot is taken cannot be guessed, and so must not be waited for.
+            let end = self.entries.len().min(first + PLACED_AT_ONCE);
+            for (hash, index) in hashes.iter_mut().zip(first..end) {
+                *hash = self.hash_of(index);
+                self.lookup().prefetch(*hash);
+            }
+            for (hash, index) in hashes.iter().zip(first..end) {
+                self.place(index, *hash);
+            }
         }
     }
 
@@ -411,7 +428,7 @@ impl Totals {
         if slots > self.slots.len() {
             self.resize(slots);
         } else {
-            (first..self.entries.len()).for_each(|index| self.place(index, self.hash_of(index)));
+            self.place_from(first);
         }
         Ok(())
     }
@@ -468,6 +485,7 @@ impl Totals {
     }
 
     /// The totals of the campaign at an index from 1 to [`Self::len`].
+    #[inline]
     pub(crate) fn campaign(&self, index: usize) -> CampaignTotals<'_> {
         let [impressions, clicks, cents, conversions] = self.entries[index].lanes.0;
         let wide = self.wide.get(index).copied().unwrap_or_default();
