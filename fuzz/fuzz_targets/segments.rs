@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use adtally::engine::{Fatal, Kernel, Parcel, Tally};
+use adtally::engine::{Aggregate, Fatal, Kernel, Parcel, Tally};
 use adtally_fuzz::{Case, Ending, KERNELS, assert_same_ending, assert_same_tally, read};
 use libfuzzer_sys::fuzz_target;
 
@@ -46,20 +46,16 @@ fn read_in_segments(case: &Case, kernel: Kernel, shared_from: Option<usize>) -> 
     for (fork, segment) in &mut forks {
         *fork = std::mem::replace(fork, Err(Fatal::EmptyInput)).and_then(|mut fork| fork.push(segment).map(|()| fork));
     }
-    let have_shared = tally.has_shared() || forks.iter().flat_map(|(fork, _)| fork).any(Tally::has_shared);
-    if have_shared && (first.is_err() || forks.iter().any(|(fork, _)| fork.is_err())) {
-        return read(case.tally(kernel), [&case.text[..]]);
+    let mut all: Vec<_> = std::iter::once(&mut tally).chain(forks.iter_mut().flat_map(|(fork, _)| fork)).collect();
+    if all.iter().any(|tally| tally.has_shared()) {
+        let is_whole = first.is_ok() && all.len() == 1 + starts.len() && exchange(&mut all).is_ok();
+        let joined = is_whole.then(|| join_shared(tally, forks)).flatten();
+        return joined.map_or_else(|| read(case.tally(kernel), [&case.text[..]]), Ok);
     }
     first?;
-    if have_shared {
-        let mut all: Vec<_> = std::iter::once(&mut tally).chain(forks.iter_mut().flat_map(|(fork, _)| fork)).collect();
-        for from in 0..all.len() {
-            for to in 0..all.len() {
-                let mut parcel = Parcel::default();
-                all[from].swap_parcel(to, &mut parcel);
-                all[to].count_parcel(&mut parcel)?;
-            }
-        }
+    tally.stop_sharing();
+    for (fork, _) in &mut forks {
+        fork.iter_mut().for_each(Tally::stop_sharing);
     }
     for (fork, segment) in forks {
         let is_right = tally.is_between_records();
@@ -67,9 +63,6 @@ fn read_in_segments(case: &Case, kernel: Kernel, shared_from: Option<usize>) -> 
             Ok(fork) => {
                 let is_joined = tally.join(fork)?.is_none();
                 assert!(is_right || !is_joined, "a segment that starts within a record is wrong");
-                if !is_joined && have_shared {
-                    return read(case.tally(kernel), [&case.text[..]]);
-                }
                 if !is_joined {
                     // Where reading in order ends with an error (too many skipped rows, another currency), it does so here.
                     tally.push(segment)?;
@@ -83,14 +76,32 @@ fn read_in_segments(case: &Case, kernel: Kernel, shared_from: Option<usize>) -> 
             }
         }
     }
-    if have_shared {
-        // What is shared is put together at the end.
-        return tally.finish();
-    }
     let mut in_order = case.tally(Kernel::Off);
     in_order.push(&case.text)?;
     assert_same_tally(&tally, &in_order);
     tally.finish()
+}
+
+/// Hands over all sorted rows.
+fn exchange(all: &mut [&mut Tally]) -> Result<(), Fatal> {
+    for from in 0..all.len() {
+        for to in 0..all.len() {
+            let mut parcel = Parcel::default();
+            all[from].swap_parcel(to, &mut parcel);
+            all[to].count_parcel(&mut parcel)?;
+        }
+    }
+    Ok(())
+}
+
+/// `None` when only reading in order tells what the text contains.
+fn join_shared(mut whole: Tally, forks: Vec<(Result<Tally, Fatal>, &[u8])>) -> Option<Aggregate> {
+    for (fork, _) in forks {
+        if whole.join(fork.ok()?).ok()?.is_some() {
+            return None;
+        }
+    }
+    whole.finish().ok()
 }
 
 /// Behind the first LFs at or behind the places where the case is cut.

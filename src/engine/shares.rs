@@ -85,6 +85,7 @@ impl Shares {
 
     /// Takes over what another tally has counted. All parcels have been counted.
     pub(crate) fn join(&mut self, other: Self) -> Result<(), Fatal> {
+        debug_assert!(other.parcels.iter().all(|parcel| parcel.rows() == 0), "no sorted rows are left");
         let max_campaigns = self.table.max_campaigns();
         self.has_begun |= other.has_begun;
         self.table.append(other.table).map_err(|TableFull| Fatal::TooManyCampaigns { max_campaigns })
@@ -92,6 +93,7 @@ impl Shares {
 
     /// All campaigns, with those of `totals`. All parcels have been counted.
     pub(crate) fn into_totals(self, totals: Totals) -> Result<Totals, TableFull> {
+        debug_assert!(self.parcels.iter().all(|parcel| parcel.rows() == 0), "no sorted rows are left");
         if !self.are_used() {
             return Ok(totals);
         }

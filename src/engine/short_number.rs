@@ -59,6 +59,17 @@ impl Number for Spend {
         if decimals <= 2 && value < 1 << 49 {
             return Some(Self::Cents(value * [100, 10, 1][decimals as usize]));
         }
+        // Programs write four or six decimals also where there are only cents.
+        let cents = match decimals {
+            4 if value.is_multiple_of(100) => Some(value / 100),
+            6 if value.is_multiple_of(10_000) => Some(value / 10_000),
+            _ => None,
+        };
+        if let Some(cents) = cents
+            && value < 1 << 49
+        {
+            return Some(Self::Cents(cents));
+        }
         let exact = Money(u128::from(value) * u128::from(ten_to(SPEND_DECIMALS.checked_sub(decimals)?)?));
         (exact <= Money::MAX_SPEND).then_some(Self::Exact(exact))
     }

@@ -180,6 +180,11 @@ impl Tally {
         self.aggregate.shares.as_mut().map_or(Ok(()), |shares| shares.count(parcel))
     }
 
+    /// Counts all campaigns itself from now on, after having [shared](Self::has_shared) none.
+    pub fn stop_sharing(&mut self) {
+        self.aggregate.shares = None;
+    }
+
     /// True when this tally has sorted rows, or counted those of others. Then what it has read is known only together with
     /// all the others.
     #[must_use]

@@ -506,7 +506,7 @@ impl Totals {
         Some(sum)
     }
 
-    /// Every campaign, in the order in which they were first seen.
+    /// Every campaign, in any order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = CampaignTotals<'_>> {
         (1..self.entries.len()).map(|index| self.campaign(index))
     }

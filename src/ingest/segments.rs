@@ -163,13 +163,34 @@ impl SegmentedFile<'_> {
             .map(|(tally, (start, end))| Segment { tally, start: *start, end })
             .collect();
         let outcomes = self.read_at_once(&mut segments)?;
-        let has_shared = segments.iter().any(|segment| segment.tally.has_shared());
-        let mut whole: Option<Tally> = None;
-        for (Segment { tally, start, end }, outcome) in segments.into_iter().zip(outcomes) {
-            let is_whole = matches!(outcome, Outcome::Whole);
-            if has_shared && !is_whole {
-                return Ok(None);
+        if segments.iter().any(|segment| segment.tally.has_shared()) {
+            return Ok(Self::join_shared(segments, &outcomes));
+        }
+        self.join_in_order(segments, outcomes).map(Some)
+    }
+
+    /// Joins segments that have shared campaigns. `None` when something is wrong: another segment may have caused that.
+    fn join_shared(segments: Vec<Segment>, outcomes: &[Outcome]) -> Option<Aggregate> {
+        if !outcomes.iter().all(|outcome| matches!(outcome, Outcome::Whole)) {
+            return None;
+        }
+        let mut tallies = segments.into_iter().map(|segment| segment.tally);
+        let mut whole = tallies.next()?;
+        for tally in tallies {
+            if whole.join(tally).ok()?.is_some() {
+                return None;
             }
+        }
+        whole.finish().ok()
+    }
+
+    /// Joins segments that have not.
+    fn join_in_order(&self, segments: Vec<Segment>, outcomes: Vec<Outcome>) -> Result<Aggregate, LocalProblem> {
+        let mut whole: Option<Tally> = None;
+        for (Segment { mut tally, start, end }, outcome) in segments.into_iter().zip(outcomes) {
+            // There may be many campaigns only when all are joined.
+            tally.stop_sharing();
+            let is_whole = matches!(outcome, Outcome::Whole);
             let Some(before) = &mut whole else {
                 if let Outcome::Failed(fatal) = outcome {
                     return Err(fatal.into());
@@ -180,13 +201,11 @@ impl SegmentedFile<'_> {
             // A segment that failed is read again: it may have started within a record, and its error names a line that is
             // counted from its start.
             if !is_whole || before.join(tally)?.is_some() {
-                if has_shared {
-                    return Ok(None);
-                }
                 self.push_all(before, start, end)?;
             }
         }
-        Ok(whole.map(Tally::finish).transpose()?)
+        // There is at least one segment.
+        whole.map_or(Err(Fatal::EmptyInput.into()), |whole| Ok(whole.finish()?))
     }
 
     /// Reads all segments, each in a thread of its own. One of the system's errors ends it.

@@ -18,7 +18,7 @@ pub(crate) use formats::CheckedTotal;
 pub use formats::{Format, FormatDefinition};
 pub(crate) use header::{Columns, HeaderError, trim};
 pub use header::{DEFAULT_COLUMNS, HeaderHint, REQUIRED_COLUMNS};
-pub(crate) use notation::{Notation, shown_decimal_mark, strip_sign, trim_wide};
+pub(crate) use notation::{Notation, digits_at_end, shown_decimal_mark, strip_sign, trim_wide};
 pub use options::{DialectConflict, DialectOptions};
 pub(crate) use search::{
     HeaderSearch, Layout, MAX_SEARCHED_BYTES, SearchError, find_formats, first_record, is_campaign_name,

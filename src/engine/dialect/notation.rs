@@ -333,6 +333,13 @@ fn without_byte(text: u64, behind: u32) -> u64 {
     text << 8 & before | text & !before
 }
 
+/// The number of one to eight digits that a text of at least eight bytes ends with.
+#[inline(always)]
+pub(crate) fn digits_at_end(text: &[u8], len: usize) -> Option<u64> {
+    let digits = with_zeros_before(u64::from_le_bytes(*text.last_chunk()?), len);
+    (bytes_but_digits(digits) == 0).then(|| eight_digits(digits ^ ZEROS))
+}
+
 /// The number that the values of eight digits are (Langdale and Lemire, "Parsing gigabytes of JSON per second", 2019).
 #[inline(always)]
 fn eight_digits(values: u64) -> u64 {

@@ -18,6 +18,7 @@ use super::marks::{self, Form, Marked, Marks, Separators};
 use super::rows::{self, Batch, Loops};
 use super::usual::{self, Cursor, Usual};
 use super::window::Window;
+use crate::engine::dialect::digits_at_end;
 use crate::engine::error::Fatal;
 use crate::engine::lookup::{CountRows, Lookup};
 use crate::engine::short_number::Short;
@@ -91,13 +92,18 @@ fn collect_batch<const LINE_END: usize, const QUOTED: bool, const LONG_ID: bool>
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
-fn list_separators(marks: &Marks, end: usize, separators: &mut Separators) {
-    separators.list(marks, end);
+fn list_separators(window: &[u8], marks: &Marks, separators: &mut Separators) {
+    separators.list(window, marks);
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
-fn add_usual_rows(window: &Window<'_>, usual: &Usual<'_>, cursor: &mut Cursor<'_>, lookup: Lookup<'_>) -> u64 {
-    usual::add_usual_rows::<Avx2>(window, usual, cursor, lookup)
+fn add_usual_rows<const PLAIN: bool, const BARE: bool>(
+    window: &Window<'_>,
+    usual: &Usual<'_>,
+    cursor: &mut Cursor<'_>,
+    lookup: Lookup<'_>,
+) -> u64 {
+    usual::add_usual_rows::<Avx2, PLAIN, BARE>(window, usual, cursor, lookup)
 }
 
 /// The bytes of a block that are the wanted one: all ones, the others zero.
@@ -149,14 +155,19 @@ impl Loops for Avx2 {
         unsafe { collect_batch::<LINE_END, QUOTED, LONG_ID>(window, start, room, lookup, batch) };
     }
 
-    fn list_separators(marks: &Marks, end: usize, separators: &mut Separators) {
+    fn list_separators(window: &[u8], marks: &Marks, separators: &mut Separators) {
         // SAFETY: as in `mark`.
-        unsafe { list_separators(marks, end, separators) };
+        unsafe { list_separators(window, marks, separators) };
     }
 
-    fn add_usual_rows(window: &Window<'_>, usual: &Usual<'_>, cursor: &mut Cursor<'_>, lookup: Lookup<'_>) -> u64 {
+    fn add_usual_rows<const PLAIN: bool, const BARE: bool>(
+        window: &Window<'_>,
+        usual: &Usual<'_>,
+        cursor: &mut Cursor<'_>,
+        lookup: Lookup<'_>,
+    ) -> u64 {
         // SAFETY: as in `mark`.
-        unsafe { add_usual_rows(window, usual, cursor, lookup) }
+        unsafe { add_usual_rows::<PLAIN, BARE>(window, usual, cursor, lookup) }
     }
 }
 
@@ -237,13 +248,13 @@ impl Instructions for Avx2 {
             return numbers_up_to_eight(text, cells, form);
         }
         if cells.iter().all(|cell| (1..=16).contains(&cell.len()) && cell.end >= 16) {
-            let [first, second, third, fourth] = cells;
-            let ungrouped = ungrouped_numbers(text, [first, second], form)
-                .and_then(|[first, second]| Some((first, second, ungrouped_numbers(text, [third, fourth], form)?)));
-            match ungrouped {
-                Some((first, second, [third, fourth])) => return Some([first, second, third, fourth]),
-                None if !form.has_groups => return None,
-                None => {}
+            let read = if form.has_groups {
+                ungrouped_numbers(text, cells, form)
+            } else {
+                numbers_in_two_parts(text, cells, form)
+            };
+            if read.is_some() {
+                return read;
             }
         }
         form.read_one_by_one(text, cells)
@@ -328,9 +339,37 @@ fn numbers_up_to_eight(text: &[u8], cells: [Cell; 4], form: &NumberForm) -> Opti
     }
 }
 
+/// Reads four numbers of one to sixteen bytes without marks between groups: their last eight bytes together, and what is before
+/// these one by one. That has to be digits.
+#[inline(always)]
+fn numbers_in_two_parts(text: &[u8], cells: [Cell; 4], form: &NumberForm) -> Option<[Short; 4]> {
+    let last_parts = cells.map(|cell| Cell { start: cell.start.max(cell.end - 8), end: cell.end });
+    let mut numbers = numbers_up_to_eight(text, last_parts, form)?;
+    for ((value, decimals), Cell { start, end }) in numbers.iter_mut().zip(cells) {
+        if end - start > 8 {
+            // With a point among its eight bytes the last part has seven digits.
+            let scale = match *decimals {
+                0 if text[end - 1] == form.notation.decimal => return None,
+                0 => 100_000_000,
+                _ => 10_000_000,
+            };
+            *value += digits_at_end(&text[..end - 8], end - 8 - start)? * scale;
+        }
+    }
+    Some(numbers)
+}
+
+/// Reads four numbers of one to sixteen bytes without marks between groups.
+#[inline(always)]
+fn ungrouped_numbers(text: &[u8], [first, second, third, fourth]: [Cell; 4], form: &NumberForm) -> Option<[Short; 4]> {
+    let [first, second] = two_ungrouped_numbers(text, [first, second], form)?;
+    let [third, fourth] = two_ungrouped_numbers(text, [third, fourth], form)?;
+    Some([first, second, third, fourth])
+}
+
 /// Reads two numbers of one to sixteen bytes without marks between groups. Both end behind the first sixteen bytes of the text.
 #[inline(always)]
-fn ungrouped_numbers(text: &[u8], cells: [Cell; 2], form: &NumberForm) -> Option<[Short; 2]> {
+fn two_ungrouped_numbers(text: &[u8], cells: [Cell; 2], form: &NumberForm) -> Option<[Short; 2]> {
     let before = cells.map(|cell| &text[..cell.end]);
     let loaded = [before[0].last_chunk::<16>()?, before[1].last_chunk::<16>()?];
     let kept = [KEPT.get(cells[0].len())?, KEPT.get(cells[1].len())?];

@@ -53,6 +53,8 @@ pub(super) struct NumberForm {
 }
 
 impl NumberForm {
+    pub(super) const PLAIN: Self = Self { notation: Notation::PLAIN, group_marks: [u8::MAX; 16], has_groups: false };
+
     pub(super) fn new(notation: Notation) -> Self {
         let marks = [b' ', b'\'', b',', b'.'].into_iter().filter(|mark| notation.is_group_byte(*mark));
         let mut group_marks = [u8::MAX; 16];

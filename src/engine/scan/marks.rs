@@ -176,12 +176,18 @@ pub(super) struct Separators {
     pub(super) all: PositionList,
     /// Of rows alone.
     pub(super) row_ends: PositionList,
+    /// The window has neither quotes nor blanks.
+    pub(super) is_bare: bool,
 }
 
 impl Separators {
-    /// Lists those below `end`.
+    /// Lists those of a window with these marks.
     #[inline(always)]
-    pub(super) fn list(&mut self, marks: &Marks, end: usize) {
+    pub(super) fn list(&mut self, window: &[u8], marks: &Marks) {
+        let end = window.len();
+        // Not `any`: that would look at the bytes one by one.
+        let is_quote_or_blank = |byte: &u8| matches!(byte, b'"' | b' ' | b'\t');
+        self.is_bare = !window.iter().fold(false, |found, byte| found | is_quote_or_blank(byte));
         marks.newlines.list::<12>(&marks.delimiters, end, &mut self.all);
         marks.newlines.list::<2>(&marks.newlines, end, &mut self.row_ends);
     }

@@ -48,13 +48,18 @@ pub(super) trait Loops: Instructions {
     }
 
     /// [`Separators::list`] with these instructions.
-    fn list_separators(marks: &Marks, end: usize, separators: &mut Separators) {
-        separators.list(marks, end);
+    fn list_separators(window: &[u8], marks: &Marks, separators: &mut Separators) {
+        separators.list(window, marks);
     }
 
     /// [`usual::add_usual_rows`] with these instructions.
-    fn add_usual_rows(window: &Window<'_>, usual: &Usual<'_>, cursor: &mut Cursor<'_>, lookup: Lookup<'_>) -> u64 {
-        usual::add_usual_rows::<Self>(window, usual, cursor, lookup)
+    fn add_usual_rows<const PLAIN: bool, const BARE: bool>(
+        window: &Window<'_>,
+        usual: &Usual<'_>,
+        cursor: &mut Cursor<'_>,
+        lookup: Lookup<'_>,
+    ) -> u64 {
+        usual::add_usual_rows::<Self, PLAIN, BARE>(window, usual, cursor, lookup)
     }
 }
 
@@ -246,7 +251,7 @@ impl Rows<'_> {
     fn take_listed<I: Loops>(&mut self, window: &Window<'_>, start: usize, quoted: bool) -> Result<usize, Fatal> {
         let starting_totals = self.judge.map_or(ByteSet::NONE, |judge| ByteSet::starting_totals(judge.dialect));
         let mut listed = std::mem::take(self.listed);
-        I::list_separators(window.marks, window.regular_to, &mut listed);
+        I::list_separators(&window.text[..window.regular_to], window.marks, &mut listed);
         let mut cursor = Cursor::at(start, &listed);
         loop {
             let Aggregate { totals, readings, .. } = &mut *self.aggregate;
@@ -255,7 +260,12 @@ impl Rows<'_> {
                 _ => Some(Usual::plain(self.columns, &starting_totals)),
             };
             if let Some(usual) = usual {
-                let usual_rows = I::add_usual_rows(window, &usual, &mut cursor, totals.lookup());
+                let add_usual_rows = match (self.judge, listed.is_bare) {
+                    (None, true) => I::add_usual_rows::<true, true>,
+                    (None, false) => I::add_usual_rows::<true, false>,
+                    (Some(_), _) => I::add_usual_rows::<false, false>,
+                };
+                let usual_rows = add_usual_rows(window, &usual, &mut cursor, totals.lookup());
                 self.pass_plain_rows(usual_rows);
             }
             let Some(end) = cursor.row_end() else { break };

@@ -6,7 +6,7 @@
 use super::instructions::{Cell, Instructions, NumberForm};
 use super::marks::Separators;
 use super::window::{FIRST_BYTES, Window};
-use crate::engine::dialect::{Columns, ConversionDigits, Dialect, Notation, SpendUnit, TotalsRule, ZeroIfEmpty};
+use crate::engine::dialect::{Columns, ConversionDigits, Dialect, SpendUnit, TotalsRule, ZeroIfEmpty};
 use crate::engine::judge::Judge;
 use crate::engine::key::Key;
 use crate::engine::lookup::Lookup;
@@ -88,7 +88,7 @@ impl<'a> Usual<'a> {
     pub(super) fn plain(columns: &'a Columns, no_totals: &'a ByteSet) -> Self {
         Self {
             columns,
-            form: NumberForm::new(Notation::PLAIN),
+            form: NumberForm::PLAIN,
             conversions: ConversionDigits::Whole,
             spend_unit: SpendUnit::One,
             zero_if_empty: ZeroIfEmpty::default(),
@@ -130,18 +130,21 @@ impl<'a> Usual<'a> {
         })
     }
 
-    /// Adds a row to its campaign. `None` when it is not usual: then nothing is added.
+    /// Adds a row to its campaign. `None` when it is not usual: then nothing is added. With `PLAIN` it has nothing that only
+    /// dialects have, with `BARE` neither quotes nor blanks.
     #[inline(always)]
-    fn add<I: Instructions>(&self, window: &Window<'_>, row: &SeparatedRow<'_>, lookup: &mut Lookup<'_>) -> Option<()> {
+    fn add<I: Instructions, const PLAIN: bool, const BARE: bool>(
+        &self,
+        window: &Window<'_>,
+        row: &SeparatedRow<'_>,
+        lookup: &mut Lookup<'_>,
+    ) -> Option<()> {
         let text = window.text;
-        let (lanes, fine) = self.numbers::<I>(row, text)?;
-        let id = row.field(text, self.columns.campaign_id);
-        if self.starting_totals.has(text[id.start])
-            || !self.currency_columns.iter().all(|column| self.currency.is_in::<I>(text, row.field(text, *column)))
-            || !self.indicator_column.is_none_or(|column| self.indicator.is_in::<I>(text, row.field(text, column)))
-            // In the table, a quote stands for itself.
-            || window.has_doubled_quotes(id.start, id.end)
-        {
+        let (lanes, fine) =
+            if PLAIN { self.plain_numbers::<I, BARE>(row, text)? } else { self.numbers::<I>(row, text)? };
+        let id = row.field::<BARE>(text, self.columns.campaign_id);
+        // In the table, a quote stands for itself.
+        if !PLAIN && self.is_noted::<I>(row, text, id) || !BARE && window.has_doubled_quotes(id.start, id.end) {
             return None;
         }
         // All else that is asked of an id is true for every id in the table.
@@ -157,11 +160,40 @@ impl<'a> Usual<'a> {
         Some(())
     }
 
+    /// True when the judge would note something about the row: totals, another currency, another kind of results.
+    #[inline(always)]
+    fn is_noted<I: Instructions>(&self, row: &SeparatedRow<'_>, text: &[u8], id: Cell) -> bool {
+        self.starting_totals.has(text[id.start])
+            || !self
+                .currency_columns
+                .iter()
+                .all(|column| self.currency.is_in::<I>(text, row.field::<false>(text, *column)))
+            || !self
+                .indicator_column
+                .is_none_or(|column| self.indicator.is_in::<I>(text, row.field::<false>(text, column)))
+    }
+
+    /// The numbers of a row in the plain contract, when all of them are short.
+    #[inline(always)]
+    fn plain_numbers<I: Instructions, const BARE: bool>(
+        &self,
+        row: &SeparatedRow<'_>,
+        text: &[u8],
+    ) -> Option<(Lanes, Fine)> {
+        let Columns { impressions, clicks, spend, conversions, .. } = *self.columns;
+        let cells = [impressions, clicks, spend, conversions].map(|column| row.field::<BARE>(text, column));
+        let [impressions, clicks, spend, conversions] = I::short_numbers(text, cells, &NumberForm::PLAIN)?;
+        let count = |short| Count::of_short(short).map(|Count(count)| count);
+        let (cents, spend) = Spend::of_short(spend)?.split();
+        let lanes = Lanes::new([count(impressions)?, count(clicks)?, cents, count(conversions)?])?;
+        Some((lanes, Fine { spend, conversion_units: 0 }))
+    }
+
     /// The numbers of a row, when all of them are short.
     #[inline(always)]
     fn numbers<I: Instructions>(&self, row: &SeparatedRow<'_>, text: &[u8]) -> Option<(Lanes, Fine)> {
         let Columns { impressions, clicks, spend, conversions, .. } = *self.columns;
-        let cells = [impressions, clicks, spend, conversions].map(|column| row.field(text, column));
+        let cells = [impressions, clicks, spend, conversions].map(|column| row.field::<false>(text, column));
         let zero_if_empty = [false, self.zero_if_empty.clicks, false, self.zero_if_empty.conversions];
         let [impressions, clicks, spend, conversions] = self.shorts::<I>(text, cells, zero_if_empty)?;
         let (Count(impressions), Count(clicks)) = (Count::of_short(impressions)?, Count::of_short(clicks)?);
@@ -239,7 +271,7 @@ impl<'a> Cursor<'a> {
 
 /// Counts usual rows up to the first that is another. Gives their number.
 #[inline(always)]
-pub(super) fn add_usual_rows<I: Instructions>(
+pub(super) fn add_usual_rows<I: Instructions, const PLAIN: bool, const BARE: bool>(
     window: &Window<'_>,
     usual: &Usual<'_>,
     cursor: &mut Cursor<'_>,
@@ -248,7 +280,7 @@ pub(super) fn add_usual_rows<I: Instructions>(
     let fields = usual.columns.count;
     let mut count = 0;
     while let Some(row) = cursor.row_of(fields) {
-        if usual.add::<I>(window, &row, &mut lookup).is_none() {
+        if usual.add::<I, PLAIN, BARE>(window, &row, &mut lookup).is_none() {
             break;
         }
         cursor.start = row.end() + 1;
@@ -273,13 +305,16 @@ impl SeparatedRow<'_> {
         usize::from(self.separators[self.separators.len() - 1])
     }
 
-    /// A field without quotes, and without blanks around it.
+    /// A field without quotes, and without blanks around it. With `BARE` it has neither.
     #[inline(always)]
-    fn field(&self, text: &[u8], column: usize) -> Cell {
+    fn field<const BARE: bool>(&self, text: &[u8], column: usize) -> Cell {
         let start = if column == 0 { self.start } else { usize::from(self.separators[column - 1]) + 1 };
         let mut end = usize::from(self.separators[column]);
         if column + 1 == self.separators.len() && end > start && text[end - 1] == b'\r' {
             end -= 1;
+        }
+        if BARE {
+            return Cell { start, end };
         }
         // A quoted field ends with its closing quote. Not a branch: which fields are quoted cannot be predicted.
         let quote = usize::from(text[start] == b'"');
