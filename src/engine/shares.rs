@@ -7,7 +7,7 @@
 
 use super::dialect::trim;
 use super::error::Fatal;
-use super::key::{Key, Seed, word_to_index};
+use super::key::{Key, word_to_index};
 use super::lookup::{CountRows, Entry};
 use super::row::MAX_CAMPAIGN_ID_BYTES;
 use super::sums::Lanes;
@@ -34,7 +34,6 @@ impl Parcel {
 pub(crate) struct Shares {
     /// The campaigns that this tally counts. No other tally has them among its shares.
     table: Totals,
-    seed: Seed,
     /// By tally. No parcel has an id that is not valid.
     parcels: Vec<Parcel>,
     from_campaigns: usize,
@@ -45,13 +44,7 @@ impl Shares {
     /// Nothing yet, in a tally with this table, for `tallies` tallies. Rows are sorted once the tally itself has this
     /// number of campaigns.
     pub(crate) fn new(totals: &Totals, tallies: usize, from_campaigns: usize) -> Self {
-        Self {
-            table: totals.alike(),
-            seed: totals.seed(),
-            parcels: vec![Parcel::default(); tallies],
-            from_campaigns,
-            has_begun: false,
-        }
+        Self { table: totals.alike(), parcels: vec![Parcel::default(); tallies], from_campaigns, has_begun: false }
     }
 
     /// True when a tally with this number of campaigns sorts its rows. From then on it always does.
@@ -77,7 +70,7 @@ impl Shares {
         let max_campaigns = self.table.max_campaigns();
         self.table.reserve_lane_addends(parcel.entries.len() as u64, 0);
         let Parcel { entries, long_ids } = parcel;
-        let added = self.table.add_entries(&OtherCampaigns { entries, long_ids, wide: &[], seed: self.seed });
+        let added = self.table.add_entries(&OtherCampaigns { entries, long_ids, wide: &[], seed: self.table.seed() });
         entries.clear();
         long_ids.clear();
         added.map_err(|TableFull| Fatal::TooManyCampaigns { max_campaigns })
@@ -122,7 +115,7 @@ impl CountRows for Shares {
         if !key.is_plain() && !is_valid(key.short_id()) {
             return false;
         }
-        let parcel = self.parcel_of(self.seed.hash(key));
+        let parcel = self.parcel_of(self.table.seed().hash(key));
         parcel.entries.push(Entry { key, lanes });
         true
     }
@@ -132,7 +125,7 @@ impl CountRows for Shares {
         if !is_plain(id) && !is_valid(id) {
             return false;
         }
-        let hash = self.seed.hash_long(id);
+        let hash = self.table.seed().hash_long(id);
         let parcel = self.parcel_of(hash);
         parcel.entries.push(Entry { key: Key::long(hash, parcel.long_ids.len(), id.len()), lanes });
         parcel.long_ids.extend_from_slice(id);

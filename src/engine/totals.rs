@@ -146,6 +146,7 @@ impl Totals {
     }
 
     /// What its hashes depend on.
+    #[inline]
     pub(crate) fn seed(&self) -> Seed {
         self.seed
     }

@@ -54,7 +54,6 @@ enum Outcome {
 
 /// How parcels come to the threads that count them.
 struct Exchange {
-    own: usize,
     inbox: Receiver<Parcel>,
     /// By thread; none for this one.
     others: Vec<Option<SyncSender<Parcel>>>,
@@ -70,7 +69,7 @@ impl Exchange {
             let others = senders.iter().enumerate().map(|(thread, sender)| (thread != own).then(|| sender.clone()));
             others.collect()
         };
-        let exchange = |(own, inbox)| Self { own, inbox, others: others_of(own), spare: Vec::new() };
+        let exchange = |(own, inbox)| Self { inbox, others: others_of(own), spare: Vec::new() };
         inboxes.into_iter().enumerate().map(exchange).collect()
     }
 
@@ -82,22 +81,24 @@ impl Exchange {
             let mut parcel = self.spare.pop().unwrap_or_default();
             if !tally.swap_parcel(thread, &mut parcel) {
                 self.keep(parcel);
-            } else if thread == self.own {
-                self.count(tally, parcel)?;
-            } else if !self.send(tally, thread, parcel)? {
+            } else if !self.hand_over(tally, thread, parcel)? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// False when the other thread has ended early.
-    fn send(&mut self, tally: &mut Tally, thread: usize, mut parcel: Parcel) -> Result<bool, Fatal> {
+    /// Sends a parcel to another thread, or counts it when it is for this one. False when the other has ended early.
+    fn hand_over(&mut self, tally: &mut Tally, thread: usize, mut parcel: Parcel) -> Result<bool, Fatal> {
         loop {
-            match self.others[thread].as_ref().map(|other| other.try_send(parcel)) {
-                Some(Err(TrySendError::Full(unsent))) => parcel = unsent,
-                Some(Err(TrySendError::Disconnected(_))) => return Ok(false),
-                Some(Ok(())) | None => return Ok(true),
+            let Some(other) = &self.others[thread] else {
+                self.count(tally, parcel)?;
+                return Ok(true);
+            };
+            match other.try_send(parcel) {
+                Ok(()) => return Ok(true),
+                Err(TrySendError::Disconnected(_)) => return Ok(false),
+                Err(TrySendError::Full(unsent)) => parcel = unsent,
             }
             // Does not only wait: the other thread may be waiting for room in this inbox.
             if !self.count_arrived(tally)? {

@@ -174,7 +174,7 @@ fn a_file_is_read_in_order_when_a_thread_that_shared_campaigns_was_wrong() {
 
 #[test]
 fn a_segment_is_read_again_by_a_thread_that_shares_nothing() {
-    // No thread has so many campaigns that it shares them; all together have.
+    // Each thread stays below the number of campaigns from which threads share them. Their joined table passes it.
     let text = rows_with_notes(5_003, 70);
     let bytes_read = check_file(&text, TallyOptions::default());
     let is_read_again = |bytes| (text.len() as u64 + 1..text.len() as u64 * 7 / 4).contains(&bytes);

@@ -4,8 +4,9 @@
 //! for every delimiter and one for every row end, those inside quotes left out (the inside of quotes is a prefix xor over
 //! the quotes, as in simdjson: Langdale and Lemire, "Parsing gigabytes of JSON per second", 2019). Then rows are read off
 //! the marks: a row is plain when it has as many fields as the header, and its four numbers are at most eight bytes, the
-//! spend with up to two decimals. It is counted at once when its id is known. Where other numbers are frequent, and in every dialect, rows are read
-//! in another way (`usual`). Any other row goes, with its fields already found, to the code that judges every kind of row.
+//! spend with up to two decimals. It is counted at once when its id is known. Where other numbers are frequent, and in
+//! every dialect, rows are read in another way (`usual`). Any other row goes, with its fields already found, to the code
+//! that judges every kind of row.
 //!
 //! Nearly all rows are short: all their marks lie in one word, which is counted and read without a loop. Where all line
 //! ends are the same and the columns are the usual ones, everything about such rows except their bytes is known at
