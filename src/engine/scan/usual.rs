@@ -140,8 +140,7 @@ impl<'a> Usual<'a> {
         lookup: &mut Lookup<'_>,
     ) -> Option<()> {
         let text = window.text;
-        let (lanes, fine) =
-            if PLAIN { self.plain_numbers::<I, BARE>(row, text)? } else { self.numbers::<I>(row, text)? };
+        let (lanes, fine) = self.numbers::<I, PLAIN, BARE>(row, text)?;
         let id = row.field::<BARE>(text, self.columns.campaign_id);
         // In the table, a quote stands for itself.
         if !PLAIN && self.is_noted::<I>(row, text, id) || !BARE && window.has_doubled_quotes(id.start, id.end) {
@@ -173,35 +172,29 @@ impl<'a> Usual<'a> {
                 .is_none_or(|column| self.indicator.is_in::<I>(text, row.field::<false>(text, column)))
     }
 
-    /// The numbers of a row in the plain contract, when all of them are short.
+    /// The numbers of a row, when all of them are short.
     #[inline(always)]
-    fn plain_numbers<I: Instructions, const BARE: bool>(
+    fn numbers<I: Instructions, const PLAIN: bool, const BARE: bool>(
         &self,
         row: &SeparatedRow<'_>,
         text: &[u8],
     ) -> Option<(Lanes, Fine)> {
         let Columns { impressions, clicks, spend, conversions, .. } = *self.columns;
         let cells = [impressions, clicks, spend, conversions].map(|column| row.field::<BARE>(text, column));
-        let [impressions, clicks, spend, conversions] = I::short_numbers(text, cells, &NumberForm::PLAIN)?;
-        let count = |short| Count::of_short(short).map(|Count(count)| count);
-        let (cents, spend) = Spend::of_short(spend)?.split();
-        let lanes = Lanes::new([count(impressions)?, count(clicks)?, cents, count(conversions)?])?;
-        Some((lanes, Fine { spend, conversion_units: 0 }))
-    }
-
-    /// The numbers of a row, when all of them are short.
-    #[inline(always)]
-    fn numbers<I: Instructions>(&self, row: &SeparatedRow<'_>, text: &[u8]) -> Option<(Lanes, Fine)> {
-        let Columns { impressions, clicks, spend, conversions, .. } = *self.columns;
-        let cells = [impressions, clicks, spend, conversions].map(|column| row.field::<false>(text, column));
-        let zero_if_empty = [false, self.zero_if_empty.clicks, false, self.zero_if_empty.conversions];
-        let [impressions, clicks, spend, conversions] = self.shorts::<I>(text, cells, zero_if_empty)?;
+        // Constants, so that nothing is asked at run time that only dialects have.
+        let (form, zero_if_empty, spend_unit, conversion_digits) = if PLAIN {
+            (&NumberForm::PLAIN, [false; 4], SpendUnit::One, ConversionDigits::Whole)
+        } else {
+            let zero_if_empty = [false, self.zero_if_empty.clicks, false, self.zero_if_empty.conversions];
+            (&self.form, zero_if_empty, self.spend_unit, self.conversions)
+        };
+        let [impressions, clicks, spend, conversions] = shorts::<I>(text, cells, form, zero_if_empty)?;
         let (Count(impressions), Count(clicks)) = (Count::of_short(impressions)?, Count::of_short(clicks)?);
-        let (cents, spend) = match self.spend_unit {
+        let (cents, spend) = match spend_unit {
             SpendUnit::One => Spend::of_short(spend)?.split(),
             SpendUnit::Micros => Micros::of_short(spend)?.0.split(),
         };
-        let (conversions, conversion_units) = match self.conversions {
+        let (conversions, conversion_units) = match conversion_digits {
             ConversionDigits::Whole => (Count::of_short(conversions)?.0, 0),
             ConversionDigits::Decimal => {
                 let DecimalConversions(whole, units) = DecimalConversions::of_short(conversions)?;
@@ -211,20 +204,25 @@ impl<'a> Usual<'a> {
         let lanes = Lanes::new([impressions, clicks, cents, conversions])?;
         Some((lanes, Fine { spend, conversion_units }))
     }
+}
 
-    /// Four short numbers, of which those may be empty for zero that are said to.
-    #[inline(always)]
-    fn shorts<I: Instructions>(&self, text: &[u8], cells: [Cell; 4], zero_if_empty: [bool; 4]) -> Option<[Short; 4]> {
-        let are_zero = |index: usize| zero_if_empty[index] && cells[index].len() == 0;
-        if !(0..4).any(are_zero) {
-            return I::short_numbers(text, cells, &self.form);
-        }
-        let mut shorts = [(0, 0); 4];
-        for index in (0..4).filter(|index| !are_zero(*index)) {
-            shorts[index] = self.form.notation.short_at_end(&text[..cells[index].end], cells[index].len())?;
-        }
-        Some(shorts)
+/// Four short numbers, of which those may be empty for zero that are said to.
+#[inline(always)]
+fn shorts<I: Instructions>(
+    text: &[u8],
+    cells: [Cell; 4],
+    form: &NumberForm,
+    zero_if_empty: [bool; 4],
+) -> Option<[Short; 4]> {
+    let are_zero = |index: usize| zero_if_empty[index] && cells[index].len() == 0;
+    if !(0..4).any(are_zero) {
+        return I::short_numbers(text, cells, form);
     }
+    let mut shorts = [(0, 0); 4];
+    for index in (0..4).filter(|index| !are_zero(*index)) {
+        shorts[index] = form.notation.short_at_end(&text[..cells[index].end], cells[index].len())?;
+    }
+    Some(shorts)
 }
 
 /// Where the rows of a window are read.
