@@ -22,12 +22,16 @@ enum Shape {
     OnePercentBad,
     UuidIds,
     FourDecimals,
+    SixDecimals,
+    WholeFractions,
+    TwelveDigits,
     Padded,
     ReorderedColumns,
+    DoubledQuotes,
     LoneReturns,
 }
 
-const SHAPES: [Shape; 10] = [
+const SHAPES: [Shape; 14] = [
     Shape::Plain,
     Shape::Crlf,
     Shape::Quoted,
@@ -35,8 +39,12 @@ const SHAPES: [Shape; 10] = [
     Shape::OnePercentBad,
     Shape::UuidIds,
     Shape::FourDecimals,
+    Shape::SixDecimals,
+    Shape::WholeFractions,
+    Shape::TwelveDigits,
     Shape::Padded,
     Shape::ReorderedColumns,
+    Shape::DoubledQuotes,
     Shape::LoneReturns,
 ];
 
@@ -89,6 +97,16 @@ fn text(shape: Shape) -> String {
                 format!("0e9b2c1a-8d57-4f6e-9b1d-{id}00000000,{date},{impressions},{clicks},{spend},{conversions}\r\n")
             }
             (Shape::FourDecimals, _) => format!("{id},{date},{impressions},{clicks},{spend}25,{conversions}\r\n"),
+            (Shape::SixDecimals, _) => format!("{id},{date},{impressions},{clicks},{spend}1234,{conversions}\r\n"),
+            (Shape::WholeFractions, _) => {
+                format!("{id},{date},{impressions}.0,{clicks}.0,{spend},{conversions}.0\r\n")
+            }
+            (Shape::TwelveDigits, _) => {
+                format!("{id},{date},{},{clicks},{spend},{conversions}\r\n", impressions * 10_000_019)
+            }
+            (Shape::DoubledQuotes, _) => {
+                format!("{id},\"{date} \"\"x\"\"\",{impressions},{clicks},{spend},{conversions}\r\n")
+            }
             (Shape::Padded, _) => format!("{id}, {date}, {impressions}, {clicks}, {spend}, {conversions}\r\n"),
             (Shape::ReorderedColumns, _) => format!("{date},{spend},{clicks},{impressions},{conversions},,{id}\r\n"),
             (Shape::LoneReturns, _) => format!("{id},{date},{impressions},{clicks},{spend},{conversions}\r"),

@@ -54,6 +54,12 @@ impl Lookup<'_> {
         if addends.is_none() { Some(()) } else { addends.add_to(self.wide.get_mut(campaign)?) }
     }
 
+    /// Adds numbers of which one is too large for the lanes, and what is finer, to a campaign that was found; `None` when
+    /// `Totals::add_row` has to.
+    pub(crate) fn add_wide(&mut self, campaign: usize, addends: [u64; 4], fine: Fine) -> Option<()> {
+        fine.add_with(addends, self.wide.get_mut(campaign)?)
+    }
+
     /// Adds to the lanes of a campaign that was found; see `Totals::reserve_lane_addends`.
     #[inline(always)]
     pub(crate) fn add(&mut self, campaign: usize, addends: Lanes) {

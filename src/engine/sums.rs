@@ -1,5 +1,7 @@
 //! The sums of a campaign. Small numbers are added in 64 bits (the lanes), all others in 128 bits (the wide sums).
 
+use super::number::Money;
+
 /// Addends below 2^32 go to the lanes. After this number of them the lanes are emptied, long before they could
 /// overflow.
 pub(super) const MAX_LANE_ADDENDS: u64 = 1 << 31;
@@ -60,6 +62,19 @@ impl Fine {
     #[inline(always)]
     pub(super) fn is_none(self) -> bool {
         (self.spend | u128::from(self.conversion_units)) == 0
+    }
+
+    /// Adds it with the numbers of the lanes to wide sums far below their limits; `None`, and nothing is added, when they are not.
+    pub(super) fn add_with(self, [impressions, clicks, cents, conversions]: [u64; 4], wide: &mut Wide) -> Option<()> {
+        if wide[0].max(wide[1]).max(wide[3]) >= MAX_COUNT_TOTAL / 2 {
+            return None;
+        }
+        let spend = self.spend + Money::from_cents(cents).0;
+        Self { spend, ..self }.add_to(wide)?;
+        wide[0] += u128::from(impressions);
+        wide[1] += u128::from(clicks);
+        wide[3] += u128::from(conversions);
+        Some(())
     }
 
     /// Adds to wide sums far below their limits; `None`, and nothing is added, when they are not.

@@ -45,7 +45,9 @@ impl Jobs {
     pub async fn open(config: Config) -> Result<Arc<Self>, StoreError> {
         let context = Context::open(config).await?;
         end_left_behind(&context).await?;
-        context.tracker.spawn(run_upkeep(Arc::clone(&context)));
+        // Asked before there are requests: a job that one of these finishes has its finisher.
+        let left_finishing = context.store.finishing_jobs().await?;
+        context.tracker.spawn(run_upkeep(Arc::clone(&context), left_finishing));
         Ok(Arc::new(Self(context)))
     }
 

@@ -8,7 +8,7 @@ use tokio::time::interval;
 use super::context::Context;
 use super::failure::FailureKind;
 use super::finish::{finish_files, record_end};
-use super::model::now;
+use super::model::{JobId, now};
 use super::publish::{publish_missing, remove_published, sweep_results_dir};
 use super::store::StoreError;
 
@@ -27,9 +27,9 @@ pub(super) async fn end_left_behind(context: &Context) -> Result<(), StoreError>
     Ok(())
 }
 
-/// Puts the results directory in order, then sweeps until the server stops.
-pub(super) async fn run_upkeep(context: Arc<Context>) {
-    resume_finishing(&context).await;
+/// Finishes the jobs that an earlier process was finishing, puts the results directory in order, then sweeps until the server stops.
+pub(super) async fn run_upkeep(context: Arc<Context>, left_finishing: Vec<JobId>) {
+    resume_finishing(&context, left_finishing).await;
     sweep_results_dir(&context).await;
     publish_missing(&context).await;
     let mut sweeps = interval(SWEEP_INTERVAL);
@@ -54,9 +54,9 @@ pub(super) async fn run_upkeep(context: Arc<Context>) {
 }
 
 /// Finishes the jobs whose results an earlier process was making.
-async fn resume_finishing(context: &Arc<Context>) {
+async fn resume_finishing(context: &Arc<Context>, left_finishing: Vec<JobId>) {
     let resumed = async {
-        for id in context.store.finishing_jobs().await? {
+        for id in left_finishing {
             if let Some(presence) = context.enter(id).await?
                 && let Some(finishing) = context.store.resume_finishing(id).await?
             {

@@ -97,6 +97,17 @@ fn numbers_may_be_written_in_every_way_that_counts() {
         ["1.2.3", "3", "0.5", "1"],
         ["12", "1,2", "0.5", "1"],
         ["", "3", "0.5", "1"],
+        ["123456789012", "9999999999", "0.1234567", "12"],
+        ["10.0", "7.0", "100000.25", "3.0"],
+        [" 12.0 ", "\t3", " 1234.567890 ", "1"],
+        ["999999999", "1234567890.0", "12.1234", "0"],
+        ["0000000012", "00000003.0", "123456.123456", "1"],
+        ["9223372036854775807", "9999999999999999", "0.01", "4294967296"],
+        [".0", "3", "0.5", "1"],
+        ["12", "3", "0.12.345", "1"],
+        ["12", "3", ".125", "1"],
+        ["12", "3", "7.12a5", "1"],
+        ["12a45678901", "3", "0.5", "1"],
     ];
     for spelling in &spellings {
         for share in [1, 2, 9] {
@@ -107,6 +118,29 @@ fn numbers_may_be_written_in_every_way_that_counts() {
                 writeln!(text, "C{},,{impressions},{clicks},{spend},{conversions}", row % 7).unwrap();
             }
             assert_read_alike(&text, &format!("{spelling:?}, one in {share}"));
+        }
+    }
+}
+
+/// Rows whose fields are not all near each other, with numbers as many programs write them.
+#[test]
+fn numbers_of_every_spelling_may_stand_in_long_rows() {
+    let long = "x".repeat(70);
+    for (id, date) in [
+        ("C", &*long),
+        ("C", &*format!("\"{long}, {long}\"")),
+        (&*long, "2025-01-01"),
+        (&*format!("\"{long}\"\"\""), "2025-01-01"),
+        ("\"C\"", &*format!("\"{long}\"\"\"")),
+        ("0e9b2c1a-8d57-4f6e-9b1d-2f3a4b5c6d7e", "2025-01-01"),
+    ] {
+        for line_end in ["\n", "\r\n", "\r"] {
+            let mut text = format!("{}{line_end}", HEADER.trim_end());
+            for row in 0..500 {
+                let spend = ["0.123456", "1234.5000", "7"][row % 3];
+                write!(text, "{id},{date},{row}.0,1234567890, {spend},3{line_end}").unwrap();
+            }
+            assert_read_alike(&text, &format!("{id}, {date}, {line_end:?}"));
         }
     }
 }

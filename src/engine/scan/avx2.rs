@@ -61,7 +61,7 @@ impl Available {
     }
 }
 
-/// Only [`Available::run`] may use this type: its methods use the instructions without asking. The five functions below
+/// Only [`Available::run`] may use this type: its methods use the instructions without asking. The functions below
 /// are compiled with them, and all the others inlined there.
 struct Avx2;
 
@@ -97,13 +97,28 @@ fn list_separators(window: &[u8], marks: &Marks, separators: &mut Separators) {
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
-fn add_usual_rows<const PLAIN: bool, const BARE: bool>(
+fn add_usual_rows<const AROUND: u8>(
     window: &Window<'_>,
     usual: &Usual<'_>,
     cursor: &mut Cursor<'_>,
     lookup: Lookup<'_>,
 ) -> u64 {
-    usual::add_usual_rows::<Avx2, PLAIN, BARE>(window, usual, cursor, lookup)
+    usual::add_usual_rows::<Avx2, AROUND>(window, usual, cursor, lookup)
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
+fn add_spelled_rows<const AROUND: u8>(
+    window: &Window<'_>,
+    usual: &Usual<'_>,
+    start: &mut usize,
+    lookup: Lookup<'_>,
+) -> u64 {
+    usual::add_spelled_rows::<Avx2, AROUND>(window, usual, start, lookup)
+}
+
+#[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt,pclmulqdq")]
+fn has_blanks(text: &[u8]) -> bool {
+    marks::has_blanks(text)
 }
 
 /// The bytes of a block that are the wanted one: all ones, the others zero.
@@ -160,14 +175,29 @@ impl Loops for Avx2 {
         unsafe { list_separators(window, marks, separators) };
     }
 
-    fn add_usual_rows<const PLAIN: bool, const BARE: bool>(
+    fn add_usual_rows<const AROUND: u8>(
         window: &Window<'_>,
         usual: &Usual<'_>,
         cursor: &mut Cursor<'_>,
         lookup: Lookup<'_>,
     ) -> u64 {
         // SAFETY: as in `mark`.
-        unsafe { add_usual_rows::<PLAIN, BARE>(window, usual, cursor, lookup) }
+        unsafe { add_usual_rows::<AROUND>(window, usual, cursor, lookup) }
+    }
+
+    fn add_spelled_rows<const AROUND: u8>(
+        window: &Window<'_>,
+        usual: &Usual<'_>,
+        start: &mut usize,
+        lookup: Lookup<'_>,
+    ) -> u64 {
+        // SAFETY: as in `mark`.
+        unsafe { add_spelled_rows::<AROUND>(window, usual, start, lookup) }
+    }
+
+    fn has_blanks(text: &[u8]) -> bool {
+        // SAFETY: as in `mark`.
+        unsafe { has_blanks(text) }
     }
 }
 

@@ -113,7 +113,9 @@ impl Positions {
     #[expect(clippy::cast_possible_truncation, reason = "a window has fewer bytes than 2^16")]
     #[inline(always)]
     fn list<const STEP: usize>(&self, others: &Self, end: usize, list: &mut PositionList) {
-        list.positions.resize(MAX_POSITIONS + BLOCK_BYTES + STEP, 0);
+        list.positions.resize(1 + MAX_POSITIONS + BLOCK_BYTES + STEP, 0);
+        list.positions[0] = u16::MAX;
+        let positions = &mut list.positions[1..];
         let (mine, others) = (self.0.as_chunks::<MASK_BYTES>().0, others.0.as_chunks::<MASK_BYTES>().0);
         let mut len = 0;
         for (index, (mine, others)) in mine.iter().zip(others).enumerate().take(end / BLOCK_BYTES) {
@@ -123,7 +125,7 @@ impl Positions {
             loop {
                 // Always this number of steps: a processor cannot predict a loop whose length changes each time. What is
                 // written beyond the positions of the block is overwritten, or lies behind the end of the list.
-                for place in &mut list.positions[len..len + STEP] {
+                for place in &mut positions[len..len + STEP] {
                     *place = block_start + bits.trailing_zeros() as u16;
                     bits &= bits.wrapping_sub(1);
                 }
@@ -156,8 +158,17 @@ const MAX_POSITIONS: usize = WINDOW_BYTES;
 /// Positions of a window, ascending.
 #[derive(Default)]
 pub(super) struct PositionList {
+    /// Before the first one stands that of the byte before the window, modulo 2^16.
     positions: Vec<u16>,
     len: usize,
+}
+
+impl PositionList {
+    /// The positions from an index on, behind the one before them.
+    #[inline(always)]
+    pub(super) fn with_one_before(&self, index: usize) -> Option<&[u16]> {
+        self.positions.get(index..=self.len)
+    }
 }
 
 impl std::ops::Deref for PositionList {
@@ -165,7 +176,7 @@ impl std::ops::Deref for PositionList {
 
     #[inline(always)]
     fn deref(&self) -> &[u16] {
-        &self.positions[..self.len]
+        &self.positions[1..=self.len]
     }
 }
 
@@ -176,8 +187,6 @@ pub(super) struct Separators {
     pub(super) all: PositionList,
     /// Of rows alone.
     pub(super) row_ends: PositionList,
-    /// The window has neither quotes nor blanks.
-    pub(super) is_bare: bool,
 }
 
 impl Separators {
@@ -185,12 +194,16 @@ impl Separators {
     #[inline(always)]
     pub(super) fn list(&mut self, window: &[u8], marks: &Marks) {
         let end = window.len();
-        // Not `any`: that would look at the bytes one by one.
-        let is_quote_or_blank = |byte: &u8| matches!(byte, b'"' | b' ' | b'\t');
-        self.is_bare = !window.iter().fold(false, |found, byte| found | is_quote_or_blank(byte));
         marks.newlines.list::<12>(&marks.delimiters, end, &mut self.all);
         marks.newlines.list::<2>(&marks.newlines, end, &mut self.row_ends);
     }
+}
+
+/// True when there are blanks in a text.
+#[inline(always)]
+pub(super) fn has_blanks(text: &[u8]) -> bool {
+    // Not `any`: that would look at the bytes one by one.
+    text.iter().fold(false, |found, byte| found | matches!(byte, b' ' | b'\t'))
 }
 
 /// Some positions of a window, ascending.

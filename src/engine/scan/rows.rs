@@ -2,7 +2,7 @@
 
 use super::instructions::{ANY, Instructions};
 use super::marks::{self, Form, Marked, Marks, Separators};
-use super::usual::{self, ByteSet, Cursor, Usual};
+use super::usual::{self, BLANKS, ByteSet, Cursor, NOTHING, QUOTES_AND_BLANKS, Usual};
 use super::window::{FIRST_BYTES, Window};
 use crate::engine::aggregate::Aggregate;
 use crate::engine::dialect::Columns;
@@ -53,13 +53,28 @@ pub(super) trait Loops: Instructions {
     }
 
     /// [`usual::add_usual_rows`] with these instructions.
-    fn add_usual_rows<const PLAIN: bool, const BARE: bool>(
+    fn add_usual_rows<const AROUND: u8>(
         window: &Window<'_>,
         usual: &Usual<'_>,
         cursor: &mut Cursor<'_>,
         lookup: Lookup<'_>,
     ) -> u64 {
-        usual::add_usual_rows::<Self, PLAIN, BARE>(window, usual, cursor, lookup)
+        usual::add_usual_rows::<Self, AROUND>(window, usual, cursor, lookup)
+    }
+
+    /// [`usual::add_spelled_rows`] with these instructions.
+    fn add_spelled_rows<const AROUND: u8>(
+        window: &Window<'_>,
+        usual: &Usual<'_>,
+        start: &mut usize,
+        lookup: Lookup<'_>,
+    ) -> u64 {
+        usual::add_spelled_rows::<Self, AROUND>(window, usual, start, lookup)
+    }
+
+    /// [`marks::has_blanks`] with these instructions.
+    fn has_blanks(text: &[u8]) -> bool {
+        marks::has_blanks(text)
     }
 }
 
@@ -121,7 +136,7 @@ impl Rows<'_> {
         self.aggregate.totals.reserve_lane_addends(0, marked.regular_to as u64);
         // Plain rows are taken without a look at doubled quotes.
         if self.judge.is_some() || marked.has_doubled {
-            let length = self.take_listed::<I>(&window, 0, marked.quoted)?;
+            let length = self.take_rest::<I>(&window, 0, marked.quoted)?;
             self.start.byte_offset += length as u64;
             return Ok(length);
         }
@@ -162,7 +177,7 @@ impl Rows<'_> {
             start = end + 1;
             let is_new_campaign = self.aggregate.totals.len() > campaigns;
             if !is_new_campaign && self.oddness.count_row() {
-                return self.take_listed::<I>(window, start, QUOTED);
+                return self.take_rest::<I>(window, start, QUOTED);
             }
         }
     }
@@ -248,11 +263,48 @@ impl Rows<'_> {
     }
 
     /// Counts the whole rows from `start` on, which are in a dialect or have numbers that plain rows do not have. Gives where they end.
+    fn take_rest<I: Loops>(&mut self, window: &Window<'_>, start: usize, quoted: bool) -> Result<usize, Fatal> {
+        if self.judge.is_some() || *self.columns != Columns::DEFAULT {
+            return self.take_listed::<I>(window, start, quoted);
+        }
+        if quoted {
+            return self.take_spelled::<I, QUOTES_AND_BLANKS>(window, start);
+        }
+        if I::has_blanks(&window.text[start..window.regular_to]) {
+            self.take_spelled::<I, BLANKS>(window, start)
+        } else {
+            self.take_spelled::<I, NOTHING>(window, start)
+        }
+    }
+
+    /// Does so for rows in the plain contract and in the usual columns.
+    fn take_spelled<I: Loops, const AROUND: u8>(
+        &mut self,
+        window: &Window<'_>,
+        mut start: usize,
+    ) -> Result<usize, Fatal> {
+        loop {
+            let usual = Usual::plain(self.columns, &ByteSet::NONE);
+            let lookup = self.aggregate.totals.lookup();
+            let usual_rows = I::add_spelled_rows::<AROUND>(window, &usual, &mut start, lookup);
+            self.pass_plain_rows(usual_rows);
+            let Some(end) = window.row_end(start) else { return Ok(start) };
+            if AROUND == QUOTES_AND_BLANKS {
+                self.take_unusual::<true>(window, start, end)?;
+            } else {
+                self.take_unusual::<false>(window, start, end)?;
+            }
+            start = end + 1;
+        }
+    }
+
+    /// Does so for all others.
     fn take_listed<I: Loops>(&mut self, window: &Window<'_>, start: usize, quoted: bool) -> Result<usize, Fatal> {
         let starting_totals = self.judge.map_or(ByteSet::NONE, |judge| ByteSet::starting_totals(judge.dialect));
         let mut listed = std::mem::take(self.listed);
         I::list_separators(&window.text[..window.regular_to], window.marks, &mut listed);
         let mut cursor = Cursor::at(start, &listed);
+        let has_wrapped_fields = quoted || I::has_blanks(&window.text[start..window.regular_to]);
         loop {
             let Aggregate { totals, readings, .. } = &mut *self.aggregate;
             let usual = match (self.judge, readings.last()) {
@@ -260,12 +312,11 @@ impl Rows<'_> {
                 _ => Some(Usual::plain(self.columns, &starting_totals)),
             };
             if let Some(usual) = usual {
-                let add_usual_rows = match (self.judge, listed.is_bare) {
-                    (None, true) => I::add_usual_rows::<true, true>,
-                    (None, false) => I::add_usual_rows::<true, false>,
-                    (Some(_), _) => I::add_usual_rows::<false, false>,
+                let usual_rows = if has_wrapped_fields {
+                    I::add_usual_rows::<QUOTES_AND_BLANKS>(window, &usual, &mut cursor, totals.lookup())
+                } else {
+                    I::add_usual_rows::<NOTHING>(window, &usual, &mut cursor, totals.lookup())
                 };
-                let usual_rows = add_usual_rows(window, &usual, &mut cursor, totals.lookup());
                 self.pass_plain_rows(usual_rows);
             }
             let Some(end) = cursor.row_end() else { break };

@@ -6,7 +6,7 @@
 use super::instructions::{Cell, Instructions, NumberForm};
 use super::marks::Separators;
 use super::window::{FIRST_BYTES, Window};
-use crate::engine::dialect::{Columns, ConversionDigits, Dialect, SpendUnit, TotalsRule, ZeroIfEmpty};
+use crate::engine::dialect::{Columns, ConversionDigits, Dialect, SpendUnit, TotalsRule, ZeroIfEmpty, digits_at_end};
 use crate::engine::judge::Judge;
 use crate::engine::key::Key;
 use crate::engine::lookup::Lookup;
@@ -67,6 +67,11 @@ impl<'a> Word<'a> {
     }
 }
 
+/// What may stand around the contents of fields: nothing, blanks, or quotes with blanks inside them.
+pub(super) const NOTHING: u8 = 0;
+pub(super) const BLANKS: u8 = 1;
+pub(super) const QUOTES_AND_BLANKS: u8 = 2;
+
 /// What the usual rows of an input have in common.
 pub(super) struct Usual<'a> {
     columns: &'a Columns,
@@ -84,7 +89,7 @@ pub(super) struct Usual<'a> {
 }
 
 impl<'a> Usual<'a> {
-    /// Those of an input in the plain contract.
+    /// Those of an input in the plain contract, in whichever columns.
     pub(super) fn plain(columns: &'a Columns, no_totals: &'a ByteSet) -> Self {
         Self {
             columns,
@@ -130,57 +135,80 @@ impl<'a> Usual<'a> {
         })
     }
 
-    /// Adds a row to its campaign. `None` when it is not usual: then nothing is added. With `PLAIN` it has nothing that only
-    /// dialects have, with `BARE` neither quotes nor blanks.
+    /// Where its fields are. A constant for `PLAIN` rows, so that their places need no bounds checks.
     #[inline(always)]
-    fn add<I: Instructions, const PLAIN: bool, const BARE: bool>(
+    fn columns<const PLAIN: bool>(&self) -> &Columns {
+        if PLAIN { &Columns::DEFAULT } else { self.columns }
+    }
+
+    /// Adds a row to its campaign. `None` when it is not usual: then nothing is added. With `PLAIN` it has the usual columns and
+    /// nothing that only dialects have; around its fields stands what `AROUND` says.
+    #[inline(always)]
+    fn add<I: Instructions, const PLAIN: bool, const AROUND: u8>(
         &self,
         window: &Window<'_>,
-        row: &SeparatedRow<'_>,
+        row: &impl SeparatedRow,
         lookup: &mut Lookup<'_>,
     ) -> Option<()> {
         let text = window.text;
-        let (lanes, fine) = self.numbers::<I, PLAIN, BARE>(row, text)?;
-        let id = row.field::<BARE>(text, self.columns.campaign_id);
-        // In the table, a quote stands for itself.
-        if !PLAIN && self.is_noted::<I>(row, text, id) || !BARE && window.has_doubled_quotes(id.start, id.end) {
-            return None;
+        let &Columns { impressions, clicks, spend, conversions, .. } = self.columns::<PLAIN>();
+        let cells = [impressions, clicks, spend, conversions].map(|column| row.field::<AROUND>(text, column));
+        if PLAIN && let Some((lanes, fine)) = nearly_plain_numbers::<I>(text, row.start(), cells) {
+            let campaign = self.campaign::<I, PLAIN, AROUND>(window, row, lookup)?;
+            lookup.add_fine(campaign, fine)?;
+            lookup.add(campaign, lanes);
+            return Some(());
         }
-        // All else that is asked of an id is true for every id in the table.
-        let campaign = if let Some((low, high)) = FIRST_BYTES.get(id.len()) {
-            let [first, second] = I::load_16(text, id.start);
-            let key = Key::short(first & low, second & high, id.len());
-            lookup.find_short(key, lookup.hash(key))?
-        } else {
-            lookup.find_id(id.of(text))?
-        };
+        let (numbers, fine) = self.numbers::<I, PLAIN>(text, cells)?;
+        let campaign = self.campaign::<I, PLAIN, AROUND>(window, row, lookup)?;
+        let Some(lanes) = Lanes::new(numbers) else { return lookup.add_wide(campaign, numbers, fine) };
         lookup.add_fine(campaign, fine)?;
         lookup.add(campaign, lanes);
         Some(())
     }
 
+    /// The campaign of a row of which nothing has to be noted, if it is in the table.
+    #[inline(always)]
+    fn campaign<I: Instructions, const PLAIN: bool, const AROUND: u8>(
+        &self,
+        window: &Window<'_>,
+        row: &impl SeparatedRow,
+        lookup: &Lookup<'_>,
+    ) -> Option<usize> {
+        let text = window.text;
+        let id = row.field::<AROUND>(text, self.columns::<PLAIN>().campaign_id);
+        // In the table, a quote stands for itself.
+        if !PLAIN && self.is_noted::<I, AROUND>(row, text, id)
+            || AROUND == QUOTES_AND_BLANKS && window.has_doubled_quotes(id.start, id.end)
+        {
+            return None;
+        }
+        // All else that is asked of an id is true for every id in the table.
+        if let Some((low, high)) = FIRST_BYTES.get(id.len()) {
+            let [first, second] = I::load_16(text, id.start);
+            let key = Key::short(first & low, second & high, id.len());
+            lookup.find_short(key, lookup.hash(key))
+        } else {
+            lookup.find_id(id.of(text))
+        }
+    }
+
     /// True when the judge would note something about the row: totals, another currency, another kind of results.
     #[inline(always)]
-    fn is_noted<I: Instructions>(&self, row: &SeparatedRow<'_>, text: &[u8], id: Cell) -> bool {
+    fn is_noted<I: Instructions, const AROUND: u8>(&self, row: &impl SeparatedRow, text: &[u8], id: Cell) -> bool {
         self.starting_totals.has(text[id.start])
             || !self
                 .currency_columns
                 .iter()
-                .all(|column| self.currency.is_in::<I>(text, row.field::<false>(text, *column)))
+                .all(|column| self.currency.is_in::<I>(text, row.field::<AROUND>(text, *column)))
             || !self
                 .indicator_column
-                .is_none_or(|column| self.indicator.is_in::<I>(text, row.field::<false>(text, column)))
+                .is_none_or(|column| self.indicator.is_in::<I>(text, row.field::<AROUND>(text, column)))
     }
 
-    /// The numbers of a row, when all of them are short.
+    /// The numbers of a row, when all of them are short: impressions, clicks, cents and conversions, and what is finer.
     #[inline(always)]
-    fn numbers<I: Instructions, const PLAIN: bool, const BARE: bool>(
-        &self,
-        row: &SeparatedRow<'_>,
-        text: &[u8],
-    ) -> Option<(Lanes, Fine)> {
-        let Columns { impressions, clicks, spend, conversions, .. } = *self.columns;
-        let cells = [impressions, clicks, spend, conversions].map(|column| row.field::<BARE>(text, column));
+    fn numbers<I: Instructions, const PLAIN: bool>(&self, text: &[u8], cells: [Cell; 4]) -> Option<([u64; 4], Fine)> {
         // Constants, so that nothing is asked at run time that only dialects have.
         let (form, zero_if_empty, spend_unit, conversion_digits) = if PLAIN {
             (&NumberForm::PLAIN, [false; 4], SpendUnit::One, ConversionDigits::Whole)
@@ -201,9 +229,72 @@ impl<'a> Usual<'a> {
                 (whole, units)
             }
         };
-        let lanes = Lanes::new([impressions, clicks, cents, conversions])?;
-        Some((lanes, Fine { spend, conversion_units }))
+        Some(([impressions, clicks, cents, conversions], Fine { spend, conversion_units }))
     }
+}
+
+/// Numbers for the lanes that are plain ones with something before or behind them: counts of nine or ten digits, or with a decimal that is
+/// zero; a spend with up to seven decimals.
+#[inline(always)]
+fn nearly_plain_numbers<I: Instructions>(
+    text: &[u8],
+    start: usize,
+    [impressions, clicks, spend, conversions]: [Cell; 4],
+) -> Option<(Lanes, Fine)> {
+    let impressions = without_zero_decimal(text, impressions);
+    let clicks = without_zero_decimal(text, clicks);
+    let conversions = without_zero_decimal(text, conversions);
+    let (spend, spend_units) = without_fine_decimals(text, spend)?;
+    let cells = [impressions, clicks, spend, conversions];
+    let longest = cells.iter().map(|cell| cell.len()).fold(0, usize::max);
+    if longest > 10 {
+        return None;
+    }
+    // The last eight bytes of a longer count are a plain number, if it is one.
+    let plain_len = |cell: Cell| cell.len().min(8) + 1;
+    let len = plain_len(impressions) + plain_len(clicks) + spend.len() + 1 + plain_len(conversions);
+    let ends = [impressions.end - start, clicks.end - start, spend.end - start, conversions.end - start];
+    let lanes = I::numbers(text, start, ends, len)?;
+    let fine = Fine { spend: u128::from(spend_units), conversion_units: 0 };
+    if longest <= 8 {
+        return Some((lanes, fine));
+    }
+    let Lanes(mut numbers) = lanes;
+    for (number, cell) in numbers.iter_mut().zip(cells) {
+        if cell.len() > 8 {
+            let before = digits_at_end(&text[..cell.end - 8], cell.len() - 8)?;
+            *number += before * 100_000_000;
+        }
+    }
+    Some((Lanes::new(numbers)?, fine))
+}
+
+/// A count without the decimal that many programs write in a column that has had fractions.
+#[inline(always)]
+fn without_zero_decimal(text: &[u8], Cell { start, mut end }: Cell) -> Cell {
+    if end - start > 2 && text[end - 2..end] == *b".0" {
+        end -= 2;
+    }
+    Cell { start, end }
+}
+
+/// A spend without its decimals behind the second one, and these in units of 10^-12. `None` when they are no digits.
+#[inline(always)]
+fn without_fine_decimals(text: &[u8], Cell { start, end }: Cell) -> Option<(Cell, u64)> {
+    const POINTS: u64 = 0x2e2e_2e2e_2e2e_2e2e;
+    const LOW_SEVEN: u64 = 0x7f7f_7f7f_7f7f_7f7f;
+    /// By the number of all decimals.
+    const UNITS: [u64; 8] = [0, 0, 0, 1_000_000_000, 100_000_000, 10_000_000, 1_000_000, 100_000];
+
+    let others = u64::from_le_bytes(*text[..end].last_chunk()?) ^ POINTS;
+    // The highest bit of each byte that is a point. The last of these points has the decimals behind it.
+    let points = !(((others & LOW_SEVEN) + LOW_SEVEN) | others | LOW_SEVEN);
+    let decimals = points.leading_zeros() as usize / 8;
+    if !(3..8).contains(&decimals) || decimals + 1 >= end - start {
+        return Some((Cell { start, end }, 0));
+    }
+    let fine_decimals = digits_at_end(&text[..end], decimals - 2)?;
+    Some((Cell { start, end: end - (decimals - 2) }, fine_decimals * UNITS[decimals]))
 }
 
 /// Four short numbers, of which those may be empty for zero that are said to.
@@ -259,17 +350,21 @@ impl<'a> Cursor<'a> {
 
     /// The next row, when it has this number of fields.
     #[inline(always)]
-    fn row_of(&self, fields: usize) -> Option<SeparatedRow<'a>> {
-        let separators = self.separators.all.get(self.passed..)?.get(..fields)?;
-        let row = SeparatedRow { start: self.start, separators };
+    fn row_of(&self, fields: usize, text: &[u8]) -> Option<ListedRow<'a>> {
+        let edges = self.separators.all.with_one_before(self.passed)?.get(..=fields)?;
+        let end = edges[fields];
         // Before the end of this row there is no other.
-        (row.end() == self.row_end()?).then_some(row)
+        if *self.separators.row_ends.get(self.passed_row_ends)? != end {
+            return None;
+        }
+        let end = usize::from(end);
+        Some(ListedRow { edges, contents_end: end - return_before(text, self.start, end) })
     }
 }
 
 /// Counts usual rows up to the first that is another. Gives their number.
 #[inline(always)]
-pub(super) fn add_usual_rows<I: Instructions, const PLAIN: bool, const BARE: bool>(
+pub(super) fn add_usual_rows<I: Instructions, const AROUND: u8>(
     window: &Window<'_>,
     usual: &Usual<'_>,
     cursor: &mut Cursor<'_>,
@@ -277,8 +372,8 @@ pub(super) fn add_usual_rows<I: Instructions, const PLAIN: bool, const BARE: boo
 ) -> u64 {
     let fields = usual.columns.count;
     let mut count = 0;
-    while let Some(row) = cursor.row_of(fields) {
-        if usual.add::<I, PLAIN, BARE>(window, &row, &mut lookup).is_none() {
+    while let Some(row) = cursor.row_of(fields, window.text) {
+        if usual.add::<I, false, AROUND>(window, &row, &mut lookup).is_none() {
             break;
         }
         cursor.start = row.end() + 1;
@@ -289,44 +384,132 @@ pub(super) fn add_usual_rows<I: Instructions, const PLAIN: bool, const BARE: boo
     count
 }
 
-/// A row and its separators.
-struct SeparatedRow<'a> {
-    start: usize,
-    /// Positions in the window. The last one is the line end.
-    separators: &'a [u16],
+/// Counts usual rows in the plain contract and in the usual columns up to the first that is another. Gives their number; `start` moves on
+/// with them.
+#[inline(always)]
+pub(super) fn add_spelled_rows<I: Instructions, const AROUND: u8>(
+    window: &Window<'_>,
+    usual: &Usual<'_>,
+    start: &mut usize,
+    mut lookup: Lookup<'_>,
+) -> u64 {
+    let mut count = 0;
+    while let Some(row) = MarkedRow::at(*start, window) {
+        if usual.add::<I, true, AROUND>(window, &row, &mut lookup).is_none() {
+            break;
+        }
+        *start = row.end + 1;
+        count += 1;
+    }
+    count
 }
 
-impl SeparatedRow<'_> {
-    /// The position of the line end.
-    #[inline(always)]
-    fn end(&self) -> usize {
-        usize::from(self.separators[self.separators.len() - 1])
-    }
+/// A row and its separators.
+trait SeparatedRow {
+    fn start(&self) -> usize;
 
-    /// A field without quotes, and without blanks around it. With `BARE` it has neither.
+    /// A field with everything that stands around its contents.
+    fn whole_field(&self, column: usize) -> Cell;
+
+    /// The contents of a field, around which nothing else stands than `AROUND` says.
     #[inline(always)]
-    fn field<const BARE: bool>(&self, text: &[u8], column: usize) -> Cell {
-        let start = if column == 0 { self.start } else { usize::from(self.separators[column - 1]) + 1 };
-        let mut end = usize::from(self.separators[column]);
-        if column + 1 == self.separators.len() && end > start && text[end - 1] == b'\r' {
-            end -= 1;
-        }
-        if BARE {
+    fn field<const AROUND: u8>(&self, text: &[u8], column: usize) -> Cell {
+        let Cell { start, end } = self.whole_field(column);
+        if AROUND == NOTHING {
             return Cell { start, end };
         }
         // A quoted field ends with its closing quote. Not a branch: which fields are quoted cannot be predicted.
-        let quote = usize::from(text[start] == b'"');
-        let mut cell = Cell { start: start + quote, end: end - quote };
-        let is_blank = |byte: u8| byte == b' ' || byte == b'\t';
-        // Most texts have no blanks here, and some have one in every field.
-        while cell.end > cell.start && is_blank(text[cell.start]) {
-            cell.start += 1;
-        }
-        while cell.end > cell.start && is_blank(text[cell.end - 1]) {
-            cell.end -= 1;
-        }
-        cell
+        let quote = if AROUND == BLANKS { 0 } else { usize::from(text[start] == b'"') };
+        trimmed(text, Cell { start: start + quote, end: end - quote })
     }
+}
+
+/// A row whose separators are in a list.
+struct ListedRow<'a> {
+    /// Positions in the window, modulo 2^16: of the byte before the row, of its delimiters, and of its line end.
+    edges: &'a [u16],
+    /// Where its last field ends.
+    contents_end: usize,
+}
+
+impl ListedRow<'_> {
+    /// The position of the line end.
+    #[inline(always)]
+    fn end(&self) -> usize {
+        usize::from(self.edges[self.edges.len() - 1])
+    }
+}
+
+impl SeparatedRow for ListedRow<'_> {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        usize::from(self.edges[0].wrapping_add(1))
+    }
+
+    #[inline(always)]
+    fn whole_field(&self, column: usize) -> Cell {
+        let start = usize::from(self.edges[column].wrapping_add(1));
+        let end = if column + 2 == self.edges.len() { self.contents_end } else { usize::from(self.edges[column + 1]) };
+        Cell { start, end }
+    }
+}
+
+/// A row with six fields.
+struct MarkedRow {
+    start: usize,
+    /// Where each field ends, relative to the start.
+    field_ends: [usize; 6],
+    /// The position of the line end.
+    end: usize,
+}
+
+impl MarkedRow {
+    /// The row that starts there, if it has six fields.
+    #[inline(always)]
+    fn at(start: usize, window: &Window<'_>) -> Option<Self> {
+        let mut field_ends = if let Some(near) = window.six_separators::<false>(start) {
+            near
+        } else {
+            let mut separators = [0; 6];
+            window.find_separators(start, &mut separators).then_some(separators)?
+        };
+        let end = start + field_ends[5];
+        field_ends[5] -= return_before(window.text, start, end);
+        Some(Self { start, field_ends, end })
+    }
+}
+
+impl SeparatedRow for MarkedRow {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.start
+    }
+
+    #[inline(always)]
+    fn whole_field(&self, column: usize) -> Cell {
+        let before = if column == 0 { 0 } else { self.field_ends[column - 1] + 1 };
+        Cell { start: self.start + before, end: self.start + self.field_ends[column] }
+    }
+}
+
+/// One when there is a CR before the line end of the row that starts there.
+#[inline(always)]
+fn return_before(text: &[u8], start: usize, end: usize) -> usize {
+    usize::from(end > start && text[end - 1] == b'\r')
+}
+
+/// A cell without the blanks around it.
+#[inline(always)]
+fn trimmed(text: &[u8], Cell { mut start, mut end }: Cell) -> Cell {
+    let is_blank = |byte: u8| byte == b' ' || byte == b'\t';
+    // Most texts have no blanks here, and some have one in every field. So branches are predicted, and nothing waits for these bytes.
+    while end > start && is_blank(text[start]) {
+        start += 1;
+    }
+    while end > start && is_blank(text[end - 1]) {
+        end -= 1;
+    }
+    Cell { start, end }
 }
 
 #[cfg(test)]
