@@ -5,12 +5,12 @@
 //! are in memory, and a slow parser slows the sender. Workers are not threads of the runtime, and their number is
 //! limited: uploads wait in line for them.
 //!
+//! While a worker has nothing to do, it counts the text of a compressed upload that another one decompresses ([`super::counter`]).
+//!
 //! Waking a thread costs more than reading a hundred kilobytes. So a worker that has read a batch goes on with the next one when that is
 //! full, and wakes the upload's task only when that waits for it.
 
-use std::num::NonZeroUsize;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::panicking;
 use std::time::Duration;
@@ -18,85 +18,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _};
 use thiserror::Error;
-use tokio::runtime::{Builder, Runtime};
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, sleep};
 
 use super::block::BLOCK_BYTES;
 use super::pipeline::{ContentError, Pipeline};
+use super::workers::{WorkerPanicked, Workers};
 
 /// The most pieces in a batch. Senders that cut their data to shreds cost a piece of bookkeeping for each.
 const MAX_BATCH_PIECES: usize = 1024;
 
 /// Pieces wait no longer than this to be read, however few they are.
 const MAX_BATCH_AGE: Duration = Duration::from_millis(100);
-
-/// The threads that parse, a fixed number for all uploads together. Work waits in line for them, at most a batch of
-/// each upload; a thread that is done takes the next from there without going to sleep between, which is what many uploads
-/// at once would spend their time on.
-#[derive(Clone)]
-pub struct Workers(Arc<Pool>);
-
-struct Pool {
-    /// Only its threads for blocking work are used: it keeps their number, and the line.
-    runtime: Option<Runtime>,
-    /// How much work waits in line.
-    waiting: Arc<AtomicUsize>,
-}
-
-impl Workers {
-    /// At most this many threads.
-    #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "it does not")]
-    pub fn new(threads: NonZeroUsize) -> Self {
-        let runtime = Builder::new_current_thread().max_blocking_threads(threads.get()).thread_name("parser").build();
-        #[expect(clippy::expect_used, reason = "without drivers there is nothing that the system could refuse")]
-        let runtime = runtime.expect("a runtime without drivers can be made");
-        Self(Arc::new(Pool { runtime: Some(runtime), waiting: Arc::default() }))
-    }
-
-    fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        let Pool { runtime, waiting } = &*self.0;
-        waiting.fetch_add(1, Ordering::Relaxed);
-        let waiting = Arc::clone(waiting);
-        let work = move || {
-            waiting.fetch_sub(1, Ordering::Relaxed);
-            work()
-        };
-        match runtime {
-            Some(runtime) => runtime.spawn_blocking(work),
-            // It is taken only when the pool is dropped.
-            None => spawn_blocking(work),
-        }
-    }
-
-    /// Runs something that computes, as soon as it is its turn.
-    ///
-    /// # Errors
-    /// When it panics.
-    pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerPanicked> {
-        self.spawn(work).await.map_err(|_| WorkerPanicked)
-    }
-
-    fn are_wanted(&self) -> bool {
-        self.0.waiting.load(Ordering::Relaxed) > 0
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Waiting for abandoned work would block a thread of the other runtime.
-            runtime.shutdown_background();
-        }
-    }
-}
-
-/// A worker panicked: a defect in this program. The panic itself has been reported where it happened.
-#[derive(Debug, Error)]
-#[error("internal error while reading the data")]
-pub struct WorkerPanicked;
 
 /// A pipeline that others may look at between two batches. Its owner takes it out at the end.
 pub type SharedPipeline = Arc<Mutex<Option<Pipeline>>>;
@@ -353,9 +286,7 @@ impl<O: LaneObserver> Lane<O> {
                 batch.pieces.clear();
                 return Ok(());
             };
-            for piece in batch.pieces.drain(..) {
-                pipeline.push(&piece)?;
-            }
+            pipeline.push_all(batch.pieces.drain(..), &self.workers)?;
             self.observer.batch_read(pipeline);
             FileProgress::of(pipeline)
         };

@@ -2,8 +2,10 @@
 
 mod block;
 mod charset;
+mod counter;
 mod decompress;
 mod gzip;
+mod handoff;
 mod inflate;
 mod input;
 mod lane;
@@ -13,13 +15,16 @@ mod saved;
 mod segments;
 mod step;
 mod tail;
+mod text;
+mod workers;
 
 pub use charset::{TextDecoder, UnknownEncoding, encoding_for_label};
 pub use decompress::{Coding, DecompressError, Decompressor, Place};
 pub use input::{Input, LocalError, LocalProblem, Observer};
-pub use lane::{FileProgress, LaneError, LaneObserver, SharedPipeline, WorkerPanicked, Workers, receive};
+pub use lane::{FileProgress, LaneError, LaneObserver, SharedPipeline, receive};
 pub use local::{LocalOptions, aggregate_local};
 pub use pipeline::{ContentError, Finished, Pipeline, PipelineOptions, PipelineReader, RATIO_FREE_BYTES, Sha256Digest};
 pub use saved::SavedPipeline;
 pub use step::Step;
 pub use tail::MAX_TAIL_BYTES;
+pub use workers::{WorkerPanicked, Workers};

@@ -8,9 +8,12 @@ use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
 use super::charset::TextDecoder;
+use super::counter::Counter;
 use super::decompress::{Coding, DecompressError, Place};
 use super::saved::{Opened, SavedInput, SavedPipeline, State, TailReader, decompress, restore_digest, save_digest};
 use super::tail::Compressed;
+use super::text::STEP_BYTES;
+use super::workers::Workers;
 use crate::engine::{Aggregate, AggregateReader, Dialect, Fatal, RestoreError, Tally, TallyOptions};
 
 /// Text from which on the decompression ratio is looked at: a short text may well consist of one row repeated.
@@ -90,8 +93,7 @@ pub struct Finished {
 /// Reads one upload, pushed in pieces of any size.
 pub struct Pipeline {
     input: Input,
-    decoder: TextDecoder,
-    tally: Tally,
+    counter: Counter,
     /// Of the bytes that have been read; a little behind `bytes_received` while a piece is being read.
     sha256: Option<Sha256>,
     /// Of the same bytes; none behind a state that does not have it, because an earlier version saved it.
@@ -132,8 +134,10 @@ impl Pipeline {
                 Some(coding) => Input::new(coding)?,
                 None => Input::Start(Vec::with_capacity(Coding::SNIFF_BYTES)),
             },
-            decoder: TextDecoder::new(options.encoding),
-            tally: Tally::in_dialect(options.tally, options.dialect.clone()),
+            counter: Counter::new(
+                TextDecoder::new(options.encoding),
+                Tally::in_dialect(options.tally, options.dialect.clone()),
+            ),
             sha256: options.with_digest.then(Sha256::new),
             crc64: Some(crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme)),
             bytes_received: 0,
@@ -158,8 +162,7 @@ impl Pipeline {
         };
         let mut pipeline = Self {
             input,
-            decoder: TextDecoder::restore(state.decoder)?,
-            tally,
+            counter: Counter::new(TextDecoder::restore(state.decoder)?, tally),
             sha256: state.sha256.as_deref().map(restore_digest).transpose()?,
             crc64: state.crc64.map(|crc| crc_fast::Digest::new_with_init_state(CrcAlgorithm::Crc64Nvme, crc)),
             bytes_received: state.bytes_received,
@@ -214,29 +217,37 @@ impl Pipeline {
                 SavedInput::compressed(place.clone(), text_before_place, tail)
             }
         };
+        let (decoder, tally) = self.counter.save()?;
         let state = State {
             bytes_received: offset,
             text_bytes: self.text_bytes,
             input,
-            decoder: self.decoder.save()?,
+            decoder,
             sha256: self.sha256.as_ref().map(save_digest),
-            tally: self.tally.save_position(),
+            tally,
             crc64: self.crc64.as_ref().map(crc_fast::Digest::get_state),
         };
-        let pieces = state.seal(tail, self.tally.so_far());
-        let reject_blocks = self.tally.so_far().reject_blocks().cloned().collect();
+        let pieces = state.seal(tail, self.so_far());
+        let reject_blocks = self.so_far().reject_blocks().cloned().collect();
         Some(SavedPipeline { offset, crc64: self.crc64(), tail_bytes: tail.len() as u64, pieces, reject_blocks })
     }
 
     /// Saves the state if that was asked for and this is a position to go on from. `unread` bytes have been received and
     /// are still to be read.
-    fn save_if_wanted(&mut self, unread: usize) {
-        if self.is_save_wanted
-            && let Some(saved) = self.save_at(self.bytes_received - unread as u64)
-        {
+    fn save_if_wanted(&mut self, unread: usize) -> Result<(), ContentError> {
+        let has_place = match &self.input {
+            Input::Compressed(compressed) => compressed.kept().is_some(),
+            _ => true,
+        };
+        if !self.is_save_wanted || !has_place {
+            return Ok(());
+        }
+        self.counter.settle()?;
+        if let Some(saved) = self.save_at(self.bytes_received - unread as u64) {
             self.is_save_wanted = false;
             self.saved = Some(saved);
         }
+        Ok(())
     }
 
     /// How many bytes a state that is saved now has to repeat, as they cannot be gone on from.
@@ -264,7 +275,7 @@ impl Pipeline {
     /// What has been counted so far.
     #[must_use]
     pub fn so_far(&self) -> &Aggregate {
-        self.tally.so_far()
+        self.counter.so_far()
     }
 
     /// Reads the next piece.
@@ -280,11 +291,30 @@ impl Pipeline {
         let (first, rest) = piece.split_at(piece.len().min(missing));
         start.extend_from_slice(first);
         if start.len() < Coding::SNIFF_BYTES {
-            self.save_if_wanted(0);
-            return Ok(());
+            return self.save_if_wanted(0);
         }
         self.start(rest.len())?;
         self.read(rest)
+    }
+
+    /// Reads the next pieces. While text of compressed ones is decompressed, other workers that have nothing to do count what came before;
+    /// when this returns, all has been counted.
+    ///
+    /// # Errors
+    /// As [`Self::push`].
+    pub(super) fn push_all(
+        &mut self,
+        mut pieces: impl Iterator<Item = impl AsRef<[u8]>>,
+        workers: &Workers,
+    ) -> Result<(), ContentError> {
+        if matches!(self.input, Input::Plain) {
+            return pieces.try_for_each(|piece| self.push(piece.as_ref()));
+        }
+        let HandsOver { pipeline, .. } = &mut HandsOver::begin(self, workers);
+        let read = pieces.try_for_each(|piece| pipeline.push(piece.as_ref()));
+        // What is wrong with text comes before what is wrong behind it.
+        pipeline.counter.settle()?;
+        read
     }
 
     /// Ends the upload.
@@ -299,9 +329,8 @@ impl Pipeline {
             compressed.finish()?;
         }
         let crc64 = self.crc64();
-        let Self { decoder, mut tally, sha256, .. } = self;
-        decoder.finish(|text| tally.push(text))?;
-        Ok(Finished { aggregate: tally.finish()?, sha256: sha256.map(|sha256| sha256.finalize().into()), crc64 })
+        let Self { counter, sha256, .. } = self;
+        Ok(Finished { aggregate: counter.finish()?, sha256: sha256.map(|sha256| sha256.finalize().into()), crc64 })
     }
 
     /// Reads the bytes that were held back; `unread` bytes follow them.
@@ -322,16 +351,15 @@ impl Pipeline {
     fn read_before(&mut self, mut piece: &[u8], unread: usize) -> Result<(), ContentError> {
         if matches!(self.input, Input::Plain) {
             self.digest(piece);
-            self.decoder.push(piece, |text| self.tally.push(text))?;
-            self.save_if_wanted(unread);
-            return Ok(());
+            self.counter.count(piece)?;
+            return self.save_if_wanted(unread);
         }
         loop {
             let (consumed, may_have_more) = self.step(piece)?;
             let (consumed, rest) = piece.split_at(consumed);
             self.digest(consumed);
             piece = rest;
-            self.save_if_wanted(piece.len() + unread);
+            self.save_if_wanted(piece.len() + unread)?;
             if piece.is_empty() && !may_have_more {
                 return Ok(());
             }
@@ -345,10 +373,9 @@ impl Pipeline {
         };
         // Behind a state that was restored, text comes again that has been counted.
         let counted = self.text_bytes.saturating_sub(compressed.text_bytes());
-        let step = compressed.step(piece)?;
-        let text = compressed.text(step);
-        let text = &text[usize::try_from(counted).map_or(text.len(), |counted| counted.min(text.len()))..];
-        self.text_bytes = self.text_bytes.saturating_add(text.len() as u64);
+        let step = compressed.step(piece, self.counter.room())?;
+        let counted = usize::try_from(counted).map_or(step.produced, |counted| counted.min(step.produced));
+        self.text_bytes = self.text_bytes.saturating_add((step.produced - counted) as u64);
         if self.text_bytes > self.max_text_bytes {
             return Err(ContentError::TextTooLarge { max_text_bytes: self.max_text_bytes });
         }
@@ -356,8 +383,8 @@ impl Pipeline {
         if self.text_bytes > ratio_bound.max(RATIO_FREE_BYTES) {
             return Err(ContentError::RatioTooHigh { max_decompression_ratio: self.max_decompression_ratio });
         }
-        self.decoder.push(text, |text| self.tally.push(text))?;
-        Ok((step.consumed, compressed.may_have_more(step)))
+        self.counter.add(counted..step.produced)?;
+        Ok((step.consumed, step.produced == STEP_BYTES))
     }
 
     fn digest(&mut self, bytes: &[u8]) {
@@ -367,6 +394,25 @@ impl Pipeline {
         if let Some(sha256) = &mut self.sha256 {
             sha256.update(bytes);
         }
+    }
+}
+
+/// A pipeline that hands text over to other workers until this is dropped. Then it counts here again, also when something has panicked.
+struct HandsOver<'a> {
+    pipeline: &'a mut Pipeline,
+    workers: &'a Workers,
+}
+
+impl<'a> HandsOver<'a> {
+    fn begin(pipeline: &'a mut Pipeline, workers: &'a Workers) -> Self {
+        pipeline.counter.hand_over_to(workers);
+        Self { pipeline, workers }
+    }
+}
+
+impl Drop for HandsOver<'_> {
+    fn drop(&mut self) {
+        self.pipeline.counter.stop_handing_over(self.workers);
     }
 }
 

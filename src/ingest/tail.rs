@@ -18,13 +18,9 @@ const MAX_TAIL_TEXT_BYTES: u64 = 512 * 1024 * 1024;
 /// window of 32 KiB; so tails of gzip are hardly longer.
 const LONG_TAIL_BYTES: usize = 128 * 1024;
 
-/// Decompressed text is handed on in pieces of this size.
-const SCRATCH_BYTES: usize = 64 * 1024;
-
 /// Compressed data that is being read.
 pub(super) struct Compressed {
     decompressor: Box<Decompressor>,
-    scratch: Box<[u8]>,
     /// Text that has come out, from the first byte on.
     text_bytes: u64,
     place: Place,
@@ -54,7 +50,6 @@ impl Compressed {
     fn begin(decompressor: Decompressor, place: Place, text_bytes: u64) -> Self {
         Self {
             decompressor: Box::new(decompressor),
-            scratch: vec![0; SCRATCH_BYTES].into(),
             text_bytes,
             place,
             text_before_place: text_bytes,
@@ -62,17 +57,17 @@ impl Compressed {
         }
     }
 
-    /// Takes from the input, and gives the text that comes out. All there is has come out when the input is used up and less than all
+    /// Takes from the input, and writes the text that comes out. All there is has come out when the input is used up and less than all
     /// room is filled.
     ///
     /// # Errors
     /// When the data is damaged.
-    pub(super) fn step(&mut self, input: &[u8]) -> Result<Step, DecompressError> {
+    pub(super) fn step(&mut self, input: &[u8], room: &mut [u8]) -> Result<Step, DecompressError> {
         let is_place_wanted = self.tail.as_ref().is_none_or(|tail| tail.len() >= LONG_TAIL_BYTES);
         let step = if is_place_wanted {
-            self.decompressor.step_to_place(input, &mut self.scratch)?
+            self.decompressor.step_to_place(input, room)?
         } else {
-            self.decompressor.step(input, &mut self.scratch)?
+            self.decompressor.step(input, room)?
         };
         self.text_bytes = self.text_bytes.saturating_add(step.produced as u64);
         if let Some(place) = self.decompressor.place() {
@@ -87,16 +82,6 @@ impl Compressed {
             }
         }
         Ok(step)
-    }
-
-    /// The text of the last step.
-    pub(super) fn text(&self, step: Step) -> &[u8] {
-        &self.scratch[..step.produced]
-    }
-
-    /// True when the last step has filled all room: there may be more to come out.
-    pub(super) fn may_have_more(&self, step: Step) -> bool {
-        step.produced == self.scratch.len()
     }
 
     /// Text that has come out, from the first byte on.

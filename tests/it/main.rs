@@ -46,6 +46,7 @@ mod senders;
 mod service;
 mod service_cases;
 mod shared_campaigns;
+mod shared_uploads;
 mod sources;
 mod start_up;
 mod storage;
