@@ -35,9 +35,9 @@ pub(super) struct Counter {
     handoff: Option<Handoff<Counting>>,
 }
 
-/// Why there is something that counts.
-const IS_HERE: &str =
-    "it is handed over only while pieces are read, and is back after `settle` and `stop_handing_over`";
+/// What counts is here unless it is handed over.
+const COUNTING_IS_BACK: &str =
+    "it is handed over only while pieces are read, and is back after `settle` and `end_handing_over`";
 
 impl Counter {
     pub(super) fn new(decoder: TextDecoder, tally: Tally) -> Self {
@@ -46,12 +46,12 @@ impl Counter {
 
     #[expect(clippy::expect_used, reason = "a stated invariant")]
     fn counting(&self) -> &Counting {
-        self.counting.as_ref().expect(IS_HERE)
+        self.counting.as_ref().expect(COUNTING_IS_BACK)
     }
 
     #[expect(clippy::expect_used, reason = "a stated invariant")]
     fn counting_mut(&mut self) -> &mut Counting {
-        self.counting.as_mut().expect(IS_HERE)
+        self.counting.as_mut().expect(COUNTING_IS_BACK)
     }
 
     /// What has been counted so far.
@@ -63,6 +63,11 @@ impl Counter {
     pub(super) fn save(&self) -> Option<(SavedDecoder, Vec<u8>)> {
         let Counting { decoder, tally } = self.counting();
         Some((decoder.save()?, tally.save_position()))
+    }
+
+    /// Gives up the buffer for text, all of which has been counted.
+    pub(super) fn free_room(&mut self) {
+        self.text = Text::default();
     }
 
     /// Counts text at once.
@@ -84,8 +89,8 @@ impl Counter {
     /// When this text or some before it cannot be used. Nothing more may be counted then.
     pub(super) fn add(&mut self, part: Range<usize>) -> Result<(), Fatal> {
         self.text.append(part);
-        match &self.handoff {
-            Some(handoff) if self.counting.is_none() || handoff.is_possible() => {
+        match &mut self.handoff {
+            Some(handoff) if self.counting.is_none() || handoff.has_idle_thread() => {
                 if self.text.bytes().len() < BLOCK_BYTES {
                     return Ok(());
                 }
@@ -100,7 +105,7 @@ impl Counter {
     /// # Errors
     /// When some of it cannot be used. Nothing more may be counted then.
     pub(super) fn settle(&mut self) -> Result<(), Fatal> {
-        if let Some(handoff) = &self.handoff {
+        if let Some(handoff) = &mut self.handoff {
             handoff.settle(&mut self.counting).inspect_err(|_| self.text.clear())?;
         }
         self.count_here()
@@ -117,15 +122,15 @@ impl Counter {
         counted
     }
 
-    /// Lets other workers count while text is decompressed, until [the end](Self::stop_handing_over) of that.
-    pub(super) fn hand_over_to(&mut self, workers: &Workers) {
+    /// Lets other workers count while text is decompressed, until [the end](Self::end_handing_over) of that.
+    pub(super) fn begin_handing_over(&mut self, workers: &Workers) {
         self.handoff = Some(Handoff::new(workers));
         self.text = workers.take_text();
     }
 
     /// Counts here from now on. Text that is still to be counted is not.
-    pub(super) fn stop_handing_over(&mut self, workers: &Workers) {
-        if let Some(handoff) = self.handoff.take() {
+    pub(super) fn end_handing_over(&mut self, workers: &Workers) {
+        if let Some(mut handoff) = self.handoff.take() {
             handoff.take_back(&mut self.counting);
         }
         workers.keep_text(take(&mut self.text));
@@ -137,7 +142,7 @@ impl Counter {
     /// When the text cannot be used.
     #[expect(clippy::expect_used, reason = "a stated invariant")]
     pub(super) fn finish(self) -> Result<Aggregate, Fatal> {
-        let Counting { decoder, mut tally } = *self.counting.expect(IS_HERE);
+        let Counting { decoder, mut tally } = *self.counting.expect(COUNTING_IS_BACK);
         decoder.finish(|text| tally.push(text))?;
         tally.finish()
     }
@@ -147,6 +152,7 @@ impl Counter {
 mod tests {
     use std::io::Write as _;
     use std::num::NonZeroUsize;
+    use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::super::decompress::{Coding, DecompressError};
     use super::super::lane::FileProgress;
@@ -225,7 +231,7 @@ mod tests {
         Seen { states, progress, end }
     }
 
-    /// Checks that nothing depends on how many threads there are and whether they have something to do.
+    /// Checks that nothing depends on how many threads there are.
     fn check(options: &PipelineOptions, data: &[u8], cut: Cut) -> Seen {
         let expected = read(options, data, cut, None);
         for threads in [1, 2] {
@@ -306,6 +312,29 @@ mod tests {
             }
         }
         assert!(of_text > 20 && of_data > 20, "{of_text} and {of_data}");
+    }
+
+    #[test]
+    fn text_is_handed_over_while_a_thread_has_nothing_to_do() {
+        let data = gzip(varied(60_000).as_bytes());
+        let (workers, cut) = (workers(1), Cut { piece_bytes: 16_384, batch_pieces: 1000, saves: false });
+        assert!(read(&PipelineOptions::default(), &data, cut, Some(&workers)).end.is_ok());
+        // Reading in order takes one buffer, and the first text that is handed over another one.
+        assert_eq!(workers.kept_texts(), 2);
+    }
+
+    #[test]
+    fn a_pipeline_can_be_looked_at_after_a_panic_between_its_pieces() {
+        let data = gzip(varied(60_000).as_bytes());
+        let mut pipeline = Pipeline::new(&PipelineOptions::default()).unwrap();
+        let pieces = data.chunks(8192).enumerate().map(|(number, piece)| {
+            assert!(number < 40, "as the test wants");
+            piece
+        });
+        let workers = workers(1);
+        catch_unwind(AssertUnwindSafe(|| pipeline.push_all(pieces, &workers))).unwrap_err();
+        assert!(FileProgress::of(&pipeline).rows_read > 0);
+        assert!(pipeline.save().is_some());
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Text that one thread decompresses while another counts it, in order.
 //!
-//! The thread that decompresses hands text over, and calls a thread that has nothing to do. When none comes, it counts the text itself: it
-//! waits only for a thread that is counting.
+//! The thread that decompresses hands text over and calls a thread that has nothing to do. As long as no thread counts, it can count the
+//! text itself. So it waits only for a thread that is counting.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::text::Text;
-use super::workers::Workers;
+use super::workers::{Load, Workers};
 use crate::engine::Fatal;
 
 /// Counts text that is given in order.
@@ -20,7 +20,7 @@ pub(super) trait CountText: Send + 'static {
     fn count(&mut self, text: &[u8]) -> Result<(), Fatal>;
 }
 
-/// Hands text over to other threads, to be counted by `C`.
+/// Hands text over to other threads, where `C` counts it.
 pub(super) struct Handoff<C> {
     workers: Workers,
     shared: Arc<Shared<C>>,
@@ -29,20 +29,23 @@ pub(super) struct Handoff<C> {
 /// What the thread that decompresses shares with the one that counts.
 struct Shared<C> {
     state: Mutex<State<C>>,
-    /// The thread that counts has taken a text, or has counted one.
+    /// A thread has taken a text, or has counted one. Only the thread that decompresses waits for that.
     changed: Condvar,
+    /// Not the workers themselves: a call that has not been answered must not keep them.
+    load: Arc<Load>,
 }
 
 struct State<C> {
-    /// None while a thread counts, and while nothing is handed over.
-    counter: Option<Box<C>>,
-    is_counting: bool,
-    /// What is counted next. While there is one, there is a counter, or a thread counts.
+    /// What counts. None while a thread counts with it, and while nothing is handed over.
+    counting: Option<Box<C>>,
+    /// A thread counts.
+    is_running: bool,
+    /// What is counted next. While there is one, `counting` is here, or a thread counts.
     next: Option<Text>,
     /// Why counting has ended. Then nothing is counted next.
     failure: Option<Failure>,
-    /// A thread has been called, and has not come yet.
-    is_called: bool,
+    /// A thread has been called and has not begun yet.
+    is_call_pending: bool,
     /// Buffers to be used again.
     spare: Vec<Text>,
 }
@@ -54,73 +57,80 @@ enum Failure {
 
 impl<C> State<C> {
     fn take_next(&mut self) -> Option<(Box<C>, Text)> {
-        if self.is_counting {
-            return None;
+        match (self.counting.take(), self.next.take()) {
+            (Some(counting), Some(text)) => {
+                self.is_running = true;
+                Some((counting, text))
+            }
+            (counting, next) => {
+                (self.counting, self.next) = (counting, next);
+                None
+            }
         }
-        let text = self.next.take()?;
-        let counter = self.counter.take()?;
-        self.is_counting = true;
-        Some((counter, text))
     }
 }
 
 impl<C: CountText> Handoff<C> {
     /// Nothing handed over.
     pub(super) fn new(workers: &Workers) -> Self {
-        let state =
-            State { counter: None, is_counting: false, next: None, failure: None, is_called: false, spare: Vec::new() };
-        Self {
-            workers: workers.clone(),
-            shared: Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() }),
-        }
+        let state = State {
+            counting: None,
+            is_running: false,
+            next: None,
+            failure: None,
+            is_call_pending: false,
+            spare: Vec::new(),
+        };
+        let (state, changed, load) = (Mutex::new(state), Condvar::new(), Arc::clone(workers.load()));
+        Self { workers: workers.clone(), shared: Arc::new(Shared { state, changed, load }) }
     }
 
-    /// True when a thread would come.
-    pub(super) fn is_possible(&self) -> bool {
+    /// True when a thread has nothing to do.
+    pub(super) fn has_idle_thread(&self) -> bool {
         self.workers.are_idle()
     }
 
-    /// Hands over a text, in place of which there is an empty one then, and the counter, if it is here.
+    /// Hands over a text, in place of which there is an empty one then, and what counts, if it is here.
     ///
     /// # Errors
-    /// When this text or one before it cannot be used. The counter is back then.
+    /// When this text or one before it cannot be used. What counts is back then.
     ///
     /// # Panics
-    /// When counting has panicked: with the same panic. The counter is back then.
-    pub(super) fn hand_over(&self, counter: &mut Option<Box<C>>, text: &mut Text) -> Result<(), Fatal> {
+    /// When counting has panicked: with the same panic. What counts is back then.
+    pub(super) fn hand_over(&mut self, counting: &mut Option<Box<C>>, text: &mut Text) -> Result<(), Fatal> {
         let mut state = self.shared.wait_until(|state| state.next.is_none());
         let empty = state.spare.pop().unwrap_or_else(|| self.workers.take_text());
         let text = std::mem::replace(text, empty);
         if state.failure.is_some() {
             drop(state);
-            return self.settle(counter);
+            return self.settle(counting);
         }
-        if counter.is_some() {
-            state.counter = counter.take();
+        if counting.is_some() {
+            state.counting = counting.take();
         }
         state.next = Some(text);
-        if !state.is_counting && !state.is_called {
+        if !state.is_running && !state.is_call_pending {
             let shared = Arc::clone(&self.shared);
-            state.is_called = self.workers.spawn_if_idle(move || shared.come());
-            if !state.is_called {
+            state.is_call_pending = self.workers.spawn_if_idle(move || shared.answer_call());
+            if !state.is_call_pending {
                 drop(state);
-                return self.settle(counter);
+                return self.settle(counting);
             }
         }
         Ok(())
     }
 
-    /// Waits until all that was handed over has been counted, and takes the counter back.
+    /// Waits until all that was handed over has been counted, and takes back what counts.
     ///
     /// # Errors
     /// When some text cannot be used.
     ///
     /// # Panics
     /// When counting has panicked: with the same panic.
-    pub(super) fn settle(&self, counter: &mut Option<Box<C>>) -> Result<(), Fatal> {
-        let mut state = self.shared.wait_until(|state| state.next.is_none() && !state.is_counting);
-        if state.counter.is_some() {
-            *counter = state.counter.take();
+    pub(super) fn settle(&mut self, counting: &mut Option<Box<C>>) -> Result<(), Fatal> {
+        let mut state = self.shared.wait_until(|state| state.next.is_none() && !state.is_running);
+        if state.counting.is_some() {
+            *counting = state.counting.take();
         }
         let failure = state.failure.take();
         drop(state);
@@ -131,12 +141,12 @@ impl<C: CountText> Handoff<C> {
         }
     }
 
-    /// Takes the counter back as soon as no thread counts with it. What is still to be counted is not.
-    pub(super) fn take_back(&self, counter: &mut Option<Box<C>>) {
+    /// Takes back what counts, as soon as no thread counts with it. Text that is still to be counted is not.
+    pub(super) fn take_back(&mut self, counting: &mut Option<Box<C>>) {
         self.shared.state().next = None;
-        let mut state = self.shared.wait_until(|state| !state.is_counting);
-        if state.counter.is_some() {
-            *counter = state.counter.take();
+        let mut state = self.shared.wait_until(|state| !state.is_running);
+        if state.counting.is_some() {
+            *counting = state.counting.take();
         }
         state.spare.drain(..).for_each(|text| self.workers.keep_text(text));
     }
@@ -147,11 +157,11 @@ impl<C: CountText> Shared<C> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts what no other thread does until this is so.
+    /// Counts, as long as no other thread does, until this is so.
     fn wait_until(&self, is_so: impl Fn(&State<C>) -> bool) -> MutexGuard<'_, State<C>> {
         let mut state = self.state();
         while !is_so(&state) {
-            state = if state.is_counting {
+            state = if state.is_running {
                 self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
             } else {
                 self.count_next(state)
@@ -160,26 +170,26 @@ impl<C: CountText> Shared<C> {
         state
     }
 
-    /// What a thread does that has been called.
-    fn come(&self) {
+    /// What a thread does that was called: it counts until no text is left, or other uploads want a thread.
+    fn answer_call(&self) {
         let mut state = self.state();
-        state.is_called = false;
-        while !state.is_counting && state.next.is_some() {
+        state.is_call_pending = false;
+        while !state.is_running && state.next.is_some() && !self.load.are_wanted() {
             state = self.count_next(state);
         }
     }
 
     /// Counts the next text, unless another thread counts.
     fn count_next<'a>(&'a self, mut state: MutexGuard<'a, State<C>>) -> MutexGuard<'a, State<C>> {
-        let Some((mut counter, mut text)) = state.take_next() else {
+        let Some((mut counting, mut text)) = state.take_next() else {
             return state;
         };
         drop(state);
         self.changed.notify_one();
-        let outcome = catch_unwind(AssertUnwindSafe(|| counter.count(text.bytes())));
+        let outcome = catch_unwind(AssertUnwindSafe(|| counting.count(text.bytes())));
         text.clear();
         let mut state = self.state();
-        (state.counter, state.is_counting) = (Some(counter), false);
+        (state.counting, state.is_running) = (Some(counting), false);
         state.spare.push(text);
         state.failure = match outcome {
             Ok(Ok(())) => None,
@@ -253,36 +263,36 @@ mod tests {
 
     #[test]
     fn a_thread_that_has_nothing_to_do_counts() {
-        let handoff = Handoff::new(&workers(1));
-        let (mut counter, threads) = log(None);
-        handoff.hand_over(&mut counter, &mut text(b"a")).unwrap();
+        let mut handoff = Handoff::new(&workers(1));
+        let (mut counting, threads) = log(None);
+        handoff.hand_over(&mut counting, &mut text(b"a")).unwrap();
         // This thread does nothing meanwhile.
         assert_ne!(threads.recv().unwrap(), thread::current().id());
-        handoff.settle(&mut counter).unwrap();
-        assert_eq!(counter.unwrap().texts, [b"a"]);
+        handoff.settle(&mut counting).unwrap();
+        assert_eq!(counting.unwrap().texts, [b"a"]);
     }
 
     #[test]
-    fn texts_are_counted_in_order_by_whichever_thread() {
+    fn texts_are_counted_in_order_by_any_number_of_threads() {
         for (threads, is_occupied) in [(1, false), (2, false), (1, true)] {
             let workers = workers(threads);
             let _occupied = is_occupied.then(|| occupy(&workers, threads));
-            let handoff = Handoff::new(&workers);
-            let (mut counter, _threads) = log(None);
+            let mut handoff = Handoff::new(&workers);
+            let (mut counting, _threads) = log(None);
             let texts: Vec<_> = (0..5000_u32).map(|number| number.to_be_bytes().to_vec()).collect();
             let mut buffer = Text::default();
             for (number, bytes) in texts.iter().enumerate() {
                 buffer.step_room()[..bytes.len()].copy_from_slice(bytes);
                 buffer.append(0..bytes.len());
-                handoff.hand_over(&mut counter, &mut buffer).unwrap();
+                handoff.hand_over(&mut counting, &mut buffer).unwrap();
                 assert!(buffer.bytes().is_empty());
                 if number % 7 == 0 {
-                    handoff.settle(&mut counter).unwrap();
-                    assert_eq!(counter.as_ref().unwrap().texts.len(), number + 1);
+                    handoff.settle(&mut counting).unwrap();
+                    assert_eq!(counting.as_ref().unwrap().texts.len(), number + 1);
                 }
             }
-            handoff.settle(&mut counter).unwrap();
-            assert_eq!(counter.unwrap().texts, texts);
+            handoff.settle(&mut counting).unwrap();
+            assert_eq!(counting.unwrap().texts, texts);
         }
     }
 
@@ -290,65 +300,65 @@ mod tests {
     fn without_an_idle_thread_texts_are_counted_at_once() {
         let workers = workers(2);
         let _occupied = occupy(&workers, 2);
-        let handoff = Handoff::new(&workers);
-        assert!(!handoff.is_possible());
-        let (mut counter, threads) = log(None);
-        handoff.hand_over(&mut counter, &mut text(b"a")).unwrap();
+        let mut handoff = Handoff::new(&workers);
+        assert!(!handoff.has_idle_thread());
+        let (mut counting, threads) = log(None);
+        handoff.hand_over(&mut counting, &mut text(b"a")).unwrap();
         assert_eq!(threads.recv().unwrap(), thread::current().id());
-        assert_eq!(counter.unwrap().texts, [b"a"]);
+        assert_eq!(counting.unwrap().texts, [b"a"]);
     }
 
     #[test]
     fn what_no_thread_takes_is_taken_back() {
-        let handoff = Handoff::new(&workers(1));
-        let (mut counter, threads) = log(None);
+        let mut handoff = Handoff::new(&workers(1));
+        let (mut counting, threads) = log(None);
         // A thread has been called that does not come.
-        handoff.shared.state().is_called = true;
+        handoff.shared.state().is_call_pending = true;
         for bytes in [b"a", b"b", b"c"] {
-            handoff.hand_over(&mut counter, &mut text(bytes)).unwrap();
+            handoff.hand_over(&mut counting, &mut text(bytes)).unwrap();
         }
-        assert!(counter.is_none());
-        handoff.settle(&mut counter).unwrap();
-        assert_eq!(counter.as_ref().unwrap().texts, [b"a", b"b", b"c"]);
+        assert!(counting.is_none());
+        handoff.settle(&mut counting).unwrap();
+        assert_eq!(counting.as_ref().unwrap().texts, [b"a", b"b", b"c"]);
         // Now it comes.
-        handoff.shared.come();
+        handoff.shared.answer_call();
         assert_eq!(threads.try_iter().collect::<Vec<_>>(), [thread::current().id(); 3]);
     }
 
     #[test]
     fn a_thread_that_counts_is_waited_for() {
-        let handoff = Handoff::new(&workers(1));
+        let mut handoff = Handoff::new(&workers(1));
         let (open, gates) = channel();
-        let (mut counter, threads) = log(Some(gates));
-        handoff.hand_over(&mut counter, &mut text(b"a")).unwrap();
+        let (mut counting, threads) = log(Some(gates));
+        handoff.hand_over(&mut counting, &mut text(b"a")).unwrap();
         threads.recv().unwrap();
-        handoff.hand_over(&mut counter, &mut text(b"b")).unwrap();
+        handoff.hand_over(&mut counting, &mut text(b"b")).unwrap();
         let opener = thread::spawn(move || (0..3).for_each(|_| open.send(()).unwrap()));
-        handoff.hand_over(&mut counter, &mut text(b"c")).unwrap();
-        handoff.settle(&mut counter).unwrap();
+        handoff.hand_over(&mut counting, &mut text(b"c")).unwrap();
+        handoff.settle(&mut counting).unwrap();
         opener.join().unwrap();
-        assert_eq!(counter.unwrap().texts, [b"a", b"b", b"c"]);
+        assert_eq!(counting.unwrap().texts, [b"a", b"b", b"c"]);
     }
 
     /// Hands over what cannot be counted, to a thread that comes or to one that does not, and gives what comes back.
     fn fail(bytes: &[u8], comes: bool) -> (thread::Result<Result<(), Fatal>>, Vec<Vec<u8>>) {
-        let handoff = Handoff::new(&workers(1));
+        let mut handoff = Handoff::new(&workers(1));
         let (open, gates) = channel();
         (0..2).for_each(|_| open.send(()).unwrap());
-        let (mut counter, threads) = log(Some(gates));
-        handoff.shared.state().is_called = !comes;
-        handoff.hand_over(&mut counter, &mut text(b"a")).unwrap();
+        let (mut counting, threads) = log(Some(gates));
+        handoff.shared.state().is_call_pending = !comes;
+        handoff.hand_over(&mut counting, &mut text(b"a")).unwrap();
         if comes {
             threads.recv().unwrap();
         }
         let mut behind = text(b"behind");
         let failed = catch_unwind(AssertUnwindSafe(|| {
-            handoff.hand_over(&mut counter, &mut text(bytes))?;
-            handoff.hand_over(&mut counter, &mut behind)?;
-            handoff.settle(&mut counter)
+            handoff.hand_over(&mut counting, &mut text(bytes))?;
+            handoff.hand_over(&mut counting, &mut behind)?;
+            handoff.settle(&mut counting)
         }));
-        assert_eq!(handoff.settle(&mut counter), Ok(()), "it is told once");
-        (failed, counter.expect("the counter is back").texts)
+        assert_eq!(handoff.settle(&mut counting), Ok(()), "it is told once");
+        (failed, counting.expect("the counting is back").texts)
     }
 
     #[test]
@@ -371,18 +381,44 @@ mod tests {
     }
 
     #[test]
-    fn a_counter_that_is_taken_back_counts_no_more() {
-        let handoff = Handoff::new(&workers(1));
+    fn what_was_not_counted_when_all_is_taken_back_never_is() {
+        let mut handoff = Handoff::new(&workers(1));
         let (open, gates) = channel();
-        let (mut counter, threads) = log(Some(gates));
-        handoff.hand_over(&mut counter, &mut text(b"a")).unwrap();
+        let (mut counting, threads) = log(Some(gates));
+        handoff.hand_over(&mut counting, &mut text(b"a")).unwrap();
         threads.recv().unwrap();
-        handoff.hand_over(&mut counter, &mut text(b"b")).unwrap();
-        let mut state = handoff.shared.state();
-        assert!(state.is_counting && state.next.take().is_some());
-        drop(state);
-        open.send(()).unwrap();
-        handoff.take_back(&mut counter);
-        assert_eq!(counter.unwrap().texts, [b"a"]);
+        handoff.hand_over(&mut counting, &mut text(b"b")).unwrap();
+        let shared = Arc::clone(&handoff.shared);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                // Not before the text that is left has been dropped.
+                while shared.state().next.is_some() {
+                    thread::yield_now();
+                }
+                (0..2).for_each(|_| open.send(()).unwrap());
+            });
+            handoff.take_back(&mut counting);
+        });
+        assert_eq!(counting.unwrap().texts, [b"a"]);
+    }
+
+    #[test]
+    fn a_called_thread_counts_no_more_once_others_want_one() {
+        let workers = workers(2);
+        let mut handoff = Handoff::new(&workers);
+        let (open, gates) = channel();
+        let (mut counting, threads) = log(Some(gates));
+        handoff.hand_over(&mut counting, &mut text(b"a")).unwrap();
+        let called = threads.recv().unwrap();
+        handoff.hand_over(&mut counting, &mut text(b"b")).unwrap();
+        // One of these begins, and the other one waits in line.
+        let _occupied = occupy(&workers, 2);
+        while !workers.load().are_wanted() {
+            thread::yield_now();
+        }
+        (0..2).for_each(|_| open.send(()).unwrap());
+        handoff.settle(&mut counting).unwrap();
+        assert_ne!(threads.recv().unwrap(), called);
+        assert_eq!(counting.unwrap().texts, [b"a", b"b"]);
     }
 }

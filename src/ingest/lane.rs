@@ -270,7 +270,7 @@ impl<O: LaneObserver> Lane<O> {
                 return;
             }
             drop(state);
-            if lane.workers.are_wanted() {
+            if lane.workers.load().are_wanted() {
                 let reader = Arc::clone(lane);
                 drop(lane.workers.spawn(move || Self::read(&reader)));
                 return;

@@ -173,6 +173,7 @@ impl Pipeline {
             saved: None,
         };
         pipeline.read_again(tail).map_err(|_| RestoreError::Inconsistent("its tail cannot be read"))?;
+        pipeline.counter.free_room();
         Ok(pipeline)
     }
 
@@ -310,7 +311,7 @@ impl Pipeline {
         if matches!(self.input, Input::Plain) {
             return pieces.try_for_each(|piece| self.push(piece.as_ref()));
         }
-        let HandsOver { pipeline, .. } = &mut HandsOver::begin(self, workers);
+        let HandingOver { pipeline, .. } = &mut HandingOver::begin(self, workers);
         let read = pieces.try_for_each(|piece| pipeline.push(piece.as_ref()));
         // What is wrong with text comes before what is wrong behind it.
         pipeline.counter.settle()?;
@@ -398,21 +399,21 @@ impl Pipeline {
 }
 
 /// A pipeline that hands text over to other workers until this is dropped. Then it counts here again, also when something has panicked.
-struct HandsOver<'a> {
+struct HandingOver<'a> {
     pipeline: &'a mut Pipeline,
     workers: &'a Workers,
 }
 
-impl<'a> HandsOver<'a> {
+impl<'a> HandingOver<'a> {
     fn begin(pipeline: &'a mut Pipeline, workers: &'a Workers) -> Self {
-        pipeline.counter.hand_over_to(workers);
+        pipeline.counter.begin_handing_over(workers);
         Self { pipeline, workers }
     }
 }
 
-impl Drop for HandsOver<'_> {
+impl Drop for HandingOver<'_> {
     fn drop(&mut self) {
-        self.pipeline.counter.stop_handing_over(self.workers);
+        self.pipeline.counter.end_handing_over(self.workers);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::block::BLOCK_BYTES;
+
 /// The most text that comes out of one step of decompression.
 pub(super) const STEP_BYTES: usize = 64 * 1024;
 
@@ -19,6 +21,9 @@ impl Text {
     pub(super) fn step_room(&mut self) -> &mut [u8] {
         let end = self.len + STEP_BYTES;
         if self.room.len() < end {
+            // The first step needs no more, and all further ones no more than this.
+            let most = if self.len == 0 { STEP_BYTES } else { BLOCK_BYTES + STEP_BYTES };
+            self.room.reserve_exact(most.max(end) - self.room.len());
             self.room.resize(end, 0);
         }
         &mut self.room[self.len..end]

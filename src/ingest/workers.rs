@@ -10,8 +10,8 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::text::Text;
 
-/// Buffers that are kept, for each thread: what one upload uses while two threads read it.
-const SPARE_TEXTS: usize = 3;
+/// Buffers that are kept, for each thread: two threads that read an upload together use three.
+const SPARE_TEXTS: usize = 2;
 
 /// The threads that parse, a fixed number for all uploads together. Work waits in line for them, at most a batch of
 /// each upload; a thread that is done takes the next from there without going to sleep between, which is what many uploads
@@ -28,12 +28,20 @@ struct Pool {
     spare_texts: Mutex<Vec<Text>>,
 }
 
+/// What the threads have to do.
 #[derive(Default)]
-struct Load {
+pub(super) struct Load {
     /// How much work waits in line.
     waiting: AtomicUsize,
     /// How much work has been given to the threads and has not ended.
     unfinished: AtomicUsize,
+}
+
+impl Load {
+    /// True when work waits in line.
+    pub(super) fn are_wanted(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) > 0
+    }
 }
 
 /// Work that counts as unfinished until this is dropped.
@@ -73,8 +81,8 @@ impl Workers {
         }
     }
 
-    /// Has short work done by a thread that has nothing to do. False when there is none: then it is not done. Nobody may wait for
-    /// it to begin: other work may get the thread first.
+    /// Has work done by a thread that has nothing to do. False when there is none: then it is not done. Other work may get the thread first,
+    /// and perhaps for long.
     pub(super) fn spawn_if_idle(&self, work: impl FnOnce() + Send + 'static) -> bool {
         let Pool { runtime, threads, load, .. } = &*self.0;
         let one_more = |unfinished| (unfinished < *threads).then_some(unfinished + 1);
@@ -103,9 +111,8 @@ impl Workers {
         self.spawn(work).await.map_err(|_| WorkerPanicked)
     }
 
-    /// True when work waits in line.
-    pub(super) fn are_wanted(&self) -> bool {
-        self.0.load.waiting.load(Ordering::Relaxed) > 0
+    pub(super) fn load(&self) -> &Arc<Load> {
+        &self.0.load
     }
 
     /// A buffer, which may have its memory already. It is empty.
@@ -113,7 +120,12 @@ impl Workers {
         self.spare_texts().pop().unwrap_or_default()
     }
 
-    /// Keeps a buffer for those that take one later.
+    #[cfg(test)]
+    pub(super) fn kept_texts(&self) -> usize {
+        self.spare_texts().len()
+    }
+
+    /// Keeps a buffer to be taken later.
     pub(super) fn keep_text(&self, mut text: Text) {
         text.clear();
         let mut spare = self.spare_texts();
@@ -140,3 +152,30 @@ impl Drop for Pool {
 #[derive(Debug, Error)]
 #[error("internal error while reading the data")]
 pub struct WorkerPanicked;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    /// In this order: work counts as ended before its end is told.
+    #[test]
+    fn threads_are_idle_again_whenever_work_has_ended() {
+        let waiting = Builder::new_current_thread().build().unwrap();
+        let workers = Workers::new(NonZeroUsize::new(1).unwrap());
+        assert!(workers.are_idle());
+        for _ in 0..3 {
+            let (end, ended) = channel::<()>();
+            let work = workers.spawn(move || ended.recv());
+            assert!(!workers.are_idle());
+            assert!(!workers.spawn_if_idle(|| ()));
+            drop(end);
+            assert!(waiting.block_on(work).unwrap().is_err());
+            assert!(workers.are_idle());
+            assert!(waiting.block_on(workers.run(|| panic!("as the test wants"))).is_err());
+            assert!(workers.are_idle());
+        }
+        assert!(!workers.load().are_wanted());
+    }
+}
