@@ -153,18 +153,23 @@ impl<'a> Usual<'a> {
         let text = window.text;
         let &Columns { impressions, clicks, spend, conversions, .. } = self.columns::<PLAIN>();
         let cells = [impressions, clicks, spend, conversions].map(|column| row.field::<AROUND>(text, column));
-        if PLAIN && let Some((lanes, fine)) = nearly_plain_numbers::<I>(text, row.start(), cells) {
-            let campaign = self.campaign::<I, PLAIN, AROUND>(window, row, lookup)?;
-            lookup.add_fine(campaign, fine)?;
-            lookup.add(campaign, lanes);
-            return Some(());
+        // Each way is written out to its end: where they met, numbers would leave their register.
+        if PLAIN && let Some(nearly_plain) = NearlyPlain::of(text, cells) {
+            let fine = nearly_plain.fine();
+            if let Some(lanes) = nearly_plain.lanes::<I>(text, row.start()) {
+                let campaign = self.campaign::<I, PLAIN, AROUND>(window, row, lookup)?;
+                lookup.add_fine(campaign, fine)?;
+                lookup.add(campaign, lanes);
+                return Some(());
+            }
+            if let Some(numbers) = nearly_plain.long::<I>(text, row.start()) {
+                let campaign = self.campaign::<I, PLAIN, AROUND>(window, row, lookup)?;
+                return add_numbers(lookup, campaign, numbers, fine);
+            }
         }
         let (numbers, fine) = self.numbers::<I, PLAIN>(text, cells)?;
         let campaign = self.campaign::<I, PLAIN, AROUND>(window, row, lookup)?;
-        let Some(lanes) = Lanes::new(numbers) else { return lookup.add_wide(campaign, numbers, fine) };
-        lookup.add_fine(campaign, fine)?;
-        lookup.add(campaign, lanes);
-        Some(())
+        add_numbers(lookup, campaign, numbers, fine)
     }
 
     /// The campaign of a row of which nothing has to be noted, if it is in the table.
@@ -233,40 +238,72 @@ impl<'a> Usual<'a> {
     }
 }
 
-/// Numbers for the lanes that are plain ones with something before or behind them: counts of nine or ten digits, or with a decimal that is
-/// zero; a spend with up to seven decimals.
+/// Adds numbers that may be too large for the lanes, and what is finer, to a campaign.
 #[inline(always)]
-fn nearly_plain_numbers<I: Instructions>(
-    text: &[u8],
-    start: usize,
-    [impressions, clicks, spend, conversions]: [Cell; 4],
-) -> Option<(Lanes, Fine)> {
-    let impressions = without_zero_decimal(text, impressions);
-    let clicks = without_zero_decimal(text, clicks);
-    let conversions = without_zero_decimal(text, conversions);
-    let (spend, spend_units) = without_fine_decimals(text, spend)?;
-    let cells = [impressions, clicks, spend, conversions];
-    let longest = cells.iter().map(|cell| cell.len()).fold(0, usize::max);
-    if longest > 10 {
-        return None;
+fn add_numbers(lookup: &mut Lookup<'_>, campaign: usize, numbers: [u64; 4], fine: Fine) -> Option<()> {
+    let Some(lanes) = Lanes::new(numbers) else { return lookup.add_wide(campaign, numbers, fine) };
+    lookup.add_fine(campaign, fine)?;
+    lookup.add(campaign, lanes);
+    Some(())
+}
+
+/// Numbers that are plain ones with something before or behind them: counts of up to sixteen digits, or with a decimal that is zero; a
+/// spend with up to seven decimals.
+struct NearlyPlain {
+    /// Without decimals that plain numbers do not have.
+    cells: [Cell; 4],
+    /// The decimals of the spend behind the second one, in units of 10^-12.
+    spend_units: u64,
+    /// The length of the longest cell.
+    longest: usize,
+}
+
+impl NearlyPlain {
+    #[inline(always)]
+    fn of(text: &[u8], [impressions, clicks, spend, conversions]: [Cell; 4]) -> Option<Self> {
+        let (spend, spend_units) = without_fine_decimals(text, spend)?;
+        let cells = [
+            without_zero_decimal(text, impressions),
+            without_zero_decimal(text, clicks),
+            spend,
+            without_zero_decimal(text, conversions),
+        ];
+        let longest = cells.iter().map(|cell| cell.len()).fold(0, usize::max);
+        Some(Self { cells, spend_units, longest })
     }
-    // The last eight bytes of a longer count are a plain number, if it is one.
-    let plain_len = |cell: Cell| cell.len().min(8) + 1;
-    let len = plain_len(impressions) + plain_len(clicks) + spend.len() + 1 + plain_len(conversions);
-    let ends = [impressions.end - start, clicks.end - start, spend.end - start, conversions.end - start];
-    let lanes = I::numbers(text, start, ends, len)?;
-    let fine = Fine { spend: u128::from(spend_units), conversion_units: 0 };
-    if longest <= 8 {
-        return Some((lanes, fine));
+
+    #[inline(always)]
+    fn fine(&self) -> Fine {
+        Fine { spend: u128::from(self.spend_units), conversion_units: 0 }
     }
-    let Lanes(mut numbers) = lanes;
-    for (number, cell) in numbers.iter_mut().zip(cells) {
-        if cell.len() > 8 {
-            let before = digits_at_end(&text[..cell.end - 8], cell.len() - 8)?;
-            *number += before * 100_000_000;
+
+    /// The numbers of a row that starts there, when they are plain now.
+    #[inline(always)]
+    fn lanes<I: Instructions>(&self, text: &[u8], start: usize) -> Option<Lanes> {
+        if self.longest > 8 {
+            return None;
         }
+        let len = self.cells.iter().map(|cell| cell.len() + 1).sum();
+        I::numbers(text, start, self.cells.map(|cell| cell.end - start), len)
     }
-    Some((Lanes::new(numbers)?, fine))
+
+    /// The numbers of a row that starts there, when one of them is longer than plain ones.
+    #[inline(always)]
+    fn long<I: Instructions>(&self, text: &[u8], start: usize) -> Option<[u64; 4]> {
+        if !(9..=16).contains(&self.longest) {
+            return None;
+        }
+        // The last eight bytes of each are a plain number, if it is one.
+        let len = self.cells.iter().map(|cell| cell.len().min(8) + 1).sum();
+        let Lanes(numbers) = I::numbers(text, start, self.cells.map(|cell| cell.end - start), len)?;
+        let before = |cell: Cell| {
+            if cell.len() > 8 { digits_at_end(&text[..cell.end - 8], cell.len() - 8) } else { Some(0) }
+        };
+        let [impressions, clicks, spend, conversions] = self.cells;
+        // The last eight bytes of a longer spend have decimals.
+        let before = [before(impressions)?, before(clicks)?, (spend.len() <= 8).then_some(0)?, before(conversions)?];
+        Some(std::array::from_fn(|index| numbers[index] + before[index] * 100_000_000))
+    }
 }
 
 /// A count without the decimal that many programs write in a column that has had fractions.
