@@ -22,6 +22,7 @@ mod avx2;
 mod instructions;
 mod job;
 mod marks;
+mod nearly_plain;
 mod portable;
 pub(super) mod prefetch;
 mod rows;
