@@ -1,4 +1,4 @@
-//! Decompressed text that is to be counted.
+//! A buffer for decompressed text that has not been counted yet.
 
 use std::ops::Range;
 

@@ -283,8 +283,8 @@ impl Rows<'_> {
         window: &Window<'_>,
         mut start: usize,
     ) -> Result<usize, Fatal> {
+        let usual = Usual::plain(self.columns, &ByteSet::NONE);
         loop {
-            let usual = Usual::plain(self.columns, &ByteSet::NONE);
             let lookup = self.aggregate.totals.lookup();
             let usual_rows = I::add_spelled_rows::<AROUND>(window, &usual, &mut start, lookup);
             self.pass_plain_rows(usual_rows);
