@@ -72,9 +72,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "true|false", default_value_t = true, action = clap::ArgAction::Set, help_heading = "Format")]
     has_header: bool,
 
-    /// Longest record in bytes; longer ones are skipped
-    #[arg(long, value_name = "N", default_value_t = Limits::default().max_record_bytes, value_parser = super::values::parse_max_record_bytes, help_heading = "Limits")]
-    max_record_bytes: usize,
+    /// Longest record; longer ones are skipped
+    #[arg(long, value_name = "SIZE", default_value = "64KiB", value_parser = super::values::parse_max_record, help_heading = "Limits")]
+    max_record: usize,
 
     /// Most different campaign ids; more are refused
     #[arg(long, value_name = "N", default_value_t = Limits::default().max_campaigns, value_parser = super::values::parse_max_campaigns, help_heading = "Limits")]
@@ -171,7 +171,7 @@ fn local_options(arguments: &Arguments, options: &JobOptions) -> Result<LocalOpt
             delimiter: options.plain_delimiter(),
             has_header: arguments.has_header,
             max_skipped: options.max_skipped.and_then(SkipBudget::max_rows),
-            limits: Limits { max_record_bytes: arguments.max_record_bytes, max_campaigns: arguments.max_campaigns },
+            limits: Limits { max_record_bytes: arguments.max_record, max_campaigns: arguments.max_campaigns },
             kernel: Kernel::Detect,
             max_rejects_bytes: keeps_all_rejects.then_some(DEFAULT_MAX_REJECTS_BYTES),
         },

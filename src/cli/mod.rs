@@ -13,7 +13,7 @@ mod values;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use stop::{Stop, say};
 
@@ -35,10 +35,14 @@ enum Command {
 /// Runs the program with the arguments of this process.
 #[must_use]
 pub fn run() -> ExitCode {
-    let result = match Cli::parse().command {
+    let matches = Cli::command().get_matches();
+    // What does not fit the types has been refused already.
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit());
+    let given = matches.subcommand().map_or(&matches, |(_, given)| given);
+    let result = match cli.command {
         Command::Aggregate(arguments) => aggregate::run(&arguments),
         Command::Formats(arguments) => formats::run(&arguments),
-        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Serve(arguments) => serve::run(&arguments, given),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
     };
     match result {

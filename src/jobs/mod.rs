@@ -34,4 +34,4 @@ pub use options::{InvalidOption, JobOptions};
 pub use receive::{BodyEnd, FileOptions, FileUpload};
 pub use reports::{fingerprint, hex};
 pub use service::{Jobs, Subscription};
-pub use store::{JobFilter, ResultFile, Store, StoreError};
+pub use store::{DatabaseLock, JobFilter, ResultFile, Store, StoreError};

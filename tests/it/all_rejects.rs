@@ -501,7 +501,7 @@ fn rejects_of(service: &Service, job: &Value) -> String {
 fn the_service_lists_all_of_them_whatever_breaks_off() {
     let example = Example::new(4 * MANY);
     let whole = example.text.as_bytes();
-    let mut service = Service::start_with(&["--checkpoint-interval-seconds", "0"]);
+    let mut service = Service::start_with(&["--checkpoint-interval", "0s"]);
     let mut connection = service.connect();
     let head =
         format!("PUT /v1/jobs/all?rejects=all HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", whole.len());
@@ -537,7 +537,7 @@ fn the_service_lists_all_of_them_whatever_breaks_off() {
 #[test]
 fn the_service_says_when_the_limit_is_reached() {
     let example = Example::new(500);
-    let service = Service::start_with(&["--max-rejects-bytes", "3000"]);
+    let service = Service::start_with(&["--max-rejects", "3000"]);
     let limited = service.put("/v1/jobs/limited?rejects=all", example.text.as_bytes()).expect(201);
     let expected = example.limited_document(3000);
     assert_eq!(rejects_of(&service, &limited), expected);

@@ -310,7 +310,7 @@ fn a_kill_while_results_are_stored_leaves_all_or_nothing() {
 
 #[test]
 fn a_sender_that_falls_silent_is_told_so() {
-    let service = Service::start_with(&["--idle-timeout-seconds", "1"]);
+    let service = Service::start_with(&["--idle-timeout", "1s"]);
     let mut connection = service.connect();
     connection.send(chunked_head("/v1/jobs/silent", "")).send(chunk(HEADER.as_bytes()));
     let problem = connection.read_reply().expect_problem(408, "sender_stalled", &["1 seconds", "idle_timeout_seconds"]);
@@ -363,7 +363,7 @@ fn a_server_that_is_to_stop_lets_running_uploads_finish_and_takes_no_new_ones() 
 
 #[test]
 fn uploads_that_take_too_long_are_ended_with_the_server_and_told_so() {
-    let mut service = Service::start_with(&["--drain-timeout-seconds", "1"]);
+    let mut service = Service::start_with(&["--drain-timeout", "1s"]);
     let mut upload = OpenUpload::begin(&service, "endless");
     terminate(&mut service);
     let problem =
@@ -414,7 +414,7 @@ fn a_second_server_does_not_end_the_uploads_of_the_first() {
 
 #[test]
 fn a_form_is_complete_only_with_its_body() {
-    let service = Service::start_with(&["--idle-timeout-seconds", "1"]);
+    let service = Service::start_with(&["--idle-timeout", "1s"]);
     let body = form(&[("name=\"file\"; filename=\"a.csv\"", &csv(2))]);
     let head = |length: usize| {
         let fields = format!("Content-Type: {FORM_TYPE}\r\nContent-Length: {length}\r\n\r\n");

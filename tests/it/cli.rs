@@ -246,7 +246,7 @@ fn records_may_be_as_long_as_allowed() {
     let row = format!("A,{},1,1,1,1\n", "x".repeat(100));
     let len = row.len() - 1;
     for (limit, skipped) in [(len, 0), (len - 1, 1)] {
-        let arguments = format!("--input - --output out --max-record-bytes {limit}");
+        let arguments = format!("--input - --output out --max-record {limit}");
         place.run_with_input(&arguments, with_header(&row).as_bytes()).assert_done();
         assert_eq!(place.read_json("out/stats.json")["rows_skipped"], skipped, "at most {limit} bytes");
     }
@@ -475,7 +475,7 @@ fn help_names_every_flag() {
             "--threads",
             "--progress-every",
             "--max-campaigns",
-            "--max-record-bytes",
+            "--max-record",
             "--all-campaigns",
         ] {
             assert!(help.stdout.contains(flag), "{flag} is missing: {}", help.stdout);
@@ -507,7 +507,7 @@ fn wrong_usage_is_told_from_wrong_data() {
         (&format!("{usual} --has-header maybe"), "--has-header"),
         (&format!("{usual} --threads 0"), "--threads"),
         (&format!("{usual} --progress-every 0"), "--progress-every"),
-        (&format!("{usual} --max-record-bytes 0"), "--max-record-bytes"),
+        (&format!("{usual} --max-record 0"), "--max-record"),
         (&format!("{usual} --max-campaigns 0"), "--max-campaigns"),
         ("--input - - --output out", "-"),
     ] {

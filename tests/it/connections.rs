@@ -62,7 +62,7 @@ impl Http2 {
 
 #[test]
 fn connections_that_do_not_say_what_they_speak_are_closed() {
-    let service = Service::start_with(&["--header-timeout-seconds", "1"]);
+    let service = Service::start_with(&["--header-timeout", "1s"]);
     let beginnings = [&b""[..], b"P", &PREFACE[..14], &PREFACE[..23]];
     let connections = beginnings.map(|beginning| {
         let mut connection = service.connect();
@@ -76,7 +76,7 @@ fn connections_that_do_not_say_what_they_speak_are_closed() {
 
 #[test]
 fn connections_of_http_1_without_a_whole_request_are_closed() {
-    let service = Service::start_with(&["--header-timeout-seconds", "1"]);
+    let service = Service::start_with(&["--header-timeout", "1s"]);
     let mut begun = service.connect();
     begun.send("GET /healthz HTTP/1.1\r\nHost: te");
     let mut idle = service.connect();
@@ -95,7 +95,7 @@ fn connections_of_http_1_without_a_whole_request_are_closed() {
 
 #[test]
 fn connections_of_http_2_without_a_request_are_closed() {
-    let service = Service::start_with(&["--header-timeout-seconds", "1"]);
+    let service = Service::start_with(&["--header-timeout", "1s"]);
     let beginnings = [PREFACE.to_vec(), [PREFACE, SETTINGS].concat()];
     let connections = beginnings.map(|beginning| {
         let mut connection = service.connect();
@@ -109,7 +109,7 @@ fn connections_of_http_2_without_a_request_are_closed() {
 
 #[test]
 fn a_client_of_http_2_that_only_answers_pings_is_sent_away() {
-    let service = Service::start_with(&["--header-timeout-seconds", "1"]);
+    let service = Service::start_with(&["--header-timeout", "1s"]);
     let mut before_any = Http2::connect(&service);
     let mut after_one = Http2::connect(&service);
     let request = Http2::request(&service, "GET", "/healthz");
@@ -125,7 +125,7 @@ fn a_client_of_http_2_that_only_answers_pings_is_sent_away() {
 
 #[test]
 fn peers_that_do_not_read_do_not_keep_others_out() {
-    let service = Service::start_with(&["--header-timeout-seconds", "1", "--max-connections", "2"]);
+    let service = Service::start_with(&["--header-timeout", "1s", "--max-connections", "2"]);
     let deaf: Vec<_> = (0..2)
         .map(|_| {
             let mut stream = std::net::TcpStream::connect(service.address()).unwrap();
@@ -142,7 +142,7 @@ fn peers_that_do_not_read_do_not_keep_others_out() {
 
 #[test]
 fn silent_connections_do_not_keep_others_out() {
-    let service = Service::start_with(&["--header-timeout-seconds", "1", "--max-connections", "6"]);
+    let service = Service::start_with(&["--header-timeout", "1s", "--max-connections", "6"]);
     let beginnings = [&b""[..], b"P", &PREFACE[..14]];
     let silent = beginnings.iter().cycle().take(12).map(|beginning| {
         let mut connection = service.connect();
@@ -156,7 +156,7 @@ fn silent_connections_do_not_keep_others_out() {
 
 #[test]
 fn requests_over_http_2_may_take_longer_than_the_header_timeout() {
-    let service = Service::start_with(&["--header-timeout-seconds", "1"]);
+    let service = Service::start_with(&["--header-timeout", "1s"]);
     // Until an idle connection would have been closed, the second time-out included.
     let end = Instant::now() + Duration::from_millis(2500);
 
@@ -250,7 +250,7 @@ fn a_download_goes_on_while_the_server_stops() {
 
 #[test]
 fn a_download_that_takes_too_long_ends_with_the_drain_time() {
-    let mut service = Service::start_with(&["--drain-timeout-seconds", "2"]);
+    let mut service = Service::start_with(&["--drain-timeout", "2s"]);
     let (path, _) = large_result(&service);
     let download = begin_download(&service, &path);
     terminate(&mut service);
@@ -260,7 +260,7 @@ fn a_download_that_takes_too_long_ends_with_the_drain_time() {
 
 #[test]
 fn asked_twice_a_server_does_not_wait_for_downloads() {
-    let mut service = Service::start_with(&["--drain-timeout-seconds", "3600"]);
+    let mut service = Service::start_with(&["--drain-timeout", "3600s"]);
     let (path, _) = large_result(&service);
     let download = begin_download(&service, &path);
     let mut idle = service.connect();

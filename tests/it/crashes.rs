@@ -20,7 +20,7 @@ const FEW_KILLS: usize = 14;
 
 /// A server that stores checkpoints as often as their cost allows.
 fn start() -> Service {
-    Service::start_with(&["--checkpoint-interval-seconds", "0"])
+    Service::start_with(&["--checkpoint-interval", "0s"])
 }
 
 /// How much of a file is stored, as its `HEAD` says.

@@ -75,8 +75,7 @@ fn a_form_that_succeeded_has_received_what_was_expected() {
 
 #[test]
 fn every_size_that_is_too_large_names_its_limit() {
-    let arguments =
-        ["--max-upload-bytes", "20000", "--max-text-bytes", "30000", "--max-campaigns", "5", "--max-form-parts", "2"];
+    let arguments = ["--max-upload", "20000", "--max-text", "30000", "--max-campaigns", "5", "--max-form-parts", "2"];
     let service = Service::start_with(&arguments);
     let limit = |name: &str, value: u64| json!({ "name": name, "value": value });
     let assert_limit = |reply: &Reply, status, code: &str, expected: Value| {

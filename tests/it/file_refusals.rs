@@ -155,7 +155,7 @@ fn the_same_file_again_is_welcome_and_another_of_its_name_is_not() {
 
 #[test]
 fn a_silent_sender_of_a_complete_file_is_not_waited_for() {
-    let service = Service::start_with(&["--idle-timeout-seconds", "1"]);
+    let service = Service::start_with(&["--idle-timeout", "1s"]);
     let id = open(&service, &json!({}));
     service.put(&file_path(&id, "a.csv"), &csv(5)).expect(201);
     let mut silent = service.connect();

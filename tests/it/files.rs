@@ -403,7 +403,7 @@ fn wait_until_expired(service: &Service, id: &str) {
 
 #[test]
 fn an_open_job_expires_unless_a_file_is_received() {
-    let mut service = Service::start_with(&["--keep-open-seconds", "1"]);
+    let mut service = Service::start_with(&["--keep-open", "1s"]);
     let forgotten = open(&service, &json!({}));
     wait_until_expired(&service, &forgotten);
     complete(&service, &forgotten).expect_problem(410, "job_expired", &[]);
@@ -426,7 +426,7 @@ fn an_open_job_expires_unless_a_file_is_received() {
 
 #[test]
 fn an_open_job_expires_also_while_it_is_watched() {
-    let service = Service::start_with(&["--keep-open-seconds", "1"]);
+    let service = Service::start_with(&["--keep-open", "1s"]);
     let id = open(&service, &json!({}));
     let mut events = service.connect();
     events.send(format!("GET /v1/jobs/{id}/events HTTP/1.1\r\nHost: test\r\n\r\n"));

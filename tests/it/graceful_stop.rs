@@ -57,7 +57,7 @@ fn go_on(service: &Service, file: &str, start: usize, whole: &[u8]) -> Value {
 
 #[test]
 fn uploads_that_are_stopped_go_on_after_the_start_and_come_to_the_same() {
-    let mut service = Service::start_with(&["--drain-timeout-seconds", "1", "--checkpoint-interval-seconds", "0"]);
+    let mut service = Service::start_with(&["--drain-timeout", "1s", "--checkpoint-interval", "0s"]);
     let bad_rows =
         lines(3000, |number| if number % 3 == 0 { format!("c{number},\"x\n") + "\",-1" } else { row(number) });
     let members: Vec<_> =
@@ -110,7 +110,7 @@ fn uploads_that_are_stopped_go_on_after_the_start_and_come_to_the_same() {
 
 #[test]
 fn a_form_that_is_stopped_in_its_second_file_is_completed_after_the_start() {
-    let mut service = Service::start_with(&["--drain-timeout-seconds", "0"]);
+    let mut service = Service::start_with(&["--drain-timeout", "0s"]);
     let files = [("a.csv", csv(300)), ("b.csv", csv(500))];
     let heads = files.each_ref().map(|(name, _)| format!("name=\"file\"; filename=\"{name}\""));
     let parts: Vec<_> = heads.iter().zip(&files).map(|(head, (_, file))| (head.as_str(), file.as_slice())).collect();
@@ -183,7 +183,7 @@ fn whatever_is_refused_by_a_server_that_stops_is_told_so_although_it_is_still_se
 
 #[test]
 fn a_server_whose_store_does_not_answer_stops_in_time() {
-    let mut service = Service::start_with(&["--drain-timeout-seconds", "0"]);
+    let mut service = Service::start_with(&["--drain-timeout", "0s"]);
     let whole = csv(500);
     let mut cut = begin(&service, "PUT /v1/jobs/cut", "", &whole, 1000);
     cut.half_close();
@@ -206,7 +206,7 @@ fn a_server_whose_store_does_not_answer_stops_in_time() {
 
 #[test]
 fn a_sender_that_never_looks_for_its_answer_does_not_hold_the_server() {
-    let mut service = Service::start_with(&["--drain-timeout-seconds", "1"]);
+    let mut service = Service::start_with(&["--drain-timeout", "1s"]);
     let whole = csv(60_000);
     let mut connection = begin(&service, "PUT /v1/jobs/endless", "", &whole, 1000);
     service.wait_for_job("endless", |job| job["progress"]["bytes_received"] == 1000);

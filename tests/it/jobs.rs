@@ -368,7 +368,7 @@ fn cancelling_in_the_moment_of_the_end_leaves_one_truth() {
 
 #[test]
 fn jobs_expire() {
-    let mut service = Service::start_with(&["--keep-finished-seconds", "1"]);
+    let mut service = Service::start_with(&["--keep-finished", "1s"]);
     let reply = service.put("/v1/jobs/short-lived", &csv(3));
     let job = reply.expect(201);
     let expired = |reply: &Reply| reply.status == 410;

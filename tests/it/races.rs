@@ -563,7 +563,7 @@ fn between_processes_a_writer_and_the_one_that_replaces_it_never_both_store_some
 
 #[test]
 fn of_two_requests_that_go_on_at_the_same_place_one_is_answered_with_the_job() {
-    let service = Service::start_with(&["--checkpoint-interval-seconds", "0"]);
+    let service = Service::start_with(&["--checkpoint-interval", "0s"]);
     let whole = csv(20_000);
     for round in 0..rounds("ADTALLY_RACES", FEW_ROUNDS).div_ceil(5) {
         let name = format!("race-{round}");

@@ -212,7 +212,7 @@ fn compressed_data_that_is_cut_off_damaged_or_something_else() {
 
 #[test]
 fn little_data_that_makes_much_text() {
-    let service = Service::start_with(&["--max-text-bytes", "100000"]);
+    let service = Service::start_with(&["--max-text", "100000"]);
     let text = HEADER.to_owned() + &"c,2025-01-01,1,1,1,1\n".repeat(10_000);
     for body in [gzip(text.as_bytes()), zstandard(text.as_bytes())] {
         let reply = service.put("/v1/jobs/large", &body);
@@ -347,7 +347,7 @@ fn a_line_without_end_is_one_row_that_is_skipped() {
 
 #[test]
 fn uploads_that_are_too_large() {
-    let service = Service::start_with(&["--max-upload-bytes", "10000"]);
+    let service = Service::start_with(&["--max-upload", "10000"]);
     let body = csv(1000);
     // Refused before it begins.
     let length = body.len();

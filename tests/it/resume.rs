@@ -137,7 +137,7 @@ fn a_file_may_break_off_a_hundred_times() {
 
 #[test]
 fn what_was_acknowledged_survives_a_kill() {
-    let mut service = Service::start_with(&["--checkpoint-interval-seconds", "0"]);
+    let mut service = Service::start_with(&["--checkpoint-interval", "0s"]);
     for (kind, whole) in files() {
         let expected = outcome(&service, &service.put(&format!("/v1/jobs/{kind}-whole"), &whole).expect(201));
         // Acknowledged.

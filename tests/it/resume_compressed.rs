@@ -83,7 +83,7 @@ fn every_coding_goes_on_at_the_byte_where_it_broke_off() {
 
 #[test]
 fn one_large_gzip_member_survives_a_kill_in_its_middle() {
-    let mut service = Service::start_with(&["--checkpoint-interval-seconds", "0"]);
+    let mut service = Service::start_with(&["--checkpoint-interval", "0s"]);
     let whole = gzip_of_many_blocks(&varied(300_000));
     assert!(whole.len() > 3_000_000, "{}", whole.len());
     let expected = outcome(&service, &service.put("/v1/jobs/whole", &whole).expect(201));

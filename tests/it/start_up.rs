@@ -124,21 +124,21 @@ fn arguments_that_are_none() {
         ("--listen", "nowhere"),
         ("--listen", "127.0.0.1"),
         ("--listen", "127.0.0.1:99999"),
-        ("--max-upload-bytes", "0"),
-        ("--max-upload-bytes", "1e9"),
-        ("--max-text-bytes", "0"),
+        ("--max-upload", "0"),
+        ("--max-upload", "1e9"),
+        ("--max-text", "0"),
         ("--max-decompression-ratio", "0"),
-        ("--max-record-bytes", "0"),
+        ("--max-record", "0"),
         ("--max-campaigns", "0"),
         ("--max-form-parts", "0"),
         ("--max-concurrent-uploads", "0"),
         ("--max-connections", "0"),
         ("--parser-threads", "0"),
         ("--parser-threads", "257"),
-        ("--idle-timeout-seconds", "0"),
-        ("--header-timeout-seconds", "0"),
-        ("--keep-finished-seconds", "0"),
-        ("--drain-timeout-seconds", "31536001"),
+        ("--idle-timeout", "0s"),
+        ("--header-timeout", "0s"),
+        ("--keep-finished", "0s"),
+        ("--drain-timeout", "31536001s"),
         ("--log-format", "xml"),
         ("--log-level", "loud"),
     ] {
@@ -149,14 +149,80 @@ fn arguments_that_are_none() {
 #[test]
 fn every_option_can_be_an_environment_variable() {
     let mut command = adtally();
-    command.args(["serve", "--listen", "127.0.0.1:0"]).env("ADTALLY_MAX_UPLOAD_BYTES", "none");
-    run(&mut command, b"").assert_misused("--max-upload-bytes");
+    command.args(["serve", "--listen", "127.0.0.1:0"]).env("ADTALLY_MAX_UPLOAD", "none");
+    run(&mut command, b"").assert_misused("--max-upload");
     let help = run(adtally().args(["serve", "--help"]), b"").stdout;
-    for line in help.lines().filter(|line| line.trim_start().starts_with("--") && !line.contains("--help")) {
-        let flag = line.split_whitespace().next().unwrap();
+    let flags = help.lines().filter(|line| line.trim_start().starts_with("--"));
+    let flags = flags.filter_map(|line| line.split_whitespace().next());
+    for flag in flags.filter(|flag| !["--help", "--check"].contains(flag)) {
         let variable = format!("ADTALLY_{}", flag.trim_start_matches("--").replace('-', "_").to_uppercase());
         assert!(help.contains(&format!("[env: {variable}=")), "{flag} has no variable {variable}");
     }
+}
+
+#[test]
+fn a_check_prints_every_setting_with_where_it_comes_from() {
+    let place = Workspace::new();
+    let data = place.path("data");
+    let mut command = adtally();
+    command.args(["serve", "--check", "--listen", "127.0.0.1:0", "--idle-timeout", "90s"]);
+    command
+        .env("ADTALLY_DATA_DIR", &data)
+        .env("ADTALLY_MAX_UPLOAD", "2GiB")
+        .env("ADTALLY_CORS_ORIGIN", "https://a.example,https://b.example");
+    let checked = run(&mut command, b"");
+    assert_eq!((checked.code, &*checked.stderr), (Some(0), ""), "{checked:?}");
+    let settings: Vec<Vec<_>> = checked
+        .stdout
+        .lines()
+        .map(|line| line.split("  ").filter(|text| !text.is_empty()).map(str::trim).collect())
+        .collect();
+    for setting in [
+        ["--listen", "127.0.0.1:0", "command line"],
+        ["--idle-timeout", "90s", "command line"],
+        ["--data-dir", data.to_str().unwrap(), "ADTALLY_DATA_DIR"],
+        ["--max-upload", "2GiB", "ADTALLY_MAX_UPLOAD"],
+        ["--cors-origin", "https://a.example,https://b.example", "ADTALLY_CORS_ORIGIN"],
+        ["--max-text", "256GiB", "default"],
+        ["--results-dir", "-", "not set"],
+    ] {
+        assert!(settings.iter().any(|row| row[..] == setting), "{setting:?} is missing: {checked:?}");
+    }
+    let help = run(adtally().args(["serve", "--help"]), b"").stdout;
+    let flags = help.lines().filter_map(|line| line.split_whitespace().next()).filter(|word| word.starts_with("--"));
+    for flag in flags.filter(|flag| *flag != "--check" && *flag != "--help") {
+        assert!(settings.iter().any(|row| row[0] == flag), "{flag} is missing: {checked:?}");
+    }
+    assert!(!data.exists(), "a check leaves the disk alone");
+}
+
+#[test]
+fn a_check_names_everything_that_would_refuse_the_start() {
+    let place = Workspace::new();
+    place.write("file", "");
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let path = |name: &str| place.path(name).to_str().unwrap().to_owned();
+    let check = |arguments: &[&str]| run(adtally().args(["serve", "--check"]).args(arguments), b"");
+    let url = "mysql://user:sesame@localhost/adtally";
+    let (data, results) = (path("file"), path("file/below"));
+    let arguments = ["--listen", &address, "--data-dir", &data, "--results-dir", &results, "--database-url", url];
+    let checked = check(&arguments);
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    for part in ["the 4 reasons above", "--data-dir", "--results-dir", "another program listens there", "sqlite://PATH"]
+    {
+        assert!(checked.stderr.contains(part), "{part:?} is missing: {checked:?}");
+    }
+    assert!(!format!("{checked:?}").contains("sesame"), "a password is shown: {checked:?}");
+    // A database that another process uses.
+    let service = Service::start();
+    let data = service.path("data");
+    let checked = check(&["--listen", "127.0.0.1:0", "--data-dir", data.to_str().unwrap()]);
+    assert_eq!(checked.code, Some(1), "{checked:?}");
+    assert!(
+        checked.stderr.contains("adtally.db.lock") && checked.stderr.contains("for the reason above"),
+        "{checked:?}"
+    );
 }
 
 #[test]

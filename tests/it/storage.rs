@@ -69,7 +69,7 @@ fn results_that_cannot_be_written_as_files_are_still_served() {
 
 #[test]
 fn a_store_that_has_as_much_as_it_may_takes_no_new_jobs_and_files_until_some_are_deleted() {
-    let service = Service::start_with(&["--max-stored-bytes", "1000000"]);
+    let service = Service::start_with(&["--max-stored", "1000000"]);
     let opened = service.send("POST", "/v1/jobs", &[("content-type", "application/json")], b"{}").expect(201);
     let file = format!("{}/files/a.csv", opened["links"]["self"].as_str().unwrap());
     let running = OpenUpload::begin(&service, "running");

@@ -30,7 +30,7 @@ impl Fault {
 }
 
 fn start() -> Service {
-    Service::start_with(&["--checkpoint-interval-seconds", "0"])
+    Service::start_with(&["--checkpoint-interval", "0s"])
 }
 
 /// Sends the beginning of a file as a job of its own, breaks off, and gives where the file is found.

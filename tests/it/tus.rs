@@ -108,7 +108,7 @@ fn expected(service: &Service, whole: &[u8]) -> Vec<String> {
 
 #[test]
 fn the_server_says_what_it_speaks() {
-    let service = Service::start_with(&["--max-upload-bytes", "12345"]);
+    let service = Service::start_with(&["--max-upload", "12345"]);
     let reply = service.request("OPTIONS", "/v1/tus");
     assert_eq!((reply.status, reply.header("tus-resumable")), (204, Some("1.0.0")), "{reply:?}");
     assert_eq!((reply.header("tus-version"), reply.header("tus-max-size")), (Some("1.0.0"), Some("12345")));
@@ -273,7 +273,7 @@ fn a_length_may_be_told_late() {
 #[test]
 fn a_part_with_a_checksum_counts_as_a_whole_or_not_at_all() {
     // A state is stored after every batch, where one may be.
-    let mut service = Service::start_with(&["--checkpoint-interval-seconds", "0"]);
+    let mut service = Service::start_with(&["--checkpoint-interval", "0s"]);
     let whole = csv(60_000);
     let expected = expected(&service, &whole);
     let half = whole.len() / 2;
@@ -350,7 +350,7 @@ fn a_digest_of_a_part_is_that_of_the_body() {
 
 #[test]
 fn what_does_not_fit_is_refused() {
-    let service = Service::start_with(&["--max-upload-bytes", "100000"]);
+    let service = Service::start_with(&["--max-upload", "100000"]);
     let tus = Tus(&service);
     let whole = csv(300);
     tus.create(&[("upload-length", "100001")]).expect_problem(413, "upload_too_large", &["max_upload_bytes"]);
@@ -460,7 +460,7 @@ fn methods_may_be_given_in_another_way() {
 
 #[test]
 fn uploads_that_wait_count_and_expire() {
-    let service = Service::start_with(&["--max-open-jobs", "1", "--keep-open-seconds", "1"]);
+    let service = Service::start_with(&["--max-open-jobs", "1", "--keep-open", "1s"]);
     let tus = Tus(&service);
     let create = || tus.create(&[("upload-length", "500"), ("idempotency-key", "k")]);
     let first = create();
@@ -626,7 +626,7 @@ fn two_senders_do_not_share_an_address() {
 
 #[test]
 fn uploads_that_have_expired_no_longer_count() {
-    let service = Service::start_with(&["--max-open-jobs", "1", "--keep-open-seconds", "1"]);
+    let service = Service::start_with(&["--max-open-jobs", "1", "--keep-open", "1s"]);
     let tus = Tus(&service);
     let path = tus.created(100, &pair("filename", "a.csv"));
     let deadline = Instant::now() + PATIENCE;

@@ -12,7 +12,7 @@ use jiff::SignedDuration;
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 
 use crate::cli::values;
-use crate::engine::{DEFAULT_MAX_REJECTS_BYTES, Limits};
+use crate::engine::Limits;
 use crate::http::{ConnectionLimits, CorsOrigin, HttpConfig};
 use crate::ingest::PipelineOptions;
 use crate::jobs::{JobsConfig, Store};
@@ -26,19 +26,10 @@ const MAX_HEADER_FIELDS: usize = 100;
 /// Requests at once on a connection of HTTP/2.
 const MAX_STREAMS: u32 = 100;
 
-/// A year: longer time-outs are a mistake.
-const MAX_TIMEOUT_SECONDS: u64 = 365 * 24 * 3600;
-
-/// A hundred years.
-const MAX_SECONDS: i64 = 100 * 365 * 24 * 3600;
-
-/// A pebibyte: the engine counts no further.
-const MAX_BYTES: u64 = 1 << 50;
-
 /// Serves HTTP: takes uploads, aggregates them while they arrive, and keeps the results.
 ///
 /// Prints the address it listens on to standard output; logs go to standard error. SIGTERM and Ctrl-C stop it: new uploads
-/// are refused; running uploads and downloads have --drain-timeout-seconds to finish.
+/// are refused; running uploads and downloads have --drain-timeout to finish.
 ///
 /// Exit codes: 0 stopped as asked, 1 the system refused, 2 wrong usage.
 #[derive(Args)]
@@ -46,6 +37,10 @@ pub(in crate::cli) struct Arguments {
     /// Address to listen on; port 0 takes any that is free
     #[arg(long, env = "ADTALLY_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
     pub(super) listen: SocketAddr,
+
+    /// Print every setting with where it comes from, and why the service would not start, instead of starting it
+    #[arg(long)]
+    pub(super) check: bool,
 
     /// Origin whose pages may use the interface from a browser, such as https://ads.example.com; several are separated by commas
     #[arg(long = "cors-origin", env = "ADTALLY_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
@@ -61,33 +56,33 @@ pub(in crate::cli) struct Arguments {
 
     /// Database: sqlite://PATH; a file in the data directory if not given
     #[arg(long, env = "ADTALLY_DATABASE_URL", value_name = "URL", help_heading = "Storage")]
-    database_url: Option<String>,
+    pub(super) database_url: Option<String>,
 
     /// How long a job is kept after it has ended
-    #[arg(long, env = "ADTALLY_KEEP_FINISHED_SECONDS", value_name = "SECONDS", default_value_t = 7 * 24 * 3600,
-        value_parser = value_parser!(i64).range(1..=MAX_SECONDS), help_heading = "Storage")]
-    keep_finished_seconds: i64,
+    #[arg(long, env = "ADTALLY_KEEP_FINISHED", value_name = "DURATION", default_value = "7d",
+        value_parser = values::parse_duration, help_heading = "Storage")]
+    keep_finished: Duration,
 
     /// How long an open job is kept while no file of it is received
-    #[arg(long, env = "ADTALLY_KEEP_OPEN_SECONDS", value_name = "SECONDS", default_value_t = 24 * 3600,
-        value_parser = value_parser!(i64).range(1..=MAX_SECONDS), help_heading = "Storage")]
-    keep_open_seconds: i64,
+    #[arg(long, env = "ADTALLY_KEEP_OPEN", value_name = "DURATION", default_value = "24h",
+        value_parser = values::parse_duration, help_heading = "Storage")]
+    keep_open: Duration,
 
     /// The least time between two checkpoints of a file that is being received; they also take at most a fiftieth of its time (a tenth with
     /// many campaigns). After a crash its sender goes on at the last one.
-    #[arg(long, env = "ADTALLY_CHECKPOINT_INTERVAL_SECONDS", value_name = "SECONDS", default_value_t = 5, value_parser = value_parser!(u64).range(0..=86_400))]
-    checkpoint_interval_seconds: u64,
+    #[arg(long, env = "ADTALLY_CHECKPOINT_INTERVAL", value_name = "DURATION", default_value = "5s",
+        value_parser = values::parse_timeout_or_zero)]
+    checkpoint_interval: Duration,
 
-    /// Most bytes of an upload, as they are sent
-    #[arg(long, env = "ADTALLY_MAX_UPLOAD_BYTES", value_name = "BYTES", default_value_t = 64 << 30,
-        value_parser = value_parser!(u64).range(1..=MAX_BYTES), help_heading = "Limits")]
-    max_upload_bytes: u64,
+    /// Largest upload, as it is sent
+    #[arg(long, env = "ADTALLY_MAX_UPLOAD", value_name = "SIZE", default_value = "64GiB",
+        value_parser = values::parse_size, help_heading = "Limits")]
+    max_upload: u64,
 
-    /// Most bytes that may come out of decompression
-    #[arg(long, env = "ADTALLY_MAX_TEXT_BYTES", value_name = "BYTES",
-        default_value_t = PipelineOptions::default().max_text_bytes,
-        value_parser = value_parser!(u64).range(1..=MAX_BYTES), help_heading = "Limits")]
-    max_text_bytes: u64,
+    /// Largest upload after decompression
+    #[arg(long, env = "ADTALLY_MAX_TEXT", value_name = "SIZE", default_value = "256GiB",
+        value_parser = values::parse_size, help_heading = "Limits")]
+    max_text: u64,
 
     /// How many times more bytes may come out of decompression than went in; the first 64 MiB are free
     #[arg(long, env = "ADTALLY_MAX_DECOMPRESSION_RATIO", value_name = "N",
@@ -95,21 +90,20 @@ pub(in crate::cli) struct Arguments {
         value_parser = value_parser!(u64).range(1..), help_heading = "Limits")]
     max_decompression_ratio: u64,
 
-    /// Longest record in bytes; longer ones are skipped
-    #[arg(long, env = "ADTALLY_MAX_RECORD_BYTES", value_name = "BYTES",
-        default_value_t = Limits::default().max_record_bytes, value_parser = values::parse_max_record_bytes,
-        help_heading = "Limits")]
-    max_record_bytes: usize,
+    /// Longest record; longer ones are skipped
+    #[arg(long, env = "ADTALLY_MAX_RECORD", value_name = "SIZE", default_value = "64KiB",
+        value_parser = values::parse_max_record, help_heading = "Limits")]
+    max_record: usize,
 
     /// Most different campaign ids of a job; more are refused. Each takes about 60 bytes of memory
     #[arg(long, env = "ADTALLY_MAX_CAMPAIGNS", value_name = "N", default_value_t = 2_000_000,
         value_parser = values::parse_max_campaigns, help_heading = "Limits")]
     max_campaigns: usize,
 
-    /// Most bytes of skipped rows that are kept of a job that keeps all of them; rejects.csv says when there were more
-    #[arg(long, env = "ADTALLY_MAX_REJECTS_BYTES", value_name = "BYTES", default_value_t = DEFAULT_MAX_REJECTS_BYTES,
-        value_parser = value_parser!(u64).range(0..=MAX_BYTES), help_heading = "Limits")]
-    max_rejects_bytes: u64,
+    /// Most skipped rows, in bytes, that are kept of a job that keeps all of them; rejects.csv says when there were more
+    #[arg(long, env = "ADTALLY_MAX_REJECTS", value_name = "SIZE", default_value = "64MiB",
+        value_parser = values::parse_size_or_zero, help_heading = "Limits")]
+    max_rejects: u64,
 
     /// Most parts of a form
     #[arg(long, env = "ADTALLY_MAX_FORM_PARTS", value_name = "N", default_value_t = 64,
@@ -126,10 +120,10 @@ pub(in crate::cli) struct Arguments {
         value_parser = value_parser!(u64).range(1..), help_heading = "Limits")]
     max_open_jobs: u64,
 
-    /// Most bytes that the database may have in use; new jobs and files are refused with 507 then
-    #[arg(long, env = "ADTALLY_MAX_STORED_BYTES", value_name = "BYTES", default_value_t = 64 << 30,
-        value_parser = value_parser!(u64).range(1..), help_heading = "Limits")]
-    max_stored_bytes: u64,
+    /// Most room that the database may use; new jobs and files are refused with 507 then
+    #[arg(long, env = "ADTALLY_MAX_STORED", value_name = "SIZE", default_value = "64GiB",
+        value_parser = values::parse_size, help_heading = "Limits")]
+    max_stored: u64,
 
     /// Most uploads at once; more are refused with 503
     #[arg(long, env = "ADTALLY_MAX_CONCURRENT_UPLOADS", value_name = "N", default_value_t = 256,
@@ -147,24 +141,24 @@ pub(in crate::cli) struct Arguments {
     parser_threads: Option<u16>,
 
     /// Longest time from one request to the end of the next one's head
-    #[arg(long, env = "ADTALLY_HEADER_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 15,
-        value_parser = value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS), help_heading = "Times")]
-    header_timeout_seconds: u64,
+    #[arg(long, env = "ADTALLY_HEADER_TIMEOUT", value_name = "DURATION", default_value = "15s",
+        value_parser = values::parse_timeout, help_heading = "Times")]
+    header_timeout: Duration,
 
     /// Longest silence of the sender of an upload
-    #[arg(long, env = "ADTALLY_IDLE_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 60,
-        value_parser = value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS), help_heading = "Times")]
-    idle_timeout_seconds: u64,
+    #[arg(long, env = "ADTALLY_IDLE_TIMEOUT", value_name = "DURATION", default_value = "60s",
+        value_parser = values::parse_timeout, help_heading = "Times")]
+    idle_timeout: Duration,
 
     /// How long the rest of a refused upload is read, so that its sender receives the answer
-    #[arg(long, env = "ADTALLY_LINGER_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 30,
-        value_parser = value_parser!(u64).range(0..=MAX_TIMEOUT_SECONDS), help_heading = "Times")]
-    linger_timeout_seconds: u64,
+    #[arg(long, env = "ADTALLY_LINGER_TIMEOUT", value_name = "DURATION", default_value = "30s",
+        value_parser = values::parse_timeout_or_zero, help_heading = "Times")]
+    linger_timeout: Duration,
 
     /// How long running uploads and downloads may go on when the service is told to stop
-    #[arg(long, env = "ADTALLY_DRAIN_TIMEOUT_SECONDS", value_name = "SECONDS", default_value_t = 30,
-        value_parser = value_parser!(u64).range(0..=MAX_TIMEOUT_SECONDS), help_heading = "Times")]
-    drain_timeout_seconds: u64,
+    #[arg(long, env = "ADTALLY_DRAIN_TIMEOUT", value_name = "DURATION", default_value = "30s",
+        value_parser = values::parse_timeout_or_zero, help_heading = "Times")]
+    drain_timeout: Duration,
 
     /// Form of the log on standard error
     #[arg(long, env = "ADTALLY_LOG_FORMAT", value_name = "text|json", default_value = "text", help_heading = "Log")]
@@ -209,15 +203,15 @@ impl Arguments {
                 .or_else(|| thread::available_parallelism().ok())
                 .unwrap_or(NonZeroUsize::MIN),
             max_concurrent_uploads: self.max_concurrent_uploads,
-            limits: Limits { max_record_bytes: self.max_record_bytes, max_campaigns: self.max_campaigns },
-            max_rejects_bytes: self.max_rejects_bytes,
-            max_text_bytes: self.max_text_bytes,
+            limits: Limits { max_record_bytes: self.max_record, max_campaigns: self.max_campaigns },
+            max_rejects_bytes: self.max_rejects,
+            max_text_bytes: self.max_text,
             max_decompression_ratio: self.max_decompression_ratio,
-            keep_finished: SignedDuration::from_secs(self.keep_finished_seconds),
-            keep_open: SignedDuration::from_secs(self.keep_open_seconds),
-            checkpoint_interval: Duration::from_secs(self.checkpoint_interval_seconds),
+            keep_finished: SignedDuration::try_from(self.keep_finished).unwrap_or(SignedDuration::MAX),
+            keep_open: SignedDuration::try_from(self.keep_open).unwrap_or(SignedDuration::MAX),
+            checkpoint_interval: self.checkpoint_interval,
             max_open_jobs: self.max_open_jobs,
-            max_stored_bytes: self.max_stored_bytes,
+            max_stored_bytes: self.max_stored,
             max_files: self.max_files,
         }
     }
@@ -225,10 +219,10 @@ impl Arguments {
     /// Limits on what requests may do.
     pub(super) fn http_config(&self) -> HttpConfig {
         HttpConfig {
-            max_upload_bytes: self.max_upload_bytes,
+            max_upload_bytes: self.max_upload,
             max_form_parts: self.max_form_parts,
-            idle_timeout: Duration::from_secs(self.idle_timeout_seconds),
-            linger_timeout: Duration::from_secs(self.linger_timeout_seconds),
+            idle_timeout: self.idle_timeout,
+            linger_timeout: self.linger_timeout,
             cors_origins: self.cors_origins.clone(),
         }
     }
@@ -237,7 +231,7 @@ impl Arguments {
     pub(super) fn connection_limits(&self) -> ConnectionLimits {
         ConnectionLimits {
             max_connections: self.max_connections,
-            header_timeout: Duration::from_secs(self.header_timeout_seconds),
+            header_timeout: self.header_timeout,
             max_header_fields: MAX_HEADER_FIELDS,
             max_streams: MAX_STREAMS,
         }
@@ -245,6 +239,31 @@ impl Arguments {
 
     /// How long running uploads and downloads may go on once the service is told to stop.
     pub(super) fn drain_timeout(&self) -> Duration {
-        Duration::from_secs(self.drain_timeout_seconds)
+        self.drain_timeout
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::engine::DEFAULT_MAX_REJECTS_BYTES;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_parts_they_are_for() {
+        let Command { arguments } = Command::parse_from(["serve"]);
+        let config = arguments.jobs_config();
+        let pipeline = PipelineOptions::default();
+        assert_eq!(config.limits.max_record_bytes, Limits::default().max_record_bytes);
+        assert_eq!(config.max_rejects_bytes, DEFAULT_MAX_REJECTS_BYTES);
+        assert_eq!(config.max_text_bytes, pipeline.max_text_bytes);
+        assert_eq!(config.max_decompression_ratio, pipeline.max_decompression_ratio);
     }
 }

@@ -14,6 +14,15 @@ pub(super) fn prepare_directory(path: &Path, flag: &str) -> Result<(), Stop> {
     tempfile::tempfile_in(path).map(drop).map_err(refused)
 }
 
+/// Makes sure that a directory can be made, and files can be written to it, and leaves everything as it is.
+pub(super) fn check_directory(path: &Path, flag: &str) -> Result<(), String> {
+    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(path);
+    // The nearest ancestor of a relative path without directories.
+    let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
+    let written = tempfile::tempfile_in(existing).map(drop);
+    written.map_err(|error| format!("{flag} {}: {}", path.display(), explain(path, &error)))
+}
+
 /// Says what a person has to change.
 fn explain(path: &Path, error: &io::Error) -> String {
     if error.kind() != io::ErrorKind::PermissionDenied {

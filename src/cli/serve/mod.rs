@@ -1,6 +1,7 @@
 //! `adtally serve`: the service, from its start to its end.
 
 mod arguments;
+mod check;
 mod directories;
 
 use std::io::{self, IsTerminal as _, Write as _};
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
+use clap::ArgMatches;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
@@ -33,7 +35,11 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(700);
 /// How long the threads have to end.
 const THREADS_TIMEOUT: Duration = Duration::from_millis(300);
 
-pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
+/// Serves until a signal, or only checks the settings. `given` tells where each of the arguments comes from.
+pub(super) fn run(arguments: &Arguments, given: &ArgMatches) -> Result<(), Stop> {
+    if arguments.check {
+        return check::check(arguments, given);
+    }
     start_log(arguments);
     prepare_directory(&arguments.data_dir, "--data-dir")?;
     if let Some(directory) = &arguments.results_dir {
@@ -49,15 +55,13 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
 
 async fn run_service(arguments: &Arguments, metrics: PrometheusHandle) -> Result<(), Stop> {
     let mut signals = Signals::listen().map_err(|error| Stop::Refused(format!("signals: {error}")))?;
-    let listener =
-        TcpListener::bind(arguments.listen).await.map_err(|error| cannot_listen(arguments.listen, &error))?;
+    let listener = TcpListener::bind(arguments.listen)
+        .await
+        .map_err(|error| Stop::Refused(cannot_listen(arguments.listen, &error)))?;
     let address = listener.local_addr().map_err(|error| Stop::Refused(format!("the listening socket: {error}")))?;
     let config = arguments.jobs_config();
     let database = config.database_url.clone();
-    let jobs = Jobs::open(config).await.map_err(|error| match error {
-        StoreError::UnknownDatabase { .. } => Stop::Refused(format!("--database-url: {error}")),
-        error => Stop::Refused(format!("{database}: {error}")),
-    })?;
+    let jobs = Jobs::open(config).await.map_err(|error| Stop::Refused(cannot_open(&database, &error)))?;
     let shutdown = Shutdown::default();
     let router = router(Arc::clone(&jobs), arguments.http_config(), metrics.clone());
     let mut server = tokio::spawn(serve(listener, router, arguments.connection_limits(), shutdown.clone()));
@@ -133,7 +137,14 @@ fn start_runtime() -> Result<Runtime, Stop> {
     runtime.map_err(|error| Stop::Refused(format!("the threads cannot be started: {error}")))
 }
 
-fn cannot_listen(address: SocketAddr, error: &io::Error) -> Stop {
+fn cannot_open(database: &str, error: &StoreError) -> String {
+    match error {
+        StoreError::UnknownDatabase { .. } => format!("--database-url: {error}"),
+        error => format!("{database}: {error}"),
+    }
+}
+
+fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
     let reason = match error.kind() {
         io::ErrorKind::AddrInUse => {
             "another program listens there: stop it, or choose another port with --listen".into()
@@ -142,7 +153,7 @@ fn cannot_listen(address: SocketAddr, error: &io::Error) -> Stop {
         io::ErrorKind::AddrNotAvailable => "this machine does not have that address".into(),
         _ => error.to_string(),
     };
-    Stop::Refused(format!("--listen {address}: {reason}"))
+    format!("--listen {address}: {reason}")
 }
 
 /// The signals that stop the service.

@@ -23,10 +23,9 @@ impl DatabaseLock {
     /// # Errors
     /// When another process holds the lock, or the file cannot be made.
     pub fn acquire(url: &str) -> Result<Self, StoreError> {
-        let Some(database) = Dialect::of_url(url).map_err(StoreError::unknown_database)?.file_of(url)? else {
+        let Some(path) = lock_file(url)? else {
             return Ok(Self { _file: None });
         };
-        let path = lock_path(&database).map_err(|error| StoreError::Lock { path: database, error })?;
         let failed = |error| StoreError::Lock { path: path.clone(), error };
         let lock = File::create(&path).map_err(failed)?;
         match lock.try_lock() {
@@ -35,6 +34,25 @@ impl DatabaseLock {
             Err(TryLockError::Error(error)) => Err(failed(error)),
         }
     }
+
+    /// Checks that no other process holds the lock, and makes no file for that. Blocks on the file system.
+    ///
+    /// # Errors
+    /// When another process holds it, or the address is unknown.
+    pub fn check(url: &str) -> Result<(), StoreError> {
+        match lock_file(url) {
+            Ok(Some(path)) if path.exists() => Self::acquire(url).map(drop),
+            checked => checked.map(drop),
+        }
+    }
+}
+
+/// The file beside the database at this address; none when that is not in a file.
+fn lock_file(url: &str) -> Result<Option<PathBuf>, StoreError> {
+    let Some(database) = Dialect::of_url(url).map_err(StoreError::unknown_database)?.file_of(url)? else {
+        return Ok(None);
+    };
+    lock_path(&database).map(Some).map_err(|error| StoreError::Lock { path: database, error })
 }
 
 /// Links that lead to links are followed this often.

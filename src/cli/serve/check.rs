@@ -1,0 +1,94 @@
+//! `adtally serve --check`: the settings in effect, where each comes from, and why the service would not start with them.
+
+use std::io::{self, Write as _};
+use std::net::TcpListener;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args as _, Command};
+
+use super::arguments::Arguments;
+use super::directories::check_directory;
+use super::{cannot_listen, cannot_open};
+use crate::cli::stop::{Stop, say};
+use crate::jobs::DatabaseLock;
+
+/// The argument that asks for the check.
+const CHECK: &str = "check";
+
+/// Prints every setting. Refuses when the service would. Writes nothing to the disk, and leaves the database alone.
+pub(super) fn check(arguments: &Arguments, given: &ArgMatches) -> Result<(), Stop> {
+    print_settings(given).map_err(|error| Stop::Refused(format!("standard output: {error}")))?;
+    let refusals = refusals(arguments);
+    for refusal in &refusals {
+        say(&format!("adtally: {refusal}"));
+    }
+    match refusals.len() {
+        0 => Ok(()),
+        1 => Err(Stop::Refused("the service would not start, for the reason above".into())),
+        count => Err(Stop::Refused(format!("the service would not start, for the {count} reasons above"))),
+    }
+}
+
+fn print_settings(given: &ArgMatches) -> io::Result<()> {
+    let command = Arguments::augment_args(Command::new("serve"));
+    let settings = command.get_arguments().filter(|argument| argument.get_id() != CHECK).filter_map(|argument| {
+        let id = argument.get_id().as_str();
+        let values: Vec<_> = given.get_raw(id).into_iter().flatten().map(|value| value.to_string_lossy()).collect();
+        let value = if values.is_empty() { "-".to_owned() } else { without_password(&values.join(",")) };
+        let source = match given.value_source(id) {
+            Some(ValueSource::CommandLine) => "command line".to_owned(),
+            Some(ValueSource::EnvVariable) => argument.get_env().unwrap_or_default().to_string_lossy().into_owned(),
+            Some(_) => "default".to_owned(),
+            None => "not set".to_owned(),
+        };
+        Some((format!("--{}", argument.get_long()?), value, source))
+    });
+    let settings: Vec<_> = settings.collect();
+    let width =
+        |text: fn(&(String, String, String)) -> &str| settings.iter().map(|row| text(row).len()).max().unwrap_or(0);
+    let (names, values) = (width(|row| &row.0), width(|row| &row.1));
+    let mut output = io::stdout().lock();
+    for (name, value, source) in &settings {
+        writeln!(output, "{name:names$}  {value:values$}  {source}")?;
+    }
+    Ok(())
+}
+
+/// The address of a database may have a password in it.
+fn without_password(value: &str) -> String {
+    match value.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?.1))) {
+        Some((scheme, place)) => format!("{scheme}://…@{place}"),
+        None => value.to_owned(),
+    }
+}
+
+/// Everything for which the service would not start.
+fn refusals(arguments: &Arguments) -> Vec<String> {
+    let mut refused = Vec::new();
+    refused.extend(check_directory(&arguments.data_dir, "--data-dir").err());
+    refused.extend(arguments.results_dir.as_deref().and_then(|path| check_directory(path, "--results-dir").err()));
+    refused.extend(TcpListener::bind(arguments.listen).err().map(|error| cannot_listen(arguments.listen, &error)));
+    // Without an address of its own the database is in the data directory, which the service makes.
+    if arguments.database_url.is_some() || arguments.data_dir.exists() {
+        let database = arguments.jobs_config().database_url;
+        refused.extend(DatabaseLock::check(&database).err().map(|error| cannot_open(&database, &error)));
+    }
+    refused
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_not_shown() {
+        for (value, shown) in [
+            ("postgres://user:sesame@db/adtally", "postgres://…@db/adtally"),
+            ("postgres://user:a@b@db/adtally", "postgres://…@db/adtally"),
+            ("sqlite://data/adtally.db", "sqlite://data/adtally.db"),
+            ("64GiB", "64GiB"),
+        ] {
+            assert_eq!(without_password(value), shown);
+        }
+    }
+}
