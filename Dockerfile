@@ -25,6 +25,7 @@ WORKDIR /src
 COPY . .
 CMD ["cargo", "test", "--locked"]
 
+# It listens for other machines, and so needs a token file (ADTALLY_TOKEN_FILE), or ADTALLY_INSECURE_NO_AUTH=true.
 FROM scratch
 COPY --from=builder --chown=65532:65532 /image/ /
 ENV ADTALLY_LISTEN=0.0.0.0:8080 \

@@ -8,6 +8,7 @@ mod output;
 mod progress;
 mod serve;
 mod stop;
+mod token;
 mod values;
 
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ enum Command {
     Aggregate(Box<aggregate::Arguments>),
     Formats(formats::Arguments),
     Serve(Box<serve::Arguments>),
+    Token(token::Arguments),
     Healthcheck(healthcheck::Arguments),
 }
 
@@ -43,6 +45,7 @@ pub fn run() -> ExitCode {
         Command::Aggregate(arguments) => aggregate::run(&arguments),
         Command::Formats(arguments) => formats::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments, given),
+        Command::Token(arguments) => token::run(&arguments),
         Command::Healthcheck(arguments) => healthcheck::run(&arguments),
     };
     match result {

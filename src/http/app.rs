@@ -3,11 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::extract::FromRequestParts;
+use axum::http::request::Parts;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::body::BodyLimits;
+use super::caller::Caller;
 use super::cors::CorsOrigin;
-use crate::jobs::Jobs;
+use super::problem::Problem;
+use super::tokens::Tokens;
+use crate::jobs::{Jobs, TenantJobs};
 
 /// What requests may do.
 #[derive(Clone, Debug)]
@@ -22,14 +27,34 @@ pub struct HttpConfig {
     pub linger_timeout: Duration,
     /// Pages of these origins may use the interface. Without any, nothing is said to browsers about it.
     pub cors_origins: Vec<CorsOrigin>,
+    /// Who may send requests. Without tokens everybody may.
+    pub tokens: Option<Tokens>,
 }
 
-/// What every request has at hand.
+/// The service that all requests share. Routes about jobs take [`App`] instead, which reaches the caller's jobs alone.
 #[derive(Clone)]
-pub(super) struct App {
-    pub(super) jobs: Arc<Jobs>,
+pub(super) struct Shared {
+    pub(super) service: Arc<Jobs>,
     pub(super) config: HttpConfig,
     pub(super) metrics: PrometheusHandle,
+}
+
+/// What a request of a caller has at hand.
+#[derive(Clone)]
+pub(super) struct App {
+    pub(super) caller: Caller,
+    /// Those that the caller reaches.
+    pub(super) jobs: TenantJobs,
+    pub(super) config: HttpConfig,
+}
+
+impl FromRequestParts<Shared> for App {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
+        let caller = Caller::from_request_parts(parts, shared).await?;
+        Ok(Self { jobs: shared.service.of(caller.access()), caller, config: shared.config.clone() })
+    }
 }
 
 impl App {

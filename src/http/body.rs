@@ -1,6 +1,6 @@
 //! Bodies of requests: limits on them, and what happens to a body that is not read to its end.
 
-use std::future::Future;
+use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +20,7 @@ use http_body_util::BodyExt as _;
 use tokio::runtime::Handle;
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
+use super::caller::{Caller, token_revoked};
 use crate::jobs::{Failure, FailureKind, Stopped};
 
 /// What a sender may do with a body.
@@ -39,6 +40,8 @@ pub(super) struct UploadBody {
     limits: BodyLimits,
     received_bytes: u64,
     stopped: Stopped,
+    caller: Option<Caller>,
+    revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
     /// When the sender has been silent for too long. None while something has come since the last look.
     deadline: Option<Instant>,
     /// One timer for the whole body, set anew only when it goes off before the deadline.
@@ -61,7 +64,14 @@ enum EndMark {
 impl UploadBody {
     pub(super) fn new(request: Request<Body>, limits: BodyLimits, stopped: Stopped) -> Self {
         let end = if request.version() == Version::HTTP_2 { EndMark::EndOfStream } else { EndMark::NoError };
+        let caller = request.extensions().get::<Caller>().cloned();
+        let revoked: Pin<Box<dyn Future<Output = ()> + Send>> = match &caller {
+            Some(caller) => Box::pin(caller.revoked()),
+            None => Box::pin(pending()),
+        };
         Self {
+            caller,
+            revoked,
             body: request.into_body(),
             limits,
             received_bytes: 0,
@@ -72,6 +82,19 @@ impl UploadBody {
             end,
             has_ended: false,
         }
+    }
+
+    /// Checks once more that the caller's token is valid, unless everything has come: then the file is complete, and must not be shown as
+    /// waiting at its end.
+    fn check_caller(&self) -> Result<(), Failure> {
+        match &self.caller {
+            Some(caller) if !self.has_everything() => caller.check(),
+            _ => Ok(()),
+        }
+    }
+
+    fn has_everything(&self) -> bool {
+        self.limits.bytes_to_come == Some(self.received_bytes)
     }
 
     fn is_whole(&self) -> bool {
@@ -96,6 +119,11 @@ impl UploadBody {
                 return None;
             }
         };
+        // Before the bytes count: none may complete a file for a caller who has no right to it any more.
+        if let Err(failure) = self.check_caller() {
+            self.has_ended = true;
+            return Some(Err(failure));
+        }
         self.received_bytes += data.len() as u64;
         let max_upload_bytes = self.limits.max_upload_bytes;
         if self.received_bytes > max_upload_bytes {
@@ -131,6 +159,10 @@ impl Stream for UploadBody {
             this.has_ended = true;
             return Poll::Ready(Some(Err(failure)));
         }
+        if !this.has_everything() && this.revoked.as_mut().poll(context).is_ready() {
+            this.has_ended = true;
+            return Poll::Ready(Some(Err(token_revoked())));
+        }
         // Before the clock: time during which no bytes were asked for does not count as silence.
         while let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
             this.deadline = None;
@@ -146,8 +178,12 @@ impl Stream for UploadBody {
                 }
                 None => {
                     this.has_ended = true;
-                    let failure = (!this.is_whole()).then(|| this.broken_off(&"its stream was reset"));
-                    return Poll::Ready(failure.map(Err));
+                    let whole = if this.is_whole() {
+                        this.check_caller()
+                    } else {
+                        Err(this.broken_off(&"its stream was reset"))
+                    };
+                    return Poll::Ready(whole.err().map(Err));
                 }
             }
         }

@@ -10,6 +10,7 @@ use axum::response::Response;
 use tower_http::request_id::RequestId;
 
 use super::body::ReceivedBytes;
+use super::caller::CallerTag;
 use super::problem::{JobTag, render};
 
 /// The header field with the request's id.
@@ -52,6 +53,7 @@ pub(super) async fn log_request(request: Request, next: Next) -> Response {
     let route = response.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let status = response.status().as_u16();
     let job = response.extensions().get::<JobTag>().map(|tag| tag.0.to_string());
+    let caller = response.extensions().get::<CallerTag>();
     tracing::info!(
         %method,
         route,
@@ -59,6 +61,8 @@ pub(super) async fn log_request(request: Request, next: Next) -> Response {
         bytes = received.get(),
         seconds = (elapsed_seconds * 1e6).round() / 1e6,
         job,
+        token = caller.map(|caller| &*caller.token),
+        tenant = caller.map(|caller| &*caller.tenant),
         request_id,
         "request"
     );

@@ -4,6 +4,7 @@ mod activity;
 mod address;
 mod app;
 mod body;
+mod caller;
 mod checks;
 mod cors;
 mod deadline;
@@ -17,6 +18,7 @@ mod query;
 mod routes;
 mod server;
 mod table;
+mod tokens;
 mod tus_fields;
 mod upload_fields;
 mod view;
@@ -40,11 +42,15 @@ use tower_http::set_header::SetResponseHeaderLayer;
 
 pub use cors::CorsOrigin;
 pub use server::{ConnectionLimits, Shutdown, serve};
+pub use tokens::{
+    InvalidTokenLine, NewToken, SECRET_BYTES, TokenTable, Tokens, check_tenant, check_token_name, parse_expiry,
+};
 
 use crate::jobs::Jobs;
-use app::App;
 pub use app::HttpConfig;
+use app::Shared;
 use body::{LingerLimits, linger};
+use caller::authorize;
 use log::{X_REQUEST_ID, log_request, sanitize_request_id, tag_route};
 use media::allow_identity;
 use problem::{Kind, Problem};
@@ -57,6 +63,7 @@ const MIN_LINGER_BYTES: u64 = 1024 * 1024;
 pub fn router(jobs: Arc<Jobs>, mut config: HttpConfig, metrics: PrometheusHandle) -> Router {
     let max_bytes = config.max_upload_bytes.max(MIN_LINGER_BYTES);
     let cors = cors::layer(&std::mem::take(&mut config.cors_origins));
+    let tokens = config.tokens.take();
     let linger_limits = LingerLimits { max_bytes, max_time: config.linger_timeout };
     let layers = ServiceBuilder::new()
         .layer(from_fn_with_state(linger_limits, linger))
@@ -113,8 +120,10 @@ pub fn router(jobs: Arc<Jobs>, mut config: HttpConfig, metrics: PrometheusHandle
         .fallback(not_found)
         // Uploads have limits of their own.
         .layer(DefaultBodyLimit::disable())
+        // Around every route and what answers when there is none.
+        .layer(from_fn_with_state(tokens, authorize))
         .layer(from_fn(tag_route))
-        .with_state(App { jobs, config, metrics });
+        .with_state(Shared { service: jobs, config, metrics });
     // Around the routes, so that what the router itself answers passes the layers, too.
     Router::new().fallback_service(routes).layer(layers)
 }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::http::header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{
+    ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -19,6 +21,10 @@ pub(super) struct JobTag(pub(super) JobId);
 
 /// The media type of a problem.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// How a request says whose it is (RFC 9110, 11.6.1).
+const BEARER_CHALLENGE: HeaderValue = HeaderValue::from_static("Bearer realm=\"adtally\"");
+const BASIC_CHALLENGE: HeaderValue = HeaderValue::from_static("Basic realm=\"adtally\", charset=\"UTF-8\"");
 
 /// Seconds after which it is worth trying again.
 const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -43,6 +49,10 @@ struct Facts {
 /// The kinds of problems.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
+    Unauthorized,
+    InvalidToken,
+    TokenExpired,
+    Forbidden,
     InvalidName,
     UnknownOption,
     InvalidOption,
@@ -91,6 +101,10 @@ impl Kind {
     fn describe(self) -> (&'static str, StatusCode, &'static str) {
         use StatusCode as S;
         match self {
+            Self::Unauthorized => ("unauthorized", S::UNAUTHORIZED, "A token is needed"),
+            Self::InvalidToken => ("invalid_token", S::UNAUTHORIZED, "There is no such token"),
+            Self::TokenExpired => ("token_expired", S::UNAUTHORIZED, "The token has expired"),
+            Self::Forbidden => ("forbidden", S::FORBIDDEN, "Not with this token"),
             Self::InvalidName => ("invalid_name", S::BAD_REQUEST, "This cannot be a name"),
             Self::UnknownOption => ("unknown_option", S::BAD_REQUEST, "There is no such option"),
             Self::InvalidOption => ("invalid_option", S::BAD_REQUEST, "An option has a value it cannot have"),
@@ -184,6 +198,7 @@ fn describe_failure(kind: FailureKind) -> (StatusCode, &'static str) {
         F::InvalidOption => (S::BAD_REQUEST, "An option has a value it cannot have"),
         F::UploadCancelled => (S::CONFLICT, "The job was cancelled"),
         F::FileDeleted => (S::CONFLICT, "The file was deleted"),
+        F::TokenRevoked => (S::UNAUTHORIZED, "The token is no longer valid"),
         F::ServerStopped => (S::SERVICE_UNAVAILABLE, "The server was stopped"),
         F::CheckpointLost => (S::GONE, "What was stored of the file cannot be read"),
         F::NotDivisible => (S::UNPROCESSABLE_ENTITY, "The file cannot be cut there"),
@@ -484,6 +499,11 @@ pub(super) fn render(mut response: Response, request_id: &str) -> Response {
     response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
     for (name, value) in problem.headers {
         response.headers_mut().insert(name, value);
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        // Not insert: some clients read only one challenge of a field.
+        response.headers_mut().append(WWW_AUTHENTICATE, BEARER_CHALLENGE);
+        response.headers_mut().append(WWW_AUTHENTICATE, BASIC_CHALLENGE);
     }
     *response.body_mut() = Body::from(body);
     response

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Serialize;
 
+use super::caller::Caller;
 use super::problem::Document;
 use crate::engine::report::Stats;
 use crate::jobs::{FileState, Job, JobFile, JobId, JobOptions, Leader, Progress, State};
@@ -14,6 +15,9 @@ use crate::jobs::{FileState, Job, JobFile, JobId, JobOptions, Leader, Progress, 
 pub(super) struct JobView<'a> {
     id: JobId,
     name: &'a str,
+    /// For administrators: the others know it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<&'a str>,
     state: State,
     created_at: Timestamp,
     finished_at: Option<Timestamp>,
@@ -41,14 +45,15 @@ struct Links<'a> {
 }
 
 impl<'a> JobView<'a> {
-    /// Everything.
-    pub(super) fn new(job: &'a Job) -> Self {
+    /// Everything that this caller is shown.
+    pub(super) fn new(job: &'a Job, caller: &Caller) -> Self {
         let details = &job.details;
         let path = path(job.id);
         let results = details.results.iter().map(|name| (name.as_str(), format!("{path}/results/{name}"))).collect();
         Self {
             id: job.id,
             name: &job.name,
+            tenant: caller.is_administrator().then_some(&job.tenant),
             state: job.state,
             created_at: job.created_at,
             finished_at: job.finished_at,
@@ -65,8 +70,8 @@ impl<'a> JobView<'a> {
     }
 
     /// Everything but the lists.
-    pub(super) fn summary(job: &'a Job) -> Self {
-        Self { top_ctr: None, top_cpa: None, ..Self::new(job) }
+    pub(super) fn summary(job: &'a Job, caller: &Caller) -> Self {
+        Self { top_ctr: None, top_cpa: None, ..Self::new(job, caller) }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::access::Scope;
 use super::context::{Context, JobsConfig};
 use super::error::JobError;
 use super::failure::{Failure, FailureKind};
@@ -109,7 +110,8 @@ impl Context {
         let Some(name) = job.details.files.first().map(|file| file.name.clone()) else {
             return Err(JobError::IdempotencyKeyInUse(job.id));
         };
-        match self.open_writer(job.id, FileOptions { name, ..options }, ChangedBy::ItsUpload).await? {
+        let owner = Scope::Tenant(job.tenant.as_str().into());
+        match self.open_writer(&owner, job.id, FileOptions { name, ..options }, ChangedBy::ItsUpload).await? {
             FileOpened::Upload(upload) => Ok(Begun::New(upload)),
             FileOpened::Complete(_) => Err(JobError::IdempotencyKeyInUse(job.id)),
         }
@@ -226,17 +228,22 @@ impl Context {
     ///
     /// # Errors
     /// When the job takes no files, has too many, or another request is sending the file.
-    pub(super) async fn create_file(self: &Arc<Self>, id: JobId, options: FileOptions) -> Result<JobFile, JobError> {
+    pub(super) async fn create_file(
+        self: &Arc<Self>,
+        scope: &Scope,
+        id: JobId,
+        options: FileOptions,
+    ) -> Result<JobFile, JobError> {
         if self.draining.is_cancelled() {
             return Err(JobError::Draining);
         }
-        let Some(presence) = self.enter(id).await? else {
-            return Err(self.why_closed(id, JobClosed::Gone).await);
+        let Some(presence) = self.enter(scope, id).await? else {
+            return Err(self.why_closed(scope, id, JobClosed::Gone).await);
         };
         self.check_room().await?;
         let JobsConfig { max_files, keep_open, .. } = &self.config;
         let file = waiting(options);
-        match self.store.open_file(id, &file, ChangedBy::Others, *max_files, *keep_open).await? {
+        match self.store.open_file(scope, id, &file, ChangedBy::Others, *max_files, *keep_open).await? {
             OpenedFile::Writer(_) => {
                 presence.live().update(|job| {
                     job.put_file(file.clone());
@@ -244,7 +251,7 @@ impl Context {
                 });
                 Ok(file)
             }
-            refused => Err(self.why_not_opened(id, file.name, refused).await),
+            refused => Err(self.why_not_opened(scope, id, file.name, refused).await),
         }
     }
 
@@ -277,6 +284,7 @@ impl Context {
     /// Makes the caller the writer of a file, from its first byte.
     pub(super) async fn open_writer(
         self: &Arc<Self>,
+        scope: &Scope,
         id: JobId,
         options: FileOptions,
         by: ChangedBy,
@@ -284,8 +292,8 @@ impl Context {
         if self.draining.is_cancelled() {
             return Err(JobError::Draining);
         }
-        let Some(presence) = self.enter(id).await? else {
-            return Err(self.why_closed(id, JobClosed::Gone).await);
+        let Some(presence) = self.enter(scope, id).await? else {
+            return Err(self.why_closed(scope, id, JobClosed::Gone).await);
         };
         self.check_room().await?;
         let permit = self.permit_upload()?;
@@ -295,7 +303,7 @@ impl Context {
         let file = options.file();
         let live = Arc::clone(presence.live());
         let _beginning = live.begin_writer().await;
-        match self.store.open_file(id, &file, by, *max_files, *keep_open).await? {
+        match self.store.open_file(scope, id, &file, by, *max_files, *keep_open).await? {
             OpenedFile::Writer(writer) => {
                 load_counted(&presence);
                 let running = presence.run_with(permit);
@@ -303,24 +311,25 @@ impl Context {
                 Ok(FileOpened::Upload(Box::new(upload)))
             }
             OpenedFile::Complete(file) => Ok(FileOpened::Complete(file)),
-            refused => Err(self.why_not_opened(id, file.name, refused).await),
+            refused => Err(self.why_not_opened(scope, id, file.name, refused).await),
         }
     }
 
     /// Why a file does not start over, as its sender is told.
-    async fn why_not_opened(&self, id: JobId, name: String, refused: OpenedFile) -> JobError {
+    async fn why_not_opened(&self, scope: &Scope, id: JobId, name: String, refused: OpenedFile) -> JobError {
         match refused {
             OpenedFile::Complete(_) => JobError::FileComplete { id, name },
             OpenedFile::Writer(_) | OpenedFile::BeingReceived => JobError::FileBeingReceived { id, name },
             OpenedFile::Waiting => JobError::FileIncomplete { id, name },
             OpenedFile::TooManyFiles => JobError::TooManyFiles { id, max_files: self.config.max_files },
-            OpenedFile::Closed(closed) => self.why_closed(id, closed).await,
+            OpenedFile::Closed(closed) => self.why_closed(scope, id, closed).await,
         }
     }
 
     /// Makes the caller the writer of a file that goes on at this offset, of this length if that is known.
     pub(super) async fn resume_file(
         self: &Arc<Self>,
+        scope: &Scope,
         id: JobId,
         name: &str,
         offset: u64,
@@ -329,8 +338,8 @@ impl Context {
         if self.draining.is_cancelled() {
             return Err(JobError::Draining);
         }
-        let Some(presence) = self.enter(id).await? else {
-            return Err(self.why_closed(id, JobClosed::Gone).await);
+        let Some(presence) = self.enter(scope, id).await? else {
+            return Err(self.why_closed(scope, id, JobClosed::Gone).await);
         };
         let known_length = presence.live().latest().file(name).and_then(|file| file.length);
         if let (Some(known), Some(length)) = (known_length, length)
@@ -347,7 +356,7 @@ impl Context {
             Some(running) => Ok(running),
             None => Err(self.permit_upload()?),
         };
-        match self.store.resume_file(id, name, offset, keep_open).await? {
+        match self.store.resume_file(scope, id, name, offset, keep_open).await? {
             ResumedFile::Writer(stored, checkpoint) => {
                 let StoredFile { writer, mut file } = *stored;
                 // An earlier writer, if there is one.
@@ -376,7 +385,7 @@ impl Context {
             ResumedFile::OtherOffset(offset) => other_offset(offset),
             ResumedFile::Failed => Err(JobError::FileUnusable { id, name: name.into() }),
             ResumedFile::NotFound => Err(JobError::FileNotFound { id, name: name.into() }),
-            ResumedFile::Closed(closed) => Err(self.why_closed(id, closed).await),
+            ResumedFile::Closed(closed) => Err(self.why_closed(scope, id, closed).await),
         }
     }
 }

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::access::Scope;
 use super::checkpoint::DueStates;
 use super::failure::{Failure, FailureKind};
 use super::live_file::{LiveFile, Running};
@@ -33,6 +34,8 @@ const SHORT_LOOK: Duration = Duration::from_millis(5);
 
 /// A job that is being received by this process.
 pub(super) struct Live {
+    /// The tenant that it belongs to.
+    owner: Scope,
     latest: watch::Sender<Arc<Job>>,
     /// Cancelled on request and with the server.
     cancelled: CancellationToken,
@@ -104,6 +107,7 @@ impl Live {
         let is_partial = job.details.files.iter().any(|file| file.state == FileState::Complete);
         let bytes_before = job.details.progress.bytes_received;
         Self {
+            owner: Scope::Tenant(job.tenant.as_str().into()),
             latest: watch::Sender::new(Arc::new(job)),
             bytes_before,
             cancelled: stopping.child_token(),
@@ -120,6 +124,16 @@ impl Live {
             unrecorded: Mutex::new(None),
             over: CancellationToken::new(),
         }
+    }
+
+    /// The tenant that it belongs to.
+    pub(super) fn owner(&self) -> &Scope {
+        &self.owner
+    }
+
+    /// True when it is reached from there.
+    pub(super) fn is_within(&self, scope: &Scope) -> bool {
+        *scope == Scope::All || *scope == self.owner
     }
 
     /// The job as it is now.

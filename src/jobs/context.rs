@@ -12,6 +12,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::access::Scope;
 use super::board::{Live, cancelled};
 use super::error::JobError;
 use super::failure::{Failure, FailureKind};
@@ -166,9 +167,11 @@ impl Context {
         permit.map_err(|_| JobError::TooManyUploads { max_concurrent_uploads })
     }
 
-    /// The job, when it is shown on the board.
-    pub(super) fn live_job(&self, id: JobId) -> Option<Arc<Live>> {
-        self.board().get(&id).map(|shown| Arc::clone(&shown.live))
+    /// The job, when it is shown on the board and reached.
+    pub(super) fn live_job(&self, scope: &Scope, id: JobId) -> Option<Arc<Live>> {
+        let board = self.board();
+        let shown = board.get(&id).filter(|shown| shown.live.is_within(scope));
+        shown.map(|shown| Arc::clone(&shown.live))
     }
 
     /// Every job that is shown on the board.
@@ -210,19 +213,19 @@ impl Context {
         }
     }
 
-    /// Shows a job as long as something happens to it or its changes are watched.
-    pub(super) async fn enter(self: &Arc<Self>, id: JobId) -> Result<Option<Presence>, StoreError> {
+    /// Shows a job that is reached, as long as something happens to it or its changes are watched.
+    pub(super) async fn enter(self: &Arc<Self>, scope: &Scope, id: JobId) -> Result<Option<Presence>, StoreError> {
         let presence = |live| Presence { context: Arc::clone(self), id, live };
-        if let Some(live) = self.join(id) {
+        if let Some(live) = self.join(scope, id) {
             return Ok(Some(presence(live)).filter(|presence| !presence.live.latest().has_expired()));
         }
         // Between the look into the store and the entry the job must not change.
         let _turn = self.entering.lock().await;
-        if let Some(live) = self.join(id) {
+        if let Some(live) = self.join(scope, id) {
             return Ok(Some(presence(live)).filter(|presence| !presence.live.latest().has_expired()));
         }
         let goes_on = |job: &Job| !job.state.is_final() && !job.has_expired();
-        let Some(job) = self.store.job(id).await?.filter(goes_on) else {
+        let Some(job) = self.store.job(scope, id).await?.filter(goes_on) else {
             return Ok(None);
         };
         let live = {
@@ -239,8 +242,8 @@ impl Context {
         Ok(None)
     }
 
-    fn join(&self, id: JobId) -> Option<Arc<Live>> {
-        self.board().get_mut(&id).map(Shown::join)
+    fn join(&self, scope: &Scope, id: JobId) -> Option<Arc<Live>> {
+        self.board().get_mut(&id).filter(|shown| shown.live.is_within(scope)).map(Shown::join)
     }
 }
 

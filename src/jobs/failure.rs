@@ -114,6 +114,8 @@ pub enum FailureKind {
     UploadCancelled,
     /// The file was deleted while it was being received.
     FileDeleted,
+    /// The token that it was sent with is no longer valid.
+    TokenRevoked,
     /// The server was stopped, or fell, before the upload was complete.
     ServerStopped,
     /// What was stored of the file cannot be read.
@@ -141,6 +143,7 @@ impl FailureKind {
                 | Self::ChecksumMismatch
                 | Self::UploadCancelled
                 | Self::FileDeleted
+                | Self::TokenRevoked
                 | Self::ServerStopped
                 | Self::StorageFull
                 | Self::StoreUnavailable
@@ -155,6 +158,7 @@ impl FailureKind {
             self,
             Self::UploadIncomplete
                 | Self::SenderStalled
+                | Self::TokenRevoked
                 | Self::ServerStopped
                 | Self::LengthMismatch
                 | Self::NotDivisible
@@ -223,6 +227,7 @@ impl FailureKind {
             Self::InvalidOption => "invalid_option",
             Self::UploadCancelled => "upload_cancelled",
             Self::FileDeleted => "file_deleted",
+            Self::TokenRevoked => "token_revoked",
             Self::ServerStopped => "server_stopped",
             Self::CheckpointLost => "checkpoint_lost",
             Self::NotDivisible => "not_divisible",

@@ -85,7 +85,7 @@ pub(super) async fn conclude(
     match context.store.succeed(&job, by, reports.produce()).await {
         Ok(true) => {}
         Ok(false) => {
-            let stored = context.store.job(job.id).await.map_err(|error| Failure::from(&error))?;
+            let stored = context.store.job(live.owner(), job.id).await.map_err(|error| Failure::from(&error))?;
             let goes_on = stored.is_some_and(|job| !job.state.is_final());
             return Err(if goes_on { fenced() } else { cancelled() });
         }

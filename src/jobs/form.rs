@@ -113,7 +113,14 @@ impl FormUpload {
         let file = options.file();
         let _beginning = self.presence.live().begin_writer().await;
         let (max_files, keep_open) = (context.config.max_files, context.config.keep_open);
-        let opened = context.store.open_file(self.presence.id(), &file, ChangedBy::ItsUpload, max_files, keep_open);
+        let opened = context.store.open_file(
+            self.presence.live().owner(),
+            self.presence.id(),
+            &file,
+            ChangedBy::ItsUpload,
+            max_files,
+            keep_open,
+        );
         match opened.await.map_err(|error| Failure::from(&error))? {
             OpenedFile::Writer(writer) => {
                 Ok(FileUpload::begin(self.presence.clone(), writer, file, pipeline, Arc::clone(&self.running)))
@@ -142,7 +149,8 @@ impl FormUpload {
         }
         latest.complete().await?;
         let id = self.presence.id();
-        let finishing = match self.presence.context().store.begin_finishing(id, ChangedBy::ItsUpload).await {
+        let (store, owner) = (&self.presence.context().store, self.presence.live().owner());
+        let finishing = match store.begin_finishing(owner, id, ChangedBy::ItsUpload).await {
             Ok(FinishingBegun::Files(finishing)) => finishing,
             // It was cancelled or deleted first.
             Ok(_) => return Err(self.fail(cancelled()).await),

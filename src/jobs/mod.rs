@@ -1,7 +1,8 @@
 //! Jobs from the first byte to the last download: states and transitions, live progress, and the store that outlives the process.
 //!
-//! [`Jobs`] has the verbs; a [`FileUpload`] is a file that is being received. Nothing here knows of HTTP.
+//! [`Jobs`] is the service, [`TenantJobs`] has the verbs of a caller; a [`FileUpload`] is a file that is being received. Nothing here knows of HTTP.
 
+mod access;
 mod begin;
 mod board;
 mod checkpoint;
@@ -23,6 +24,7 @@ mod service;
 pub mod store;
 mod upkeep;
 
+pub use access::{Access, Scope};
 pub use begin::{Begun, FileOpened, NewJob};
 pub use board::Stopped;
 pub use context::JobsConfig;
@@ -33,5 +35,5 @@ pub use model::{Details, FileFormat, FileId, FileState, Job, JobFile, JobId, Lea
 pub use options::{InvalidOption, JobOptions};
 pub use receive::{BodyEnd, FileOptions, FileUpload};
 pub use reports::{fingerprint, hex};
-pub use service::{Jobs, Subscription};
+pub use service::{Jobs, Subscription, TenantJobs};
 pub use store::{DatabaseLock, JobFilter, ResultFile, Store, StoreError};

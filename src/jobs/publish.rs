@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures_util::StreamExt as _;
 use tokio::io::AsyncWriteExt as _;
 
+use super::access::Scope;
 use super::context::Context;
 use super::model::{Job, JobId, State};
 use super::results::read_result;
@@ -43,10 +44,10 @@ async fn write_directory(context: &Arc<Context>, directory: &ResultsDir, job: &J
 
 async fn write_results(context: &Arc<Context>, job: &Job, staged: &Staged) -> io::Result<()> {
     for name in &job.details.results {
-        let result = context.store.result(job.id, name).await.map_err(io::Error::other)?;
+        let result = context.store.result(&Scope::All, job.id, name).await.map_err(io::Error::other)?;
         let length = result.map_or(0, |result| result.length);
         let mut file = staged.create(name).await?;
-        let mut pieces = pin!(read_result(context, job.id, name, 0, length));
+        let mut pieces = pin!(read_result(context, &Scope::All, job.id, name, 0, length));
         while let Some(piece) = pieces.next().await {
             file.write_all(&piece.map_err(io::Error::other)?).await?;
         }
@@ -75,7 +76,7 @@ pub(super) async fn sweep_results_dir(context: &Context) {
     };
     for id in jobs {
         // The files of a job that is being received are its upload's.
-        if context.stopping.is_cancelled() || context.live_job(id).is_some() {
+        if context.stopping.is_cancelled() || context.live_job(&Scope::All, id).is_some() {
             continue;
         }
         if let Err(error) = directory.remove_staged(id).await {
@@ -96,7 +97,7 @@ pub(super) async fn publish_missing(context: &Arc<Context>) {
     };
     let mut filter = JobFilter { state: Some(State::Succeeded), limit: 100, ..JobFilter::default() };
     loop {
-        let jobs = match context.store.list(&filter).await {
+        let jobs = match context.store.list(&Scope::All, &filter).await {
             Ok(jobs) => jobs,
             Err(error) => return tracing::error!(%error, "jobs could not be listed"),
         };
@@ -108,7 +109,7 @@ pub(super) async fn publish_missing(context: &Arc<Context>) {
             if context.stopping.is_cancelled() {
                 return;
             }
-            if context.live_job(job.id).is_none() && !directory.has(job.id).await {
+            if context.live_job(&Scope::All, job.id).is_none() && !directory.has(job.id).await {
                 publish_results(context, &job).await;
             }
         }

@@ -7,6 +7,7 @@ use futures_util::Stream;
 use futures_util::stream::try_unfold;
 use tokio::task::spawn_blocking;
 
+use super::access::Scope;
 use super::context::Context;
 use super::model::JobId;
 use super::reports;
@@ -15,17 +16,18 @@ use super::store::StoreError;
 /// The bytes of a result from one position up to another, piece by piece.
 pub(super) fn read_result(
     context: &Arc<Context>,
+    scope: &Scope,
     id: JobId,
     name: &str,
     start: u64,
     end: u64,
 ) -> impl Stream<Item = Result<Bytes, StoreError>> + Send + use<> {
-    let state = (Arc::clone(context), name.to_owned(), start);
-    try_unfold(state, move |(context, name, at)| async move {
+    let state = (Arc::clone(context), scope.clone(), name.to_owned(), start);
+    try_unfold(state, move |(context, scope, name, at)| async move {
         if at >= end {
             return Ok(None);
         }
-        let Some(piece) = context.store.piece(id, &name, at).await? else {
+        let Some(piece) = context.store.piece(&scope, id, &name, at).await? else {
             return Err(StoreError::Damaged(format!("{name} of job {id} ends at {at}, or is being removed")));
         };
         let text = spawn_blocking(move || reports::decompress(&piece).map(|text| (piece.start, text)));
@@ -37,6 +39,6 @@ pub(super) fn read_result(
         let within = |position: u64| usize::try_from(position - start).unwrap_or(text.len()).min(text.len());
         let wanted = within(at)..within(end.max(start));
         let next = start + wanted.end as u64;
-        Ok(Some((Bytes::from(text).slice(wanted), (context, name, next))))
+        Ok(Some((Bytes::from(text).slice(wanted), (context, scope, name, next))))
     })
 }

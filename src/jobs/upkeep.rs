@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::time::interval;
 
+use super::access::Scope;
 use super::context::Context;
 use super::failure::FailureKind;
 use super::finish::{finish_files, record_end};
@@ -57,7 +58,7 @@ pub(super) async fn run_upkeep(context: Arc<Context>, left_finishing: Vec<JobId>
 async fn resume_finishing(context: &Arc<Context>, left_finishing: Vec<JobId>) {
     let resumed = async {
         for id in left_finishing {
-            if let Some(presence) = context.enter(id).await?
+            if let Some(presence) = context.enter(&Scope::All, id).await?
                 && let Some(finishing) = context.store.resume_finishing(id).await?
             {
                 // What fails has been logged, and shows in the job.
@@ -88,7 +89,7 @@ pub(super) async fn expire(context: &Context) -> Result<(), StoreError> {
         tracing::info!(jobs = expired.len(), "expired jobs were removed");
         for id in expired {
             // It may be watched.
-            if let Some(live) = context.live_job(id) {
+            if let Some(live) = context.live_job(&Scope::All, id) {
                 context.end_removed(&live);
             }
             remove_published(context, id).await;

@@ -14,7 +14,7 @@ use adtally::ingest::{
     encoding_for_label,
 };
 use adtally::jobs::store::{ChangedBy, Checkpoint, NewBlocks, OpenedFile, ResumedFile};
-use adtally::jobs::{Details, FileFormat, Job, JobFile, JobId, State, Store};
+use adtally::jobs::{Details, FileFormat, Job, JobFile, JobId, Scope, State, Store};
 use jiff::{SignedDuration, Timestamp};
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -433,7 +433,7 @@ fn an_upload_that_is_resumed_from_the_store_lists_the_same_rows() {
         };
         store.insert(&job, None).await.unwrap();
         let file = JobFile::begin("a.csv", FileFormat::default(), None);
-        let opened = store.open_file(job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap();
+        let opened = store.open_file(&Scope::All, job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap();
         let OpenedFile::Writer(mut writer) = opened else { panic!("{opened:?}") };
         let options = PipelineOptions { tally: options(DEFAULT_MAX_REJECTS_BYTES), ..PipelineOptions::default() };
         let mut pipeline = Pipeline::new(&options).unwrap();
@@ -448,7 +448,7 @@ fn an_upload_that_is_resumed_from_the_store_lists_the_same_rows() {
             assert!(store.save_checkpoint(writer, checkpoint).await.unwrap());
             // The process dies; another one goes on, but not always.
             if number % 3 > 0 {
-                let resumed = store.resume_file(job.id, "a.csv", offset, KEEP).await.unwrap();
+                let resumed = store.resume_file(&Scope::All, job.id, "a.csv", offset, KEEP).await.unwrap();
                 let ResumedFile::Writer(file, Some(checkpoint)) = resumed else { panic!("{resumed:?}") };
                 writer = file.writer;
                 let mut reader = PipelineReader::new(&options);

@@ -12,8 +12,8 @@ use adtally::engine::{DEFAULT_MAX_REJECTS_BYTES, Limits};
 use adtally::ingest::PipelineOptions;
 use adtally::jobs::store::{ChangedBy, Checkpoint, NewBlocks, OpenedFile, ResumedFile, Writer};
 use adtally::jobs::{
-    Begun, BodyEnd, Details, Failure, FailureKind, FileFormat, FileOpened, FileOptions, FileState, FileUpload, Job,
-    JobError, JobFile, JobId, Jobs, JobsConfig, NewJob, State, Store,
+    Access, Begun, BodyEnd, Details, Failure, FailureKind, FileFormat, FileOpened, FileOptions, FileState, FileUpload,
+    Job, JobError, JobFile, JobId, Jobs, JobsConfig, NewJob, Scope, State, Store, TenantJobs,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
@@ -37,7 +37,7 @@ const ROWS: u32 = 200;
 
 /// The jobs of one test, with a database and a results directory of their own.
 struct Place {
-    jobs: Arc<Jobs>,
+    jobs: TenantJobs,
     url: String,
     /// `campaigns.csv` of one file.
     expected: Vec<u8>,
@@ -50,7 +50,7 @@ impl Place {
         let directory = tempfile::tempdir().unwrap();
         let url = Store::file_url(&directory.path().join("adtally.db"));
         std::fs::create_dir(directory.path().join("results")).unwrap();
-        let jobs = Jobs::open(config(&url, directory.path())).await.unwrap();
+        let jobs = Jobs::open(config(&url, directory.path())).await.unwrap().of(Access::tenant(""));
         let mut place = Self { jobs, url, expected: Vec::new(), random: Random::new(), directory };
         let mut upload = place.begin("whole").await;
         assert!(upload.read(&mut body(&csv(ROWS)), BodyEnd::EndsFile).await.unwrap());
@@ -152,7 +152,7 @@ fn body(bytes: &[u8]) -> impl Stream<Item = Result<Bytes, Failure>> + Unpin + Se
 }
 
 /// Goes on with a file to its end.
-async fn go_on(jobs: Arc<Jobs>, id: JobId, name: String, stored: usize) -> Result<Arc<Job>, JobError> {
+async fn go_on(jobs: TenantJobs, id: JobId, name: String, stored: usize) -> Result<Arc<Job>, JobError> {
     match jobs.resume_file(id, &name, stored as u64, None).await? {
         FileOpened::Upload(upload) => end(*upload, &csv(ROWS)[stored..]).await,
         FileOpened::Complete(file) => panic!("{file:?}"),
@@ -169,7 +169,7 @@ async fn end(mut upload: FileUpload, rest: &[u8]) -> Result<Arc<Job>, JobError> 
 }
 
 /// Sends a whole file of an open job.
-async fn add_file(jobs: Arc<Jobs>, id: JobId, name: &'static str) -> Result<JobFile, JobError> {
+async fn add_file(jobs: TenantJobs, id: JobId, name: &'static str) -> Result<JobFile, JobError> {
     match jobs.open_file(id, options(name)).await? {
         FileOpened::Upload(mut upload) => match upload.read(&mut body(&csv(ROWS)), BodyEnd::EndsFile).await {
             Ok(true) => upload.complete().await,
@@ -204,7 +204,7 @@ fn of_two_who_go_on_at_the_same_place_one_finishes_the_job() {
             let name = format!("race-{round}");
             let stored = place.random.below(csv(ROWS).len() - 1);
             let id = place.interrupted(&name, stored).await;
-            let senders = [0, 1].map(|_| spawn(go_on(Arc::clone(&place.jobs), id, name.clone(), stored)));
+            let senders = [0, 1].map(|_| spawn(go_on(place.jobs.clone(), id, name.clone(), stored)));
             let mut won = 0;
             for sender in senders {
                 match sender.await.unwrap() {
@@ -276,7 +276,7 @@ fn what_is_shown_after_a_race_for_a_file_is_what_is_stored() {
             assert!(!upload.read(&mut body(&whole[..stored]), BodyEnd::LeavesOpen).await.unwrap());
             upload.pause().await.unwrap();
             let senders = [0, 1, 2].map(|_| {
-                let (jobs, rest) = (Arc::clone(&place.jobs), whole[stored..].to_vec());
+                let (jobs, rest) = (place.jobs.clone(), whole[stored..].to_vec());
                 spawn(async move {
                     let FileOpened::Upload(mut upload) = jobs.resume_file(id, "a.csv", stored as u64, None).await?
                     else {
@@ -347,9 +347,9 @@ fn a_job_that_is_completed_by_several_requests_is_merged_once() {
         let place = Place::new().await;
         for round in 0..rounds("ADTALLY_RACES", FEW_ROUNDS) {
             let id = place.open(&format!("twice-{round}")).await;
-            add_file(Arc::clone(&place.jobs), id, "one.csv").await.unwrap();
+            add_file(place.jobs.clone(), id, "one.csv").await.unwrap();
             let completions = [0, 1, 2].map(|_| {
-                let jobs = Arc::clone(&place.jobs);
+                let jobs = place.jobs.clone();
                 spawn(async move { jobs.complete(&id.to_string()).await })
             });
             let mut done = 0;
@@ -374,8 +374,8 @@ fn the_two_last_files_of_a_job_and_its_completion_at_the_same_moment_count_once(
         let place = Place::new().await;
         for round in 0..rounds("ADTALLY_RACES", FEW_ROUNDS) {
             let id = place.open(&format!("last-{round}")).await;
-            let files = ["one.csv", "two.csv"].map(|name| spawn(add_file(Arc::clone(&place.jobs), id, name)));
-            let jobs = Arc::clone(&place.jobs);
+            let files = ["one.csv", "two.csv"].map(|name| spawn(add_file(place.jobs.clone(), id, name)));
+            let jobs = place.jobs.clone();
             let completion = spawn(async move {
                 loop {
                     match jobs.complete(&id.to_string()).await {
@@ -416,10 +416,10 @@ fn race_with_the_end(ending: Ending, is_open: bool) {
         let (mut finished, mut ended) = (0, 0);
         for round in 0..rounds("ADTALLY_RACES", FEW_ROUNDS) {
             let name = format!("end-{round}");
-            let jobs = Arc::clone(&place.jobs);
+            let jobs = place.jobs.clone();
             let (id, finish) = if is_open {
                 let id = place.open(&name).await;
-                add_file(Arc::clone(&jobs), id, "one.csv").await.unwrap();
+                add_file(jobs.clone(), id, "one.csv").await.unwrap();
                 (id, spawn(async move { jobs.complete(&id.to_string()).await }))
             } else {
                 let mut upload = place.begin(&name).await;
@@ -496,7 +496,7 @@ async fn received(store: &Store) -> (Job, Writer) {
     };
     store.insert(&job, None).await.unwrap();
     let file = JobFile::begin("a.csv", FileFormat::default(), Some(20));
-    match store.open_file(job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap() {
+    match store.open_file(&Scope::All, job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap() {
         OpenedFile::Writer(writer) => (job, writer),
         other => panic!("{other:?}"),
     }
@@ -530,7 +530,7 @@ fn between_processes_a_writer_and_the_one_that_replaces_it_never_both_store_some
                     }
                 }
             });
-            let resumed = other.resume_file(job.id, "a.csv", 0, KEEP).await.unwrap();
+            let resumed = other.resume_file(&Scope::All, job.id, "a.csv", 0, KEEP).await.unwrap();
             let has_stored = writing.await.unwrap();
             match (has_stored, resumed) {
                 (true, ResumedFile::OtherOffset(10)) if round % 2 == 0 => stored += 1,

@@ -1,5 +1,6 @@
 //! The real server in a process of its own, on a port of its own, and a client for it.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
@@ -22,6 +23,8 @@ pub(crate) struct Service {
     arguments: Vec<String>,
     /// What a shell does before it becomes the server.
     prelude: Option<&'static str>,
+    /// Where its log goes; nowhere without.
+    log: Option<PathBuf>,
     address: String,
     agent: Agent,
 }
@@ -53,7 +56,7 @@ impl Service {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
         let agent = config.new_agent();
-        Self { process: None, directory, arguments, prelude: None, address: String::new(), agent }
+        Self { process: None, directory, arguments, prelude: None, log: None, address: String::new(), agent }
     }
 
     /// A server that a shell sets limits to.
@@ -64,9 +67,20 @@ impl Service {
         service
     }
 
+    /// Has its log written to a file from the next start on.
+    pub(crate) fn log_to(&mut self, path: PathBuf) {
+        self.log = Some(path);
+    }
+
+    /// Leaves its further options away from the next start on.
+    pub(crate) fn drop_arguments(&mut self) {
+        self.arguments.clear();
+    }
+
     /// Starts it.
     pub(crate) fn launch(&mut self) {
-        let mut process = self.command().stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let log = self.log.as_ref().map_or_else(Stdio::null, |path| File::create(path).unwrap().into());
+        let mut process = self.command().stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
         self.process = Some(Running(process));
@@ -194,6 +208,11 @@ impl Reply {
     /// The first field of this name, in lower case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All fields of this name, in lower case.
+    pub(crate) fn headers_named(&self, name: &str) -> Vec<&str> {
+        self.headers.iter().filter(|(known, _)| known == name).map(|(_, value)| value.as_str()).collect()
     }
 
     pub(crate) fn text(&self) -> &str {

@@ -97,7 +97,7 @@ fn an_address_that_this_machine_does_not_have() {
     let place = Workspace::new();
     let data = place.path("data");
     // RFC 5737: for documentation only.
-    let run = serve(&["--listen", "192.0.2.1:0", "--data-dir", data.to_str().unwrap()]);
+    let run = serve(&["--listen", "192.0.2.1:0", "--insecure-no-auth", "--data-dir", data.to_str().unwrap()]);
     assert_refused(&run, &["192.0.2.1", "does not have that address"]);
 }
 

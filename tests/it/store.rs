@@ -8,7 +8,7 @@ use adtally::jobs::store::{
 };
 use adtally::jobs::{
     Details, Failure, FailureKind, FileFormat, FileState, Job, JobFile, JobFilter, JobId, JobOptions, Leader,
-    ResultFile, State, Store, StoreError,
+    ResultFile, Scope, State, Store, StoreError,
 };
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{Connection as _, Executor as _};
@@ -16,20 +16,20 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 
 /// An empty database of one test.
-struct Database {
+pub(crate) struct Database {
     url: String,
     _directory: TempDir,
 }
 
 impl Database {
-    fn sqlite() -> Self {
+    pub(crate) fn sqlite() -> Self {
         let directory = tempfile::tempdir().unwrap();
         // A path with characters that mean something in an address.
         let path = directory.path().join("a b%20#?.db");
         Self { url: Store::file_url(&path), _directory: directory }
     }
 
-    async fn open(&self) -> Store {
+    pub(crate) async fn open(&self) -> Store {
         Store::open(&self.url).await.unwrap()
     }
 }
@@ -85,7 +85,7 @@ fn now() -> Timestamp {
     Timestamp::from_microsecond(Timestamp::now().as_microsecond()).unwrap()
 }
 
-fn receiving(name: &str) -> Job {
+pub(crate) fn receiving(name: &str) -> Job {
     Job {
         id: JobId::new(),
         tenant: String::new(),
@@ -154,7 +154,7 @@ fn many_outputs() -> Vec<Result<Output, String>> {
     pieces.chain([end("many.csv", 400), Ok(Output::Complete)]).collect()
 }
 
-async fn succeed(store: &Store, job: &Job) -> Job {
+pub(crate) async fn succeed(store: &Store, job: &Job) -> Job {
     let job = ended(job, State::Succeeded);
     assert!(store.succeed(&job, EndedBy::Request, producer(outputs())).await.unwrap());
     job
@@ -181,14 +181,14 @@ async fn what_is_inserted_is_there_also_for_the_next_process(database: &Database
         cpa: None,
     }]);
     assert_eq!(store.insert(&job, Some("key")).await.unwrap(), Inserted::Done);
-    assert_eq!(store.job(job.id).await.unwrap().as_ref(), Some(&job));
+    assert_eq!(store.job(&Scope::All, job.id).await.unwrap().as_ref(), Some(&job));
     let done = succeed(&store, &job).await;
     store.close().await;
     let store = database.open().await;
-    assert_eq!(store.job(job.id).await.unwrap().as_ref(), Some(&done));
+    assert_eq!(store.job(&Scope::All, job.id).await.unwrap().as_ref(), Some(&done));
     assert_eq!(store.job_by_key("", "key").await.unwrap().as_ref(), Some(&done));
-    assert!(store.result(job.id, "a.csv").await.unwrap().is_some());
-    assert_eq!(store.job(JobId::new()).await.unwrap(), None);
+    assert!(store.result(&Scope::All, job.id, "a.csv").await.unwrap().is_some());
+    assert_eq!(store.job(&Scope::All, JobId::new()).await.unwrap(), None);
     assert_eq!(store.job_by_key("", "other").await.unwrap(), None);
 }
 
@@ -198,11 +198,11 @@ async fn a_name_means_the_newest_job(database: &Database) {
     let newest = insert(&store, "same").await;
     insert(&store, "Same").await;
     insert(&store, "same ").await;
-    assert_eq!(store.newest_named("same").await.unwrap(), Some(newest.clone()));
-    assert_eq!(store.newest_named("sam%").await.unwrap(), None);
+    assert_eq!(store.newest_named(&Scope::All, "same").await.unwrap(), Some(newest.clone()));
+    assert_eq!(store.newest_named(&Scope::All, "sam%").await.unwrap(), None);
     // Another end makes no other age.
     store.end(&ended(&newest, State::Failed), false, EndedBy::Request).await.unwrap();
-    assert_eq!(store.newest_named("same").await.unwrap().unwrap().id, newest.id);
+    assert_eq!(store.newest_named(&Scope::All, "same").await.unwrap().unwrap().id, newest.id);
 }
 
 async fn a_key_belongs_to_one_job(database: &Database) {
@@ -210,7 +210,7 @@ async fn a_key_belongs_to_one_job(database: &Database) {
     let (first, second) = (receiving("one"), receiving("two"));
     assert_eq!(store.insert(&first, Some("key")).await.unwrap(), Inserted::Done);
     assert_eq!(store.insert(&second, Some("key")).await.unwrap(), Inserted::KeyTaken);
-    assert_eq!(store.job(second.id).await.unwrap(), None);
+    assert_eq!(store.job(&Scope::All, second.id).await.unwrap(), None);
     // Any number of jobs have none.
     insert(&store, "three").await;
     insert(&store, "four").await;
@@ -221,7 +221,7 @@ async fn a_key_belongs_to_one_job(database: &Database) {
     store.end(&ended(&second, State::Failed), false, EndedBy::Request).await.unwrap();
     assert_eq!(store.insert(&receiving("five"), Some("key")).await.unwrap(), Inserted::KeyTaken);
     assert_eq!(store.job_by_key("", "key").await.unwrap().map(|job| job.id), Some(second.id));
-    store.delete(second.id).await.unwrap();
+    store.delete(&Scope::All, second.id).await.unwrap();
     assert_eq!(store.insert(&receiving("six"), Some("key")).await.unwrap(), Inserted::Done);
 }
 
@@ -234,7 +234,7 @@ async fn of_many_with_the_same_key_at_once_one_is_inserted(database: &Database) 
     let inserted = futures_util::future::join_all(attempts).await;
     assert_eq!(inserted.iter().filter(|inserted| **inserted == Inserted::Done).count(), 1);
     let all = JobFilter { limit: 100, ..JobFilter::default() };
-    assert_eq!(one.list(&all).await.unwrap().len(), 1);
+    assert_eq!(one.list(&Scope::All, &all).await.unwrap().len(), 1);
 }
 
 async fn each_tenant_has_keys_of_its_own(database: &Database) {
@@ -260,7 +260,7 @@ async fn no_more_jobs_are_open_than_may_be(database: &Database) {
     assert_eq!(inserted.iter().filter(|inserted| **inserted == Inserted::Done).count(), 7);
     assert_eq!(inserted.iter().filter(|inserted| **inserted == Inserted::TooManyOpen).count(), 13);
     let all = JobFilter { limit: 100, ..JobFilter::default() };
-    assert_eq!(one.list(&all).await.unwrap().len(), 7);
+    assert_eq!(one.list(&Scope::All, &all).await.unwrap().len(), 7);
 }
 
 /// The process can die between the end of a migration and its record.
@@ -276,12 +276,12 @@ async fn a_migration_that_was_not_recorded_is_repeated(database: &Database) {
     assert_eq!(forgotten.rows_affected(), 1);
     connection.close().await.unwrap();
     let store = database.open().await;
-    assert_eq!(store.job(job.id).await.unwrap(), Some(job.clone()));
-    assert!(store.result(job.id, "a.csv").await.unwrap().is_some());
+    assert_eq!(store.job(&Scope::All, job.id).await.unwrap(), Some(job.clone()));
+    assert!(store.result(&Scope::All, job.id, "a.csv").await.unwrap().is_some());
     assert_eq!(store.files(open.id).await.unwrap().len(), 1);
     // What belongs to a job goes with it as before.
-    assert!(store.delete(job.id).await.unwrap() && store.delete(open.id).await.unwrap());
-    assert_eq!(store.result(job.id, "a.csv").await.unwrap(), None);
+    assert!(store.delete(&Scope::All, job.id).await.unwrap() && store.delete(&Scope::All, open.id).await.unwrap());
+    assert_eq!(store.result(&Scope::All, job.id, "a.csv").await.unwrap(), None);
     assert_eq!(store.files(open.id).await.unwrap(), []);
 }
 
@@ -295,7 +295,7 @@ async fn jobs_are_listed_newest_first_by_what_is_asked(database: &Database) {
     }
     let list = async |state: Option<State>, name: Option<&str>, before: Option<JobId>, limit| {
         let filter = JobFilter { state, name: name.map(str::to_owned), before, limit };
-        store.list(&filter).await.unwrap()
+        store.list(&Scope::All, &filter).await.unwrap()
     };
     assert_eq!(list(None, None, None, 100).await, jobs);
     assert_eq!(list(None, None, None, 2).await, jobs[..2]);
@@ -317,26 +317,26 @@ async fn a_job_ends_once(database: &Database) {
     let failed = ended(&job, State::Failed);
     store.end(&failed, false, EndedBy::Request).await.unwrap();
     store.end(&ended(&job, State::Cancelled), true, EndedBy::Request).await.unwrap();
-    assert_eq!(store.job(job.id).await.unwrap(), Some(failed));
+    assert_eq!(store.job(&Scope::All, job.id).await.unwrap(), Some(failed));
     // One that is not there does not come by its end.
     let unknown = receiving("unknown");
     store.end(&ended(&unknown, State::Failed), false, EndedBy::Request).await.unwrap();
-    assert_eq!(store.job(unknown.id).await.unwrap(), None);
+    assert_eq!(store.job(&Scope::All, unknown.id).await.unwrap(), None);
 }
 
 async fn results_come_with_the_success_of_their_job(database: &Database) {
     let store = database.open().await;
     let job = insert(&store, "job").await;
     let other = insert(&store, "other").await;
-    assert_eq!(store.result(job.id, "a.csv").await.unwrap(), None);
+    assert_eq!(store.result(&Scope::All, job.id, "a.csv").await.unwrap(), None);
     let done = succeed(&store, &job).await;
-    assert_eq!(store.job(job.id).await.unwrap(), Some(done));
+    assert_eq!(store.job(&Scope::All, job.id).await.unwrap(), Some(done));
     let file = |name: &str, length| Some(ResultFile { name: name.into(), length, etag: "0af".into() });
-    assert_eq!(store.result(job.id, "a.csv").await.unwrap(), file("a.csv", 150));
-    assert_eq!(store.result(job.id, "b.json").await.unwrap(), file("b.json", 5));
+    assert_eq!(store.result(&Scope::All, job.id, "a.csv").await.unwrap(), file("a.csv", 150));
+    assert_eq!(store.result(&Scope::All, job.id, "b.json").await.unwrap(), file("b.json", 5));
     for name in ["A.CSV", "c.csv", "", "a.csv "] {
-        assert_eq!(store.result(job.id, name).await.unwrap(), None, "{name}");
-        assert_eq!(store.piece(job.id, name, 0).await.unwrap(), None, "{name}");
+        assert_eq!(store.result(&Scope::All, job.id, name).await.unwrap(), None, "{name}");
+        assert_eq!(store.piece(&Scope::All, job.id, name, 0).await.unwrap(), None, "{name}");
     }
     for (position, expected) in [
         (0, Some((0, 100))),
@@ -346,12 +346,12 @@ async fn results_come_with_the_success_of_their_job(database: &Database) {
         (150, None),
         (1 << 60, None),
     ] {
-        let piece = store.piece(job.id, "a.csv", position).await.unwrap();
+        let piece = store.piece(&Scope::All, job.id, "a.csv", position).await.unwrap();
         assert_eq!(piece.as_ref().map(|piece| (piece.start, piece.length)), expected, "{position}");
         assert!(piece.is_none_or(|piece| piece.body == [7; 10]));
     }
-    assert_eq!(store.piece(other.id, "a.csv", 0).await.unwrap(), None);
-    assert_eq!(store.result(other.id, "a.csv").await.unwrap(), None);
+    assert_eq!(store.piece(&Scope::All, other.id, "a.csv", 0).await.unwrap(), None);
+    assert_eq!(store.result(&Scope::All, other.id, "a.csv").await.unwrap(), None);
 }
 
 async fn results_that_break_off_leave_nothing(database: &Database) {
@@ -368,9 +368,9 @@ async fn results_that_break_off_leave_nothing(database: &Database) {
     {
         let error: StoreError = store.succeed(&success, EndedBy::Request, producer(outputs)).await.unwrap_err();
         assert!(error.to_string().contains(says), "{error}");
-        assert_eq!(store.job(job.id).await.unwrap().as_ref(), Some(&job), "{error}");
-        assert_eq!(store.result(job.id, "a.csv").await.unwrap(), None, "{error}");
-        assert_eq!(store.piece(job.id, "a.csv", 0).await.unwrap(), None, "{error}");
+        assert_eq!(store.job(&Scope::All, job.id).await.unwrap().as_ref(), Some(&job), "{error}");
+        assert_eq!(store.result(&Scope::All, job.id, "a.csv").await.unwrap(), None, "{error}");
+        assert_eq!(store.piece(&Scope::All, job.id, "a.csv", 0).await.unwrap(), None, "{error}");
     }
     // And the store goes on.
     succeed(&store, &job).await;
@@ -381,18 +381,18 @@ async fn a_job_that_has_ended_takes_no_results(database: &Database) {
     let job = insert(&store, "job").await;
     store.end(&ended(&job, State::Cancelled), true, EndedBy::Request).await.unwrap();
     let removed = insert(&store, "removed").await;
-    store.delete(removed.id).await.unwrap();
+    store.delete(&Scope::All, removed.id).await.unwrap();
     let done = succeed(&store, &insert(&store, "done").await).await;
     for job in [&job, &removed, &done] {
         for outputs in [outputs(), many_outputs()] {
             assert!(!store.succeed(&ended(job, State::Succeeded), EndedBy::Request, producer(outputs)).await.unwrap());
         }
-        assert_eq!(store.piece(job.id, "many.csv", 0).await.unwrap(), None, "staged pieces are left");
+        assert_eq!(store.piece(&Scope::All, job.id, "many.csv", 0).await.unwrap(), None, "staged pieces are left");
     }
-    assert!(store.piece(done.id, "a.csv", 0).await.unwrap().is_some());
-    assert_eq!(store.job(job.id).await.unwrap().unwrap().state, State::Cancelled);
-    assert_eq!(store.job(removed.id).await.unwrap(), None);
-    assert_eq!(store.job(done.id).await.unwrap(), Some(done));
+    assert!(store.piece(&Scope::All, done.id, "a.csv", 0).await.unwrap().is_some());
+    assert_eq!(store.job(&Scope::All, job.id).await.unwrap().unwrap().state, State::Cancelled);
+    assert_eq!(store.job(&Scope::All, removed.id).await.unwrap(), None);
+    assert_eq!(store.job(&Scope::All, done.id).await.unwrap(), Some(done));
 }
 
 async fn others_read_while_results_are_written(database: &Database) {
@@ -403,15 +403,18 @@ async fn others_read_while_results_are_written(database: &Database) {
     let reading = async {
         for output in outputs() {
             // What has not been committed is not seen.
-            assert_eq!(store.job(job.id).await.unwrap().as_ref(), Some(&job));
-            assert_eq!(store.result(job.id, "a.csv").await.unwrap(), None);
-            assert_eq!(store.list(&JobFilter { limit: 9, ..JobFilter::default() }).await.unwrap().len(), 1);
+            assert_eq!(store.job(&Scope::All, job.id).await.unwrap().as_ref(), Some(&job));
+            assert_eq!(store.result(&Scope::All, job.id, "a.csv").await.unwrap(), None);
+            assert_eq!(
+                store.list(&Scope::All, &JobFilter { limit: 9, ..JobFilter::default() }).await.unwrap().len(),
+                1
+            );
             sender.send(output).await.unwrap();
         }
     };
     let (stored, ()) = tokio::join!(store.succeed(&success, EndedBy::Request, receiver), reading);
     assert!(stored.unwrap());
-    assert_eq!(store.job(job.id).await.unwrap(), Some(success));
+    assert_eq!(store.job(&Scope::All, job.id).await.unwrap(), Some(success));
 }
 
 async fn others_write_while_results_are_made(database: &Database) {
@@ -424,17 +427,21 @@ async fn others_write_while_results_are_made(database: &Database) {
             // Another job comes and succeeds before the next piece of this one is made.
             let other = insert(&store, "small").await;
             succeed(&store, &other).await;
-            assert_eq!(store.result(job.id, "many.csv").await.unwrap(), None, "results are not there before the end");
+            assert_eq!(
+                store.result(&Scope::All, job.id, "many.csv").await.unwrap(),
+                None,
+                "results are not there before the end"
+            );
             sender.send(output).await.unwrap();
         }
     };
     let both = async { tokio::join!(store.succeed(&success, EndedBy::Request, receiver), others) };
     let (stored, ()) = tokio::time::timeout(crate::service::PATIENCE, both).await.expect("others wait for the results");
     assert!(stored.unwrap());
-    assert_eq!(store.job(job.id).await.unwrap(), Some(success));
-    let result = store.result(job.id, "many.csv").await.unwrap().unwrap();
+    assert_eq!(store.job(&Scope::All, job.id).await.unwrap(), Some(success));
+    let result = store.result(&Scope::All, job.id, "many.csv").await.unwrap().unwrap();
     assert_eq!((result.length, result.etag.as_str()), (400, "0af"));
-    assert_eq!(store.piece(job.id, "many.csv", 399).await.unwrap().map(|piece| piece.start), Some(390));
+    assert_eq!(store.piece(&Scope::All, job.id, "many.csv", 399).await.unwrap().map(|piece| piece.start), Some(390));
 }
 
 async fn a_finisher_that_died_leaves_no_staged_results(database: &Database) {
@@ -453,7 +460,7 @@ async fn a_finisher_that_died_leaves_no_staged_results(database: &Database) {
         () = dies_at_the_end => {}
     }
     drop(finisher);
-    assert!(store.piece(job.id, "many.csv", 0).await.unwrap().is_some(), "nothing was staged");
+    assert!(store.piece(&Scope::All, job.id, "many.csv", 0).await.unwrap().is_some(), "nothing was staged");
     store.close().await;
     let store = database.open().await;
     let failure = FailureKind::ServerStopped.because("it fell");
@@ -461,7 +468,7 @@ async fn a_finisher_that_died_leaves_no_staged_results(database: &Database) {
         store.fail_receiving(&failure, SignedDuration::from_hours(1), SignedDuration::from_hours(1)).await.unwrap(),
         1
     );
-    assert_eq!(store.piece(job.id, "many.csv", 0).await.unwrap(), None, "staged pieces are left");
+    assert_eq!(store.piece(&Scope::All, job.id, "many.csv", 0).await.unwrap(), None, "staged pieces are left");
 }
 
 async fn a_finisher_that_another_has_replaced_stores_nothing(database: &Database) {
@@ -469,7 +476,7 @@ async fn a_finisher_that_another_has_replaced_stores_nothing(database: &Database
     let job = insert_open(&store).await;
     let writer = open_file(&store, &job, "a").await;
     assert!(complete_file(&store, &job, writer, "a").await);
-    let begun = store.begin_finishing(job.id, ChangedBy::Others).await.unwrap();
+    let begun = store.begin_finishing(&Scope::All, job.id, ChangedBy::Others).await.unwrap();
     let FinishingBegun::Files(replaced) = begun else { panic!("{begun:?}") };
     let success = ended(&job, State::Succeeded);
     let (sender, receiver) = mpsc::channel(1);
@@ -484,7 +491,7 @@ async fn a_finisher_that_another_has_replaced_stores_nothing(database: &Database
         _ = &mut late => panic!("it ended without its last piece"),
         () = staging => {}
     }
-    assert!(another.piece(job.id, "many.csv", 0).await.unwrap().is_some(), "nothing was staged");
+    assert!(another.piece(&Scope::All, job.id, "many.csv", 0).await.unwrap().is_some(), "nothing was staged");
     let finishing = another.resume_finishing(job.id).await.unwrap().unwrap();
     assert_eq!((finishing.files.len(), finishing.epoch), (1, replaced.epoch + 1));
     let by = EndedBy::Finisher(finishing.epoch);
@@ -498,9 +505,9 @@ async fn a_finisher_that_another_has_replaced_stores_nothing(database: &Database
         drop(sender);
     };
     assert!(!tokio::join!(late, rest).0.unwrap());
-    assert_eq!(another.job(job.id).await.unwrap().as_ref(), Some(&success));
+    assert_eq!(another.job(&Scope::All, job.id).await.unwrap().as_ref(), Some(&success));
     for start in [0, 10, 390] {
-        let piece = another.piece(job.id, "many.csv", start).await.unwrap();
+        let piece = another.piece(&Scope::All, job.id, "many.csv", start).await.unwrap();
         assert_eq!(piece.map(|piece| piece.start), Some(start));
     }
     assert_eq!(another.resume_finishing(job.id).await.unwrap(), None);
@@ -511,15 +518,15 @@ async fn a_removed_job_takes_its_results_with_it(database: &Database) {
     let (job, other) = (insert(&store, "job").await, insert(&store, "other").await);
     succeed(&store, &job).await;
     succeed(&store, &other).await;
-    assert!(store.delete(job.id).await.unwrap());
-    assert!(!store.delete(job.id).await.unwrap());
-    assert_eq!(store.job(job.id).await.unwrap(), None);
-    assert_eq!(store.result(job.id, "a.csv").await.unwrap(), None);
+    assert!(store.delete(&Scope::All, job.id).await.unwrap());
+    assert!(!store.delete(&Scope::All, job.id).await.unwrap());
+    assert_eq!(store.job(&Scope::All, job.id).await.unwrap(), None);
+    assert_eq!(store.result(&Scope::All, job.id, "a.csv").await.unwrap(), None);
     for position in [0, 100] {
-        assert_eq!(store.piece(job.id, "a.csv", position).await.unwrap(), None);
+        assert_eq!(store.piece(&Scope::All, job.id, "a.csv", position).await.unwrap(), None);
     }
-    assert!(!store.has_expired(job.id).await.unwrap(), "to be removed is not to expire");
-    assert!(store.piece(other.id, "a.csv", 0).await.unwrap().is_some());
+    assert!(!store.has_expired(&Scope::All, job.id).await.unwrap(), "to be removed is not to expire");
+    assert!(store.piece(&Scope::All, other.id, "a.csv", 0).await.unwrap().is_some());
 }
 
 async fn expired_jobs_are_removed_and_remembered(database: &Database) {
@@ -553,16 +560,16 @@ async fn expired_jobs_are_removed_and_remembered(database: &Database) {
     expected.sort();
     assert_eq!(expired, expected);
     for id in expired {
-        assert!(store.has_expired(id).await.unwrap());
-        assert_eq!(store.job(id).await.unwrap(), None);
+        assert!(store.has_expired(&Scope::All, id).await.unwrap());
+        assert_eq!(store.job(&Scope::All, id).await.unwrap(), None);
     }
-    assert_eq!(store.piece(done.id, "a.csv", 0).await.unwrap(), None);
-    assert!(!store.has_expired(running.id).await.unwrap());
-    assert_eq!(store.job(jobs[201].id).await.unwrap().as_ref(), Some(&jobs[201]));
+    assert_eq!(store.piece(&Scope::All, done.id, "a.csv", 0).await.unwrap(), None);
+    assert!(!store.has_expired(&Scope::All, running.id).await.unwrap());
+    assert_eq!(store.job(&Scope::All, jobs[201].id).await.unwrap().as_ref(), Some(&jobs[201]));
     // They are remembered for a while, not for ever.
     store.expire(time + SignedDuration::from_hours(24 * 400)).await.unwrap();
-    assert!(!store.has_expired(done.id).await.unwrap());
-    assert!(store.job(running.id).await.unwrap().is_some(), "what is received does not expire");
+    assert!(!store.has_expired(&Scope::All, done.id).await.unwrap());
+    assert!(store.job(&Scope::All, running.id).await.unwrap().is_some(), "what is received does not expire");
 }
 
 async fn jobs_left_behind_fail(database: &Database) {
@@ -578,13 +585,13 @@ async fn jobs_left_behind_fail(database: &Database) {
     assert_eq!(store.fail_receiving(&failure, keep, keep).await.unwrap(), 2);
     assert_eq!(store.fail_receiving(&failure, keep, keep).await.unwrap(), 0);
     for job in [&one, &two] {
-        let job = store.job(job.id).await.unwrap().unwrap();
+        let job = store.job(&Scope::All, job.id).await.unwrap().unwrap();
         assert_eq!((job.state, job.details.error), (State::Failed, Some(failure.clone())));
         assert_eq!(job.expires_at, job.finished_at.map(|finished_at| finished_at + keep));
     }
     assert_eq!(store.job_by_key("", "key").await.unwrap(), None, "it may be tried again");
-    assert_eq!(store.job(done.id).await.unwrap(), Some(done));
-    assert_eq!(store.job(cancelled.id).await.unwrap(), Some(cancelled));
+    assert_eq!(store.job(&Scope::All, done.id).await.unwrap(), Some(done));
+    assert_eq!(store.job(&Scope::All, cancelled.id).await.unwrap(), Some(cancelled));
 }
 
 async fn texts_of_all_kinds_are_kept(database: &Database) {
@@ -594,15 +601,15 @@ async fn texts_of_all_kinds_are_kept(database: &Database) {
         let mut job = receiving(name);
         job.details.error = Some(FailureKind::Internal.because(format!("{name}\n\u{7f}")));
         assert_eq!(store.insert(&job, Some(name)).await.unwrap(), Inserted::Done);
-        assert_eq!(store.newest_named(name).await.unwrap().as_ref(), Some(&job), "{name}");
+        assert_eq!(store.newest_named(&Scope::All, name).await.unwrap().as_ref(), Some(&job), "{name}");
         assert_eq!(store.job_by_key("", name).await.unwrap().as_ref(), Some(&job), "{name}");
         let filter = JobFilter { name: Some(name.into()), limit: 9, ..JobFilter::default() };
-        assert_eq!(store.list(&filter).await.unwrap(), [job], "{name}");
+        assert_eq!(store.list(&Scope::All, &filter).await.unwrap(), [job], "{name}");
     }
 }
 
 /// How long open jobs are kept.
-const KEEP: SignedDuration = SignedDuration::from_hours(1);
+pub(crate) const KEEP: SignedDuration = SignedDuration::from_hours(1);
 
 async fn insert_open(store: &Store) -> Job {
     let job = Job { state: State::Open, closes_itself: false, ..receiving("open") };
@@ -621,7 +628,14 @@ fn writer(opened: OpenedFile) -> Writer {
 async fn open_file(store: &Store, job: &Job, name: &str) -> Writer {
     writer(
         store
-            .open_file(job.id, &JobFile::begin(name, FileFormat::default(), None), ChangedBy::Others, 9, KEEP)
+            .open_file(
+                &Scope::All,
+                job.id,
+                &JobFile::begin(name, FileFormat::default(), None),
+                ChangedBy::Others,
+                9,
+                KEEP,
+            )
             .await
             .unwrap(),
     )
@@ -641,23 +655,26 @@ async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &
     let job = insert_open(&store).await;
     let first = open_file(&store, &job, "a.csv").await;
     let file = JobFile::begin("a.csv", FileFormat::default(), None);
-    assert_eq!(store.open_file(job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap(), OpenedFile::BeingReceived);
+    assert_eq!(
+        store.open_file(&Scope::All, job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap(),
+        OpenedFile::BeingReceived
+    );
     let waiting = in_state("a.csv", FileState::Waiting);
     assert_eq!(store.release_file(job.id, first, &waiting, None, KEEP).await.unwrap(), Some(0));
-    assert_eq!(store.job(job.id).await.unwrap().unwrap().state, State::Open);
+    assert_eq!(store.job(&Scope::All, job.id).await.unwrap().unwrap().state, State::Open);
     let second = open_file(&store, &job, "a.csv").await;
     assert_eq!((second.file, second.epoch), (first.file, first.epoch + 1));
-    assert_eq!(store.job(job.id).await.unwrap().unwrap().state, State::Receiving);
+    assert_eq!(store.job(&Scope::All, job.id).await.unwrap().unwrap().state, State::Receiving);
     let assert_fenced = async |writer: Writer| {
-        let before = (store.job(job.id).await.unwrap(), store.files(job.id).await.unwrap());
+        let before = (store.job(&Scope::All, job.id).await.unwrap(), store.files(job.id).await.unwrap());
         assert!(!complete_file(&store, &job, writer, "a.csv").await);
         assert_eq!(store.release_file(job.id, writer, &waiting, None, KEEP).await.unwrap(), None);
-        assert_eq!((store.job(job.id).await.unwrap(), store.files(job.id).await.unwrap()), before);
+        assert_eq!((store.job(&Scope::All, job.id).await.unwrap(), store.files(job.id).await.unwrap()), before);
         assert_eq!(store.totals(writer, 0).await.unwrap(), None);
     };
     assert_fenced(first).await;
-    assert_eq!(store.delete_file(job.id, "a.csv", KEEP).await.unwrap(), Ok(true));
-    assert_eq!(store.delete_file(job.id, "a.csv", KEEP).await.unwrap(), Ok(false));
+    assert_eq!(store.delete_file(&Scope::All, job.id, "a.csv", KEEP).await.unwrap(), Ok(true));
+    assert_eq!(store.delete_file(&Scope::All, job.id, "a.csv", KEEP).await.unwrap(), Ok(false));
     assert_fenced(second).await;
     // A new file of the same name is another one.
     let third = open_file(&store, &job, "a.csv").await;
@@ -667,7 +684,7 @@ async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &
     assert!(!complete_file(&store, &job, third, "a.csv").await, "it is complete once");
     assert_eq!(store.release_file(job.id, third, &waiting, None, KEEP).await.unwrap(), None);
     assert_eq!(store.totals(third, 0).await.unwrap(), Some(vec![7]));
-    let complete = store.open_file(job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap();
+    let complete = store.open_file(&Scope::All, job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap();
     assert_eq!(complete, OpenedFile::Complete(Box::new(in_state("a.csv", FileState::Complete))));
     // The end of the job ends every writer.
     let last = open_file(&store, &job, "b.csv").await;
@@ -675,7 +692,7 @@ async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &
     assert!(!complete_file(&store, &job, last, "b.csv").await);
     assert_eq!(store.release_file(job.id, last, &waiting, None, KEEP).await.unwrap(), None);
     let closed = OpenedFile::Closed(JobClosed::Ended(State::Cancelled));
-    assert_eq!(store.open_file(job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap(), closed);
+    assert_eq!(store.open_file(&Scope::All, job.id, &file, ChangedBy::Others, 9, KEEP).await.unwrap(), closed);
 }
 
 async fn totals_of_files_that_are_gone_are_freed(database: &Database) {
@@ -699,8 +716,8 @@ async fn totals_of_files_that_are_gone_are_freed(database: &Database) {
     );
     let again = open_file(&store, &job, "broken off").await;
     store.stage_totals(again, 0, vec![4]).await.unwrap();
-    store.delete_file(job.id, "deleted", KEEP).await.unwrap().unwrap();
-    store.delete(gone.id).await.unwrap();
+    store.delete_file(&Scope::All, job.id, "deleted", KEEP).await.unwrap().unwrap();
+    store.delete(&Scope::All, gone.id).await.unwrap();
     let mut freed = 0;
     loop {
         match store.free_totals().await.unwrap() {
@@ -720,8 +737,11 @@ async fn totals_of_files_that_are_gone_are_freed(database: &Database) {
     assert_eq!(store.totals(kept, 0).await.unwrap(), Some(vec![7]));
     assert_eq!(store.totals(again, 0).await.unwrap(), Some(vec![4]));
     // What has become results is not needed any more.
-    store.delete_file(job.id, "broken off", KEEP).await.unwrap().unwrap();
-    assert!(matches!(store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(), FinishingBegun::Files(_)));
+    store.delete_file(&Scope::All, job.id, "broken off", KEEP).await.unwrap().unwrap();
+    assert!(matches!(
+        store.begin_finishing(&Scope::All, job.id, ChangedBy::Others).await.unwrap(),
+        FinishingBegun::Files(_)
+    ));
     succeed(&store, &job).await;
     while store.free_totals().await.unwrap() > 0 {}
     assert_eq!(store.totals(kept, 0).await.unwrap(), None);
@@ -773,7 +793,7 @@ async fn blocks_of_rejects_are_stored_once(database: &Database) {
         freed += some;
     }
     assert_eq!((freed, blocks(&store, one).await.len(), blocks(&store, other).await.len()), (43, 0, 1));
-    store.delete_file(job.id, "other", KEEP).await.unwrap().unwrap();
+    store.delete_file(&Scope::All, job.id, "other", KEEP).await.unwrap().unwrap();
     assert_eq!(store.free_reject_blocks().await.unwrap(), 1);
 }
 
@@ -788,7 +808,7 @@ async fn blocks_of_an_earlier_writer_are_not_used(database: &Database) {
     let staged = "INSERT INTO reject_blocks SELECT file_id, sequence + 10, body FROM reject_blocks";
     assert_eq!(connection.execute(staged).await.unwrap().rows_affected(), 10);
     connection.close().await.unwrap();
-    let resumed = store.resume_file(job.id, "a", 20, KEEP).await.unwrap();
+    let resumed = store.resume_file(&Scope::All, job.id, "a", 20, KEEP).await.unwrap();
     let ResumedFile::Writer(second, Some(_)) = resumed else { panic!("{resumed:?}") };
     let second = second.writer;
     assert!(!store.save_checkpoint(first, checkpoint(1, 2, 10, 40)).await.unwrap());
@@ -824,12 +844,12 @@ async fn files_are_in_the_order_of_their_completion(database: &Database) {
         store.files(job.id).await.unwrap().into_iter().map(|stored| stored.file.name).collect()
     };
     assert_eq!(shown().await, ["b", "c", "d", "a"]);
-    store.delete_file(job.id, "c", KEEP).await.unwrap().unwrap();
+    store.delete_file(&Scope::All, job.id, "c", KEEP).await.unwrap().unwrap();
     let again = open_file(&store, &job, "c").await;
     assert!(complete_file(&store, &job, again, "c").await);
     assert_eq!(shown().await, ["b", "d", "c", "a"]);
     assert_eq!(
-        store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(),
+        store.begin_finishing(&Scope::All, job.id, ChangedBy::Others).await.unwrap(),
         FinishingBegun::Incomplete(vec!["a".into()])
     );
     store.close().await;
@@ -838,30 +858,40 @@ async fn files_are_in_the_order_of_their_completion(database: &Database) {
     assert_eq!(store.fail_receiving(&failure, KEEP, KEEP).await.unwrap(), 0, "open jobs go on");
     let files = store.files(job.id).await.unwrap();
     assert_eq!(files[3].file.state, FileState::Waiting);
-    let job = store.job(job.id).await.unwrap().unwrap();
+    let job = store.job(&Scope::All, job.id).await.unwrap().unwrap();
     assert_eq!((job.state, job.expires_at.is_some(), job.details.files.len()), (State::Open, true, 4));
 }
 
 async fn files_of_a_job_that_is_finished_do_not_change(database: &Database) {
     let store = database.open().await;
     let job = insert_open(&store).await;
-    assert_eq!(store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(), FinishingBegun::NoFiles);
+    assert_eq!(store.begin_finishing(&Scope::All, job.id, ChangedBy::Others).await.unwrap(), FinishingBegun::NoFiles);
     let done = open_file(&store, &job, "a").await;
     assert!(complete_file(&store, &job, done, "a").await);
     assert!(
-        matches!(store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(), FinishingBegun::Files(finishing) if finishing.files.len() == 1)
+        matches!(store.begin_finishing(&Scope::All, job.id, ChangedBy::Others).await.unwrap(), FinishingBegun::Files(finishing) if finishing.files.len() == 1)
     );
     let assert_closed = async || {
         let finishing = JobClosed::Finishing;
-        assert_eq!(store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(), FinishingBegun::Closed(finishing));
-        assert_eq!(store.delete_file(job.id, "a", KEEP).await.unwrap(), Err(finishing));
+        assert_eq!(
+            store.begin_finishing(&Scope::All, job.id, ChangedBy::Others).await.unwrap(),
+            FinishingBegun::Closed(finishing)
+        );
+        assert_eq!(store.delete_file(&Scope::All, job.id, "a", KEEP).await.unwrap(), Err(finishing));
         let opened = store
-            .open_file(job.id, &JobFile::begin("b", FileFormat::default(), None), ChangedBy::Others, 9, KEEP)
+            .open_file(
+                &Scope::All,
+                job.id,
+                &JobFile::begin("b", FileFormat::default(), None),
+                ChangedBy::Others,
+                9,
+                KEEP,
+            )
             .await
             .unwrap();
         assert_eq!(opened, OpenedFile::Closed(finishing));
         assert_eq!(store.finishing_jobs().await.unwrap(), [job.id]);
-        let shown = store.job(job.id).await.unwrap().unwrap();
+        let shown = store.job(&Scope::All, job.id).await.unwrap().unwrap();
         assert_eq!((shown.state, shown.expires_at), (State::Receiving, None));
     };
     assert_closed().await;
@@ -873,12 +903,15 @@ async fn files_of_a_job_that_is_finished_do_not_change(database: &Database) {
     assert_closed().await;
     store.end_finishing(job.id, 1, KEEP).await.unwrap();
     assert_eq!(store.finishing_jobs().await.unwrap(), []);
-    assert_eq!(store.delete_file(job.id, "a", KEEP).await.unwrap(), Ok(true));
+    assert_eq!(store.delete_file(&Scope::All, job.id, "a", KEEP).await.unwrap(), Ok(true));
     // Others have no files that change.
     let closes_itself = insert(&store, "one-shot").await;
     for (id, closed) in [(closes_itself.id, JobClosed::ClosesItself), (JobId::new(), JobClosed::Gone)] {
-        assert_eq!(store.begin_finishing(id, ChangedBy::Others).await.unwrap(), FinishingBegun::Closed(closed));
-        assert_eq!(store.delete_file(id, "a", KEEP).await.unwrap(), Err(closed));
+        assert_eq!(
+            store.begin_finishing(&Scope::All, id, ChangedBy::Others).await.unwrap(),
+            FinishingBegun::Closed(closed)
+        );
+        assert_eq!(store.delete_file(&Scope::All, id, "a", KEEP).await.unwrap(), Err(closed));
     }
 }
 
@@ -897,7 +930,7 @@ async fn a_job_that_closes_itself_begins_and_succeeds_with_its_file(database: &D
     let (job, other) = (receiving("ad_data.csv"), receiving("other"));
     let file = JobFile::begin("ad_data.csv", FileFormat::default(), Some(7));
     let writer = store.insert_with_file(&job, Some("key"), &file).await.unwrap().unwrap();
-    assert_eq!(store.job(job.id).await.unwrap().unwrap().details.files, std::slice::from_ref(&file));
+    assert_eq!(store.job(&Scope::All, job.id).await.unwrap().unwrap().details.files, std::slice::from_ref(&file));
     // A key that is taken leaves nothing behind.
     assert_eq!(store.insert_with_file(&other, Some("key"), &file).await.unwrap(), None);
     assert!(!store.contains(other.id).await.unwrap() && store.files(other.id).await.unwrap().is_empty());
@@ -906,10 +939,10 @@ async fn a_job_that_closes_itself_begins_and_succeeds_with_its_file(database: &D
     let stranger = Writer { epoch: writer.epoch + 1, ..writer };
     assert!(!store.succeed(&done, EndedBy::Writer(stranger), producer(outputs())).await.unwrap());
     assert!(!store.succeed(&done, EndedBy::Writer(stranger), producer(many_outputs())).await.unwrap());
-    assert_eq!(store.job(job.id).await.unwrap().unwrap().state, State::Receiving);
-    assert!(store.result(job.id, "a.csv").await.unwrap().is_none());
+    assert_eq!(store.job(&Scope::All, job.id).await.unwrap().unwrap().state, State::Receiving);
+    assert!(store.result(&Scope::All, job.id, "a.csv").await.unwrap().is_none());
     assert!(store.succeed(&done, EndedBy::Writer(writer), producer(outputs())).await.unwrap());
-    assert_eq!(store.job(job.id).await.unwrap(), Some(done));
+    assert_eq!(store.job(&Scope::All, job.id).await.unwrap(), Some(done));
     assert!(store.files(job.id).await.unwrap().is_empty());
 }
 
@@ -917,15 +950,15 @@ async fn only_its_upload_changes_the_files_of_a_job_that_closes_itself(database:
     let store = database.open().await;
     let job = insert(&store, "form").await;
     let file = JobFile::begin("part.csv", FileFormat::default(), None);
-    let open = async |by| store.open_file(job.id, &file, by, 9, KEEP).await.unwrap();
+    let open = async |by| store.open_file(&Scope::All, job.id, &file, by, 9, KEEP).await.unwrap();
     assert_eq!(open(ChangedBy::Others).await, OpenedFile::Closed(JobClosed::ClosesItself));
     let OpenedFile::Writer(writer) = open(ChangedBy::ItsUpload).await else { panic!("no writer") };
-    assert_eq!(store.delete_file(job.id, "part.csv", KEEP).await.unwrap(), Err(JobClosed::ClosesItself));
+    assert_eq!(store.delete_file(&Scope::All, job.id, "part.csv", KEEP).await.unwrap(), Err(JobClosed::ClosesItself));
     let complete = JobFile { state: FileState::Complete, ..file.clone() };
     assert!(store.complete_file(job.id, writer, &complete, (0, vec![1]), KEEP).await.unwrap());
     let closed = FinishingBegun::Closed(JobClosed::ClosesItself);
-    assert_eq!(store.begin_finishing(job.id, ChangedBy::Others).await.unwrap(), closed);
-    let finishing = store.begin_finishing(job.id, ChangedBy::ItsUpload).await.unwrap();
+    assert_eq!(store.begin_finishing(&Scope::All, job.id, ChangedBy::Others).await.unwrap(), closed);
+    let finishing = store.begin_finishing(&Scope::All, job.id, ChangedBy::ItsUpload).await.unwrap();
     assert!(matches!(finishing, FinishingBegun::Files(finishing) if finishing.files.len() == 1));
     // A finisher that died is not taken for an upload that broke off.
     let failure = FailureKind::ServerStopped.because("stopped");

@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum, value_parser};
 use jiff::SignedDuration;
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 
 use crate::cli::values;
 use crate::engine::Limits;
-use crate::http::{ConnectionLimits, CorsOrigin, HttpConfig};
+use crate::http::{ConnectionLimits, CorsOrigin, HttpConfig, Tokens};
 use crate::ingest::PipelineOptions;
 use crate::jobs::{JobsConfig, Store};
 
@@ -41,6 +42,14 @@ pub(in crate::cli) struct Arguments {
     /// Print every setting with where it comes from, and why the service would not start, instead of starting it
     #[arg(long)]
     pub(super) check: bool,
+
+    /// File that says whose tokens are taken, one line each; `adtally token` makes them. Read again when it changes, and on SIGHUP
+    #[arg(long, env = "ADTALLY_TOKEN_FILE", value_name = "FILE", help_heading = "Access")]
+    pub(super) token_file: Option<PathBuf>,
+
+    /// Let everybody who reaches --listen use the service, also from other machines; of no effect with --token-file
+    #[arg(long, env = "ADTALLY_INSECURE_NO_AUTH", value_parser = BoolishValueParser::new(), help_heading = "Access")]
+    pub(super) insecure_no_auth: bool,
 
     /// Origin whose pages may use the interface from a browser, such as https://ads.example.com; several are separated by commas
     #[arg(long = "cors-origin", env = "ADTALLY_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
@@ -217,13 +226,14 @@ impl Arguments {
     }
 
     /// Limits on what requests may do.
-    pub(super) fn http_config(&self) -> HttpConfig {
+    pub(super) fn http_config(&self, tokens: Option<Tokens>) -> HttpConfig {
         HttpConfig {
             max_upload_bytes: self.max_upload,
             max_form_parts: self.max_form_parts,
             idle_timeout: self.idle_timeout,
             linger_timeout: self.linger_timeout,
             cors_origins: self.cors_origins.clone(),
+            tokens,
         }
     }
 

@@ -8,7 +8,8 @@ use clap::{ArgMatches, Args as _, Command};
 
 use super::arguments::Arguments;
 use super::directories::check_directory;
-use super::{cannot_listen, cannot_open};
+use super::refusals::{cannot_listen, cannot_open};
+use super::token_file::{self, TokenFile};
 use crate::cli::stop::{Stop, say};
 use crate::jobs::DatabaseLock;
 
@@ -65,6 +66,8 @@ fn without_password(value: &str) -> String {
 /// Everything for which the service would not start.
 fn refusals(arguments: &Arguments) -> Vec<String> {
     let mut refused = Vec::new();
+    refused.extend(token_file::check_listen(arguments).err());
+    refused.extend(arguments.token_file.as_deref().and_then(|path| TokenFile::load(path).err()));
     refused.extend(check_directory(&arguments.data_dir, "--data-dir").err());
     refused.extend(arguments.results_dir.as_deref().and_then(|path| check_directory(path, "--results-dir").err()));
     refused.extend(TcpListener::bind(arguments.listen).err().map(|error| cannot_listen(arguments.listen, &error)));

@@ -3,9 +3,10 @@
 mod arguments;
 mod check;
 mod directories;
+mod refusals;
+mod token_file;
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -15,16 +16,19 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::stop::Stop;
 use crate::http::{Shutdown, router, serve};
-use crate::jobs::{Jobs, StoreError};
+use crate::jobs::Jobs;
 pub(super) use arguments::Arguments;
 use arguments::LogFormat;
 use directories::prepare_directory;
+use refusals::{cannot_listen, cannot_open};
+use token_file::TokenFile;
 
 /// Upper bounds of the duration histogram, in seconds: from answers out of memory to uploads of minutes.
 const DURATION_BUCKETS: [f64; 11] = [0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
@@ -41,19 +45,25 @@ pub(super) fn run(arguments: &Arguments, given: &ArgMatches) -> Result<(), Stop>
         return check::check(arguments, given);
     }
     start_log(arguments);
+    token_file::check_listen(arguments).map_err(Stop::Refused)?;
+    let token_file = arguments.token_file.as_deref().map(TokenFile::load).transpose().map_err(Stop::Refused)?;
     prepare_directory(&arguments.data_dir, "--data-dir")?;
     if let Some(directory) = &arguments.results_dir {
         prepare_directory(directory, "--results-dir")?;
     }
     let metrics = start_metrics()?;
     let runtime = start_runtime()?;
-    let result = runtime.block_on(run_service(arguments, metrics));
+    let result = runtime.block_on(run_service(arguments, metrics, token_file));
     // Blocking work whose result is no longer needed must not delay the exit.
     runtime.shutdown_timeout(THREADS_TIMEOUT);
     result
 }
 
-async fn run_service(arguments: &Arguments, metrics: PrometheusHandle) -> Result<(), Stop> {
+async fn run_service(
+    arguments: &Arguments,
+    metrics: PrometheusHandle,
+    token_file: Option<TokenFile>,
+) -> Result<(), Stop> {
     let mut signals = Signals::listen().map_err(|error| Stop::Refused(format!("signals: {error}")))?;
     let listener = TcpListener::bind(arguments.listen)
         .await
@@ -63,7 +73,9 @@ async fn run_service(arguments: &Arguments, metrics: PrometheusHandle) -> Result
     let database = config.database_url.clone();
     let jobs = Jobs::open(config).await.map_err(|error| Stop::Refused(cannot_open(&database, &error)))?;
     let shutdown = Shutdown::default();
-    let router = router(Arc::clone(&jobs), arguments.http_config(), metrics.clone());
+    let tokens = token_file.as_ref().map(|file| file.tokens().clone());
+    let watch = watch_tokens(arguments, token_file).map_err(|error| Stop::Refused(format!("signals: {error}")))?;
+    let router = router(Arc::clone(&jobs), arguments.http_config(tokens), metrics.clone());
     let mut server = tokio::spawn(serve(listener, router, arguments.connection_limits(), shutdown.clone()));
     let upkeep = tokio::spawn(async move {
         loop {
@@ -104,8 +116,21 @@ async fn run_service(arguments: &Arguments, metrics: PrometheusHandle) -> Result
         tracing::warn!("not everything could be stored in time; the next start goes on with what was stored before");
     }
     upkeep.abort();
+    if let Some(watch) = watch {
+        watch.abort();
+    }
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Keeps the tokens as the token file says; says in the log when nothing asks other machines for one.
+fn watch_tokens(arguments: &Arguments, token_file: Option<TokenFile>) -> io::Result<Option<JoinHandle<()>>> {
+    if token_file.is_none() && !arguments.listen.ip().to_canonical().is_loopback() {
+        tracing::warn!("--insecure-no-auth: everybody who reaches the address can use the service");
+    }
+    // The signal is listened to from here on: unheard, it would end the process.
+    let watch = |file| Ok(tokio::spawn(token_file::watch(file, signal(SignalKind::hangup())?)));
+    token_file.map(watch).transpose()
 }
 
 fn start_log(arguments: &Arguments) {
@@ -135,25 +160,6 @@ fn network_threads() -> usize {
 fn start_runtime() -> Result<Runtime, Stop> {
     let runtime = Builder::new_multi_thread().worker_threads(network_threads()).enable_all().build();
     runtime.map_err(|error| Stop::Refused(format!("the threads cannot be started: {error}")))
-}
-
-fn cannot_open(database: &str, error: &StoreError) -> String {
-    match error {
-        StoreError::UnknownDatabase { .. } => format!("--database-url: {error}"),
-        error => format!("{database}: {error}"),
-    }
-}
-
-fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
-    let reason = match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program listens there: stop it, or choose another port with --listen".into()
-        }
-        io::ErrorKind::PermissionDenied => "permission denied: ports below 1024 are reserved; choose another".into(),
-        io::ErrorKind::AddrNotAvailable => "this machine does not have that address".into(),
-        _ => error.to_string(),
-    };
-    format!("--listen {address}: {reason}")
 }
 
 /// The signals that stop the service.

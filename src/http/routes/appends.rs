@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Request};
 use axum::http::HeaderValue;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::Next;
@@ -55,7 +55,7 @@ impl From<FileRange> for Place {
 
 /// `PATCH /v1/jobs/{job}/files/{file}`
 pub(in crate::http) async fn patch(
-    State(app): State<App>,
+    app: App,
     address: Result<Path<(String, String)>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -79,7 +79,7 @@ pub(in crate::http) async fn patch(
     let file = job.file(&name).ok_or(JobError::FileNotFound { id, name })?;
     check_format(id, file, &query, content_type.as_ref(), coding)?;
     let place = Place { offset, bytes: None, length, end, checksum: None };
-    append(&app, id, file, place, request).await?.response(id)
+    append(&app, id, file, place, request).await?.response(&app, id)
 }
 
 /// The version of the draft that is spoken here.
@@ -184,10 +184,10 @@ impl Appended {
         Ok(Self::File(Box::new(upload.complete().await?)))
     }
 
-    pub(super) fn response(&self, id: JobId) -> Result<Response, Problem> {
+    pub(super) fn response(&self, app: &App, id: JobId) -> Result<Response, Problem> {
         match self {
             Self::File(file) => file_response(id, file),
-            Self::Job(job) => job_response(job),
+            Self::Job(job) => job_response(app, job),
         }
     }
 }
@@ -212,8 +212,8 @@ fn file_response(id: JobId, file: &JobFile) -> Result<Response, Problem> {
     Ok(describe(document(&FileView::new(file, id))?, id, file))
 }
 
-fn job_response(job: &Job) -> Result<Response, Problem> {
-    let document = json_line(&JobView::new(job)).map_err(|error| Problem::internal(&error))?;
+fn job_response(app: &App, job: &Job) -> Result<Response, Problem> {
+    let document = json_line(&JobView::new(job, &app.caller)).map_err(|error| Problem::internal(&error))?;
     let mut response = ([(CONTENT_TYPE, "application/json")], document).into_response();
     response.extensions_mut().insert(JobTag(job.id));
     Ok(response)

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Request};
 use axum::http::header::LOCATION;
 use axum::http::{Method, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
@@ -35,11 +35,7 @@ struct FileList<'a> {
 }
 
 /// `PUT /v1/jobs/{job}/files/{file}`
-pub(in crate::http) async fn put(
-    State(app): State<App>,
-    address: Address,
-    request: Request,
-) -> Result<Response, Problem> {
+pub(in crate::http) async fn put(app: App, address: Address, request: Request) -> Result<Response, Problem> {
     let Path((job, name)) = address?;
     let id = job_id(&job)?;
     check_name(&name).map_err(|reason| Problem::new(Kind::InvalidName, reason))?;
@@ -53,7 +49,7 @@ pub(in crate::http) async fn put(
     if let Some(range) = FileRange::read(headers)?.filter(|range| !range.is_whole()) {
         let file = known.ok_or_else(|| JobError::FileNotFound { id, name: name.clone() })?;
         check_format(id, file, &query, content_type.as_ref(), coding)?;
-        return append(&app, id, file, range.into(), request).await?.response(id);
+        return append(&app, id, file, range.into(), request).await?.response(&app, id);
     }
     let digests = Digests::read(headers)?;
     let length = length_of_whole(headers)?;
@@ -79,7 +75,7 @@ pub(in crate::http) async fn put(
             let limits = BodyLimits { bytes_to_come: length, ..app.body_limits() };
             let body = UploadBody::new(request, limits, upload.stopped());
             let appended = app.jobs.outlive(receive(*upload, body, digests)).await?;
-            let mut response = appended.response(id)?;
+            let mut response = appended.response(&app, id)?;
             if matches!(appended, Appended::File(_)) {
                 *response.status_mut() = StatusCode::CREATED;
                 set_field(response.headers_mut(), LOCATION, &file_path(id, &name));
@@ -135,7 +131,7 @@ async fn is_same(file: &JobFile, length: Option<u64>, body: Body, limits: BodyLi
 
 /// `GET /v1/jobs/{job}/files`
 pub(in crate::http) async fn list(
-    State(app): State<App>,
+    app: App,
     job: Result<Path<String>, PathRejection>,
     uri: Uri,
 ) -> Result<Response, Problem> {
@@ -149,12 +145,7 @@ pub(in crate::http) async fn list(
 }
 
 /// `GET` and `HEAD /v1/jobs/{job}/files/{file}`. `HEAD` asks where the file goes on: a writer whose sender may have vanished ends first.
-pub(in crate::http) async fn get(
-    State(app): State<App>,
-    method: Method,
-    address: Address,
-    uri: Uri,
-) -> Result<Response, Problem> {
+pub(in crate::http) async fn get(app: App, method: Method, address: Address, uri: Uri) -> Result<Response, Problem> {
     let Path((job, name)) = address?;
     Query::read(&uri, &[])?;
     let is_head = method == Method::HEAD;
@@ -178,7 +169,7 @@ fn find(job: &Job, name: String) -> Result<&JobFile, Problem> {
 }
 
 /// `DELETE /v1/jobs/{job}/files/{file}`
-pub(in crate::http) async fn delete(State(app): State<App>, address: Address, uri: Uri) -> Result<Response, Problem> {
+pub(in crate::http) async fn delete(app: App, address: Address, uri: Uri) -> Result<Response, Problem> {
     let Path((job, name)) = address?;
     Query::read(&uri, &[])?;
     let id = job_id(&job)?;

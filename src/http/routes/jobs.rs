@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_LOCATION, CONTENT_TYPE, ETAG, LINK, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -13,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::http::address::Address;
 use crate::http::app::App;
+use crate::http::caller::{Caller, token_revoked};
 use crate::http::fields::preferred_wait_seconds;
 use crate::http::problem::{JobTag, Kind, Problem, json_line};
 use crate::http::query::{Query, invalid_option};
@@ -31,18 +31,18 @@ const MAX_LIST_LIMIT: u32 = 100;
 
 /// `GET /v1/jobs/{job}`
 pub(in crate::http) async fn get(
-    State(app): State<App>,
+    app: App,
     Address(job): Address<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let job = app.jobs.get(&job).await?;
     let if_none_match = headers.typed_get::<IfNoneMatch>();
     let Some(seconds) = preferred_wait_seconds(&headers) else {
-        return respond(&job, if_none_match.as_ref());
+        return respond(&app, &job, if_none_match.as_ref());
     };
     let seconds = seconds.min(MAX_WAIT_SECONDS);
     let job = wait_for_change(&app, job, if_none_match.as_ref(), Duration::from_secs(seconds)).await?;
-    let mut response = respond(&job, if_none_match.as_ref())?;
+    let mut response = respond(&app, &job, if_none_match.as_ref())?;
     if let Ok(applied) = HeaderValue::from_str(&format!("wait={seconds}")) {
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
@@ -61,9 +61,8 @@ async fn wait_for_change(
     };
     let is_news = |latest: &Arc<Job>| match known {
         None => **latest != *job,
-        Some(known) => {
-            document(latest).is_ok_and(|(_, etag)| etag.parse().is_ok_and(|etag| known.precondition_passes(&etag)))
-        }
+        Some(known) => document(&app.caller, latest)
+            .is_ok_and(|(_, etag)| etag.parse().is_ok_and(|etag| known.precondition_passes(&etag))),
     };
     let mut latest = subscription.latest();
     let news = async {
@@ -75,21 +74,26 @@ async fn wait_for_change(
         }
         latest
     };
-    match timeout(at_most, news).await {
+    let waited = tokio::select! {
+        biased;
+        () = app.caller.revoked() => return Err(token_revoked().into()),
+        waited = timeout(at_most, news) => waited,
+    };
+    match waited {
         Ok(latest) => Ok(latest),
         Err(_) => Ok(app.jobs.get(&job.id.to_string()).await?),
     }
 }
 
 /// A job as JSON, and its entity tag: weak, as compression may change the bytes.
-fn document(job: &Job) -> Result<(Vec<u8>, String), Problem> {
-    let body = json_line(&JobView::new(job)).map_err(|error| Problem::internal(&error))?;
+fn document(caller: &Caller, job: &Job) -> Result<(Vec<u8>, String), Problem> {
+    let body = json_line(&JobView::new(job, caller)).map_err(|error| Problem::internal(&error))?;
     let etag = format!("W/\"{}\"", fingerprint(Sha256::digest(&body).into()));
     Ok((body, etag))
 }
 
-fn respond(job: &Job, if_none_match: Option<&IfNoneMatch>) -> Result<Response, Problem> {
-    let (body, etag) = document(job)?;
+fn respond(app: &App, job: &Job, if_none_match: Option<&IfNoneMatch>) -> Result<Response, Problem> {
+    let (body, etag) = document(&app.caller, job)?;
     let is_known = match (if_none_match, etag.parse()) {
         (Some(known), Ok(etag)) => !known.precondition_passes(&etag),
         _ => false,
@@ -111,7 +115,7 @@ fn respond(job: &Job, if_none_match: Option<&IfNoneMatch>) -> Result<Response, P
 }
 
 /// `GET /v1/jobs`
-pub(in crate::http) async fn list(State(app): State<App>, uri: Uri) -> Result<Response, Problem> {
+pub(in crate::http) async fn list(app: App, uri: Uri) -> Result<Response, Problem> {
     let query = Query::read(&uri, &["state", "name", "limit", "cursor"])?;
     let limit = match query.text("limit") {
         None => LIST_LIMIT,
@@ -136,7 +140,7 @@ pub(in crate::http) async fn list(State(app): State<App>, uri: Uri) -> Result<Re
     let has_more = jobs.len() > limit as usize;
     jobs.truncate(limit as usize);
     let next_cursor = jobs.last().filter(|_| has_more).map(|job| job.id);
-    let views = jobs.iter().map(|job| JobView::summary(job)).collect();
+    let views = jobs.iter().map(|job| JobView::summary(job, &app.caller)).collect();
     let list = json_line(&JobList { jobs: views, next_cursor }).map_err(|error| Problem::internal(&error))?;
     let mut response = ([(CONTENT_TYPE, "application/json")], list).into_response();
     if let Some(cursor) = next_cursor {
@@ -153,28 +157,19 @@ pub(in crate::http) async fn list(State(app): State<App>, uri: Uri) -> Result<Re
 }
 
 /// `POST /v1/jobs/{job}/cancel`
-pub(in crate::http) async fn cancel(
-    State(app): State<App>,
-    Address(job): Address<String>,
-) -> Result<Response, Problem> {
+pub(in crate::http) async fn cancel(app: App, Address(job): Address<String>) -> Result<Response, Problem> {
     let job = app.jobs.cancel(&job).await?;
-    respond(&job, None)
+    respond(&app, &job, None)
 }
 
 /// `POST /v1/jobs/{job}/complete`
-pub(in crate::http) async fn complete(
-    State(app): State<App>,
-    Address(job): Address<String>,
-) -> Result<Response, Problem> {
+pub(in crate::http) async fn complete(app: App, Address(job): Address<String>) -> Result<Response, Problem> {
     let job = app.jobs.complete(&job).await?;
-    respond(&job, None)
+    respond(&app, &job, None)
 }
 
 /// `DELETE /v1/jobs/{job}`
-pub(in crate::http) async fn delete(
-    State(app): State<App>,
-    Address(job): Address<String>,
-) -> Result<StatusCode, Problem> {
+pub(in crate::http) async fn delete(app: App, Address(job): Address<String>) -> Result<StatusCode, Problem> {
     app.jobs.delete(&job).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE,
     ETAG, RANGE, VARY,
@@ -25,7 +24,7 @@ use crate::jobs::{Job, ResultFile, StoreError};
 
 /// `GET /v1/jobs/{job}/results/{file}`
 pub(in crate::http) async fn get(
-    State(app): State<App>,
+    app: App,
     Address((job, file)): Address<(String, String)>,
     method: Method,
     mut headers: HeaderMap,

@@ -10,7 +10,7 @@ use axum::response::{Html, IntoResponse, Response};
 use serde::Serialize;
 
 use crate::engine::Format;
-use crate::http::app::App;
+use crate::http::app::Shared;
 use crate::http::problem::{Problem, json_line};
 use crate::http::query::Query;
 use crate::jobs::JobError;
@@ -24,11 +24,11 @@ pub(in crate::http) async fn healthz() -> Response {
 }
 
 /// `GET /readyz`: it takes uploads.
-pub(in crate::http) async fn readyz(State(app): State<App>) -> Result<Response, Problem> {
-    if app.jobs.is_draining() {
+pub(in crate::http) async fn readyz(State(shared): State<Shared>) -> Result<Response, Problem> {
+    if shared.service.is_draining() {
         return Err(JobError::Draining.into());
     }
-    app.jobs.check().await?;
+    shared.service.check().await?;
     Ok(plain("ready\n"))
 }
 
@@ -37,11 +37,12 @@ fn plain(text: &'static str) -> Response {
 }
 
 /// `GET /metrics`, in the text format of Prometheus.
-pub(in crate::http) async fn metrics(State(app): State<App>) -> Response {
+pub(in crate::http) async fn metrics(State(shared): State<Shared>) -> Response {
     #[expect(clippy::cast_precision_loss, reason = "uploads at once are few")]
-    metrics::gauge!("adtally_uploads_in_progress").set(app.jobs.running_uploads() as f64);
+    metrics::gauge!("adtally_uploads_in_progress").set(shared.service.running_uploads() as f64);
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
-    (StatusCode::OK, [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")], app.metrics.render()).into_response()
+    (StatusCode::OK, [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")], shared.metrics.render())
+        .into_response()
 }
 
 /// The reports of ad platforms that can be read.

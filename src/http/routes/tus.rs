@@ -18,7 +18,7 @@ use super::files::job_where_it_stands;
 use super::set_field;
 use super::uploads::IDEMPOTENCY_REPLAYED;
 use crate::engine::Fatal;
-use crate::http::app::App;
+use crate::http::app::{App, Shared};
 use crate::http::body::too_large;
 use crate::http::checks::Checksum;
 use crate::http::digests::PartDigests;
@@ -74,18 +74,18 @@ fn overriding_method(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 /// `OPTIONS /v1/tus`
-pub(in crate::http) async fn options(State(app): State<App>) -> Response {
+pub(in crate::http) async fn options(State(shared): State<Shared>) -> Response {
     let fields = [
         (TUS_VERSION, VERSION),
         (TUS_EXTENSION, EXTENSIONS),
-        (TUS_MAX_SIZE, HeaderValue::from(app.config.max_upload_bytes)),
+        (TUS_MAX_SIZE, HeaderValue::from(shared.config.max_upload_bytes)),
         (TUS_CHECKSUM_ALGORITHM, CHECKSUM_ALGORITHMS),
     ];
     (StatusCode::NO_CONTENT, fields).into_response()
 }
 
 /// `POST /v1/tus`
-pub(in crate::http) async fn create(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+pub(in crate::http) async fn create(app: App, request: Request) -> Result<Response, Problem> {
     if overriding_method(request.headers()).is_some_and(|method| method != b"POST") {
         return Err(Problem::method_not_allowed("OPTIONS, POST"));
     }
@@ -178,7 +178,7 @@ async fn create_file(app: &App, headers: &HeaderMap, length: Option<u64>) -> Res
 }
 
 /// `HEAD /v1/tus/{job}/{file}`: where the upload goes on. A writer whose sender may have vanished ends first.
-pub(in crate::http) async fn head(State(app): State<App>, address: Address, uri: Uri) -> Result<Response, Problem> {
+pub(in crate::http) async fn head(app: App, address: Address, uri: Uri) -> Result<Response, Problem> {
     let Path((job, name)) = address?;
     Query::read(&uri, &[])?;
     let id = upload_id(&job)?;
@@ -198,11 +198,7 @@ pub(in crate::http) async fn head(State(app): State<App>, address: Address, uri:
 }
 
 /// `PATCH /v1/tus/{job}/{file}`: goes on with the upload.
-pub(in crate::http) async fn patch(
-    State(app): State<App>,
-    address: Address,
-    request: Request,
-) -> Result<Response, Problem> {
+pub(in crate::http) async fn patch(app: App, address: Address, request: Request) -> Result<Response, Problem> {
     go_on(&app, address, request).await.map_err(Problem::for_resuming_client)
 }
 
@@ -233,7 +229,7 @@ async fn go_on(app: &App, address: Address, request: Request) -> Result<Response
 }
 
 /// `DELETE /v1/tus/{job}/{file}`: ends the upload. A job that consists of it goes with it, unless it has succeeded.
-pub(in crate::http) async fn delete(State(app): State<App>, address: Address, uri: Uri) -> Result<Response, Problem> {
+pub(in crate::http) async fn delete(app: App, address: Address, uri: Uri) -> Result<Response, Problem> {
     let Path((job, name)) = address?;
     Query::read(&uri, &[])?;
     let id = upload_id(&job)?;
@@ -252,11 +248,11 @@ pub(in crate::http) async fn delete(State(app): State<App>, address: Address, ur
 }
 
 /// `POST /v1/tus/{job}/{file}`, which stands for another method.
-pub(in crate::http) async fn post(state: State<App>, address: Address, request: Request) -> Result<Response, Problem> {
+pub(in crate::http) async fn post(app: App, address: Address, request: Request) -> Result<Response, Problem> {
     match overriding_method(request.headers()) {
-        Some(b"HEAD") => head(state, address, request.uri().clone()).await,
-        Some(b"PATCH") => patch(state, address, request).await,
-        Some(b"DELETE") => delete(state, address, request.uri().clone()).await,
+        Some(b"HEAD") => head(app, address, request.uri().clone()).await,
+        Some(b"PATCH") => patch(app, address, request).await,
+        Some(b"DELETE") => delete(app, address, request.uri().clone()).await,
         _ => Err(Problem::method_not_allowed("HEAD, PATCH, DELETE")),
     }
 }

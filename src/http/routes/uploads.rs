@@ -1,11 +1,10 @@
 //! New jobs from the body of a request: a file as it is, or a form with files.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::multipart::{Field, MultipartError};
-use axum::extract::{FromRequest as _, Multipart, Path, Request, State};
+use axum::extract::{FromRequest as _, Multipart, Path, Request};
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -19,6 +18,7 @@ use serde::Deserialize;
 
 use crate::http::app::App;
 use crate::http::body::{BodyLimits, FormBody, UnparsedBytes, UploadBody, form_source, too_large};
+use crate::http::caller::Caller;
 use crate::http::digests::{Digests, digest_failure};
 use crate::http::fields::{idempotency_key, length_of_whole};
 use crate::http::media::{Media, content_coding, file_media, media};
@@ -34,13 +34,13 @@ use crate::jobs::{
 pub(super) const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// `PUT /v1/jobs` and `PUT /v1/jobs/`
-pub(in crate::http) async fn put_unnamed(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+pub(in crate::http) async fn put_unnamed(app: App, request: Request) -> Result<Response, Problem> {
     receive_file(app, request, None, &JOB_OPTIONS).await
 }
 
 /// `PUT /v1/jobs/{job}`
 pub(in crate::http) async fn put_named(
-    State(app): State<App>,
+    app: App,
     name: Result<Path<String>, axum::extract::rejection::PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
@@ -49,7 +49,7 @@ pub(in crate::http) async fn put_named(
 }
 
 /// `POST /v1/jobs`
-pub(in crate::http) async fn post(State(app): State<App>, request: Request) -> Result<Response, Problem> {
+pub(in crate::http) async fn post(app: App, request: Request) -> Result<Response, Problem> {
     let known: Vec<_> = JOB_OPTIONS.into_iter().chain(["name"]).collect();
     match media(request.headers())? {
         Media::File(_) => {
@@ -90,8 +90,8 @@ async fn open_job(app: App, request: Request) -> Result<Response, Problem> {
     let options = job_options(&options_of_json(options).map_err(|error| invalid(&error))?, None)?;
     let new = NewJob { bytes_expected: None, ..new_job(&app, &head.headers, name, options)? };
     Ok(match app.jobs.open_job(new).await? {
-        Begun::New(job) => created(&job),
-        Begun::Before(job) => replay(&job),
+        Begun::New(job) => created(&app.caller, &job),
+        Begun::Before(job) => replay(&app.caller, &job),
     })
 }
 
@@ -115,7 +115,7 @@ async fn receive_file(
     let file = FileOptions { name: new.name(), format, length, sha256: digests.expected(), metadata: None };
     let mut upload = match app.jobs.begin(new, file).await? {
         Begun::New(upload) => upload,
-        Begun::Before(job) => return Ok(replay(&job)),
+        Begun::Before(job) => return Ok(replay(&app.caller, &job)),
     };
     let limits = BodyLimits { bytes_to_come: length, ..app.body_limits() };
     let mut body = UploadBody::new(request, limits, upload.stopped());
@@ -129,7 +129,7 @@ async fn receive_file(
             Err(failure) => Err(upload.fail(failure).await),
         }
     };
-    Ok(created(&*app.jobs.outlive(received).await?))
+    Ok(created(&app.caller, &*app.jobs.outlive(received).await?))
 }
 
 /// Takes every file in a form.
@@ -148,7 +148,7 @@ async fn receive_form(app: App, request: Request, known_options: &[&str]) -> Res
     let new = new_job(&app, &headers, name, job_options(&query, None)?)?;
     let mut upload = match app.jobs.begin_form(new).await? {
         Begun::New(upload) => upload,
-        Begun::Before(job) => return Ok(replay(&job)),
+        Begun::Before(job) => return Ok(replay(&app.caller, &job)),
     };
     let limits = app.body_limits();
     let stopped = upload.stopped();
@@ -158,7 +158,7 @@ async fn receive_form(app: App, request: Request, known_options: &[&str]) -> Res
     let mut body = FormBody::new(UploadBody::new(request, limits, stopped));
     let mut request = Request::new(Body::from_stream(form_source(body.clone(), unparsed.clone())));
     (*request.headers_mut(), *request.extensions_mut()) = (headers, extensions);
-    let (jobs, query) = (Arc::clone(&app.jobs), query.into_owned());
+    let (jobs, caller, query) = (app.jobs.clone(), app.caller.clone(), query.into_owned());
     let received = async move {
         let read = async {
             receive_parts(&app, request, &query, &unparsed, &mut upload).await?;
@@ -173,7 +173,7 @@ async fn receive_form(app: App, request: Request, known_options: &[&str]) -> Res
             Err(failure) => Err(upload.fail(failure).await),
         }
     };
-    Ok(created(&*jobs.outlive(received).await?))
+    Ok(created(&caller, &*jobs.outlive(received).await?))
 }
 
 /// Reads every file of a form.
@@ -330,25 +330,25 @@ fn new_job(app: &App, headers: &HeaderMap, name: Option<String>, options: JobOpt
     Ok(NewJob { name, options, idempotency_key, bytes_expected, sha256, ..NewJob::default() })
 }
 
-fn job_document(job: &Job) -> Response {
-    match json_line(&JobView::new(job)) {
+fn job_document(caller: &Caller, job: &Job) -> Response {
+    match json_line(&JobView::new(job, caller)) {
         Ok(document) => ([(CONTENT_TYPE, "application/json")], document).into_response(),
         Err(error) => Problem::internal(&error).into_response(),
     }
 }
 
-fn created(job: &Job) -> Response {
-    let mut response = job_document(job);
+fn created(caller: &Caller, job: &Job) -> Response {
+    let mut response = job_document(caller, job);
     *response.status_mut() = StatusCode::CREATED;
     set_location(&mut response, job);
     response
 }
 
 /// The answer to a job that was created before with the same key: the same again.
-fn replay(job: &Job) -> Response {
+fn replay(caller: &Caller, job: &Job) -> Response {
     let mut response = match &job.details.error {
         Some(failure) => Problem::from(JobError::Failed { id: job.id, failure: failure.clone() }).into_response(),
-        None => job_document(job),
+        None => job_document(caller, job),
     };
     response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
     set_location(&mut response, job);

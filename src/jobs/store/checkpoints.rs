@@ -7,6 +7,7 @@ use super::error::StoreError;
 use super::files::{ChangedBy, JobClosed, Keep, StoredFile, Writer, details_text, file_of_row, settle, why_closed};
 use super::reject_blocks::{NewBlocks, delete_blocks};
 use super::sql;
+use crate::jobs::access::Scope;
 use crate::jobs::model::{FileState, JobFile, JobId};
 
 /// Which of a file's checkpoints.
@@ -56,13 +57,14 @@ impl Store {
     /// When the database refuses.
     pub async fn resume_file(
         &self,
+        scope: &Scope,
         job: JobId,
         name: &str,
         offset: u64,
         keep: Keep,
     ) -> Result<ResumedFile, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        if let Some(closed) = why_closed(&mut transaction, job, ChangedBy::ItsUpload).await? {
+        if let Some(closed) = why_closed(&mut transaction, scope, job, ChangedBy::ItsUpload).await? {
             return Ok(ResumedFile::Closed(closed));
         }
         let row = sqlx::query(sql::FILE_BY_NAME).bind(job.to_string()).bind(name.to_owned());

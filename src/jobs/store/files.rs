@@ -1,12 +1,13 @@
 //! The records of files of open jobs, and what complete files have counted.
 
 use sqlx::any::AnyRow;
-use sqlx::{AnyConnection, Row as _};
+use sqlx::{AnyConnection, AssertSqlSafe, Row as _};
 
 use super::database::Store;
 use super::error::StoreError;
 use super::reject_blocks::delete_blocks;
 use super::sql;
+use crate::jobs::access::Scope;
 use crate::jobs::model::{FileId, FileState, Job, JobFile, JobId, State, now};
 
 /// The right to write a file: void once another writer has the file, or the file is gone.
@@ -99,6 +100,7 @@ impl Store {
     /// When the database refuses.
     pub async fn open_file(
         &self,
+        scope: &Scope,
         job: JobId,
         file: &JobFile,
         by: ChangedBy,
@@ -111,7 +113,7 @@ impl Store {
         let known = known.fetch_optional(&mut *transaction).await?.as_ref().map(file_of_row).transpose()?;
         // A job that closes itself takes no further files, but its own may start over.
         let by = if known.is_some() { ChangedBy::ItsUpload } else { by };
-        if let Some(closed) = why_closed(&mut transaction, job, by).await? {
+        if let Some(closed) = why_closed(&mut transaction, scope, job, by).await? {
             return Ok(OpenedFile::Closed(closed));
         }
         let is_creation = file.state == FileState::Waiting;
@@ -193,9 +195,15 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn delete_file(&self, job: JobId, name: &str, keep: Keep) -> Result<Result<bool, JobClosed>, StoreError> {
+    pub async fn delete_file(
+        &self,
+        scope: &Scope,
+        job: JobId,
+        name: &str,
+        keep: Keep,
+    ) -> Result<Result<bool, JobClosed>, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        if let Some(closed) = why_closed(&mut transaction, job, ChangedBy::Others).await? {
+        if let Some(closed) = why_closed(&mut transaction, scope, job, ChangedBy::Others).await? {
             return Ok(Err(closed));
         }
         let deleted = sqlx::query(sql::DELETE_FILE).bind(job.to_string()).bind(name.to_owned());
@@ -218,9 +226,14 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn begin_finishing(&self, job: JobId, by: ChangedBy) -> Result<FinishingBegun, StoreError> {
+    pub async fn begin_finishing(
+        &self,
+        scope: &Scope,
+        job: JobId,
+        by: ChangedBy,
+    ) -> Result<FinishingBegun, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        if let Some(closed) = why_closed(&mut transaction, job, by).await? {
+        if let Some(closed) = why_closed(&mut transaction, scope, job, by).await? {
             return Ok(FinishingBegun::Closed(closed));
         }
         let rows = sqlx::query(sql::FILES).bind(job.to_string()).fetch_all(&mut *transaction).await?;
@@ -247,7 +260,7 @@ impl Store {
     /// When the database refuses.
     pub async fn resume_finishing(&self, job: JobId) -> Result<Option<Finishing>, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        if why_closed(&mut transaction, job, ChangedBy::ItsUpload).await? != Some(JobClosed::Finishing) {
+        if why_closed(&mut transaction, &Scope::All, job, ChangedBy::ItsUpload).await? != Some(JobClosed::Finishing) {
             return Ok(None);
         }
         let rows = sqlx::query(sql::FILES).bind(job.to_string()).fetch_all(&mut *transaction).await?;
@@ -373,10 +386,13 @@ pub(super) async fn write_file(
 /// Why a job takes no change of its files; none when it does.
 pub(super) async fn why_closed(
     connection: &mut AnyConnection,
+    scope: &Scope,
     job: JobId,
     by: ChangedBy,
 ) -> Result<Option<JobClosed>, StoreError> {
-    let Some(row) = sqlx::query(sql::JOB_STATE).bind(job.to_string()).fetch_optional(connection).await? else {
+    let statement = sql::JOB_STATE.to_owned() + &sql::within(scope, 2);
+    let query = sqlx::query(AssertSqlSafe(statement)).bind(job.to_string());
+    let Some(row) = sql::bind_scope(query, scope).fetch_optional(connection).await? else {
         return Ok(Some(JobClosed::Gone));
     };
     let state: String = row.try_get("state")?;

@@ -9,6 +9,7 @@ use super::database::Store;
 use super::error::StoreError;
 use super::files::{Writer, settle, write_file};
 use super::sql;
+use crate::jobs::access::Scope;
 use crate::jobs::failure::Failure;
 use crate::jobs::model::{Details, FileId, Job, JobFile, JobId, State, now};
 
@@ -176,16 +177,18 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn job(&self, id: JobId) -> Result<Option<Job>, StoreError> {
-        self.one(sql::JOB_BY_ID, &[Value::Text(id.to_string())]).await
+    pub async fn job(&self, scope: &Scope, id: JobId) -> Result<Option<Job>, StoreError> {
+        let query = sql::JOB_BY_ID.to_owned() + &sql::within(scope, 2);
+        self.one(&query, &with_tenant([id.to_string()], scope)).await
     }
 
     /// The newest job of this name.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn newest_named(&self, name: &str) -> Result<Option<Job>, StoreError> {
-        self.one(sql::NEWEST_JOB_BY_NAME, &[Value::Text(name.to_owned())]).await
+    pub async fn newest_named(&self, scope: &Scope, name: &str) -> Result<Option<Job>, StoreError> {
+        let query = sql::NEWEST_JOB_BY_NAME.to_owned() + &sql::within(scope, 2) + sql::NEWEST_FIRST;
+        self.one(&query, &with_tenant([name.to_owned()], scope)).await
     }
 
     /// The job that a tenant has created with this key.
@@ -197,7 +200,7 @@ impl Store {
         self.one(sql::JOB_BY_IDEMPOTENCY_KEY, &values).await
     }
 
-    async fn one(&self, query: &'static str, values: &[Value]) -> Result<Option<Job>, StoreError> {
+    async fn one(&self, query: &str, values: &[Value]) -> Result<Option<Job>, StoreError> {
         let mut connection = self.pool.acquire().await?;
         let rows = readable(&mut connection, query, values, MAX_NAMESAKES).await?;
         drop(connection);
@@ -224,13 +227,13 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn list(&self, filter: &JobFilter) -> Result<Vec<Job>, StoreError> {
+    pub async fn list(&self, scope: &Scope, filter: &JobFilter) -> Result<Vec<Job>, StoreError> {
         // Every id starts with a hexadecimal digit.
         let mut before = filter.before.map_or_else(|| "g".to_owned(), |id| id.to_string());
         let mut jobs = Vec::new();
         loop {
             let wanted = filter.limit as usize - jobs.len();
-            let Readable { rows, damage } = self.rows_before(before, wanted, filter).await?;
+            let Readable { rows, damage } = self.rows_before(scope, before, wanted, filter).await?;
             for job in rows.iter().filter_map(|row| job_of_row(row).inspect_err(warn_of_damage).ok()) {
                 jobs.push(self.with_files(job).await?);
             }
@@ -242,7 +245,13 @@ impl Store {
         }
     }
 
-    async fn rows_before(&self, before: String, limit: usize, filter: &JobFilter) -> Result<Readable, StoreError> {
+    async fn rows_before(
+        &self,
+        scope: &Scope,
+        before: String,
+        limit: usize,
+        filter: &JobFilter,
+    ) -> Result<Readable, StoreError> {
         let query = match (filter.name.is_some(), filter.state.is_some()) {
             (false, false) => sql::LIST_JOBS,
             (false, true) => sql::LIST_JOBS_BY_STATE,
@@ -252,16 +261,20 @@ impl Store {
         let mut values = vec![Value::Text(before), Value::Number(now().as_microsecond())];
         let texts = [filter.name.clone(), filter.state.map(|state| state.name().to_owned())];
         values.extend(texts.into_iter().flatten().map(Value::Text));
-        readable(&mut *self.pool.acquire().await?, query, &values, limit).await
+        let query = query.to_owned() + &sql::within(scope, values.len() + 1) + sql::NEWEST_FIRST;
+        values.extend(tenant_of(scope).map(Value::Text));
+        readable(&mut *self.pool.acquire().await?, &query, &values, limit).await
     }
 
     /// Removes a job with its results. Gives whether there was one.
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn delete(&self, id: JobId) -> Result<bool, StoreError> {
+    pub async fn delete(&self, scope: &Scope, id: JobId) -> Result<bool, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
-        let deleted = sqlx::query(sql::DELETE_JOB).bind(id.to_string()).execute(&mut *transaction).await?;
+        let statement = sql::DELETE_JOB.to_owned() + &sql::within(scope, 2);
+        let query = sqlx::query(AssertSqlSafe(statement)).bind(id.to_string());
+        let deleted = sql::bind_scope(query, scope).execute(&mut *transaction).await?;
         turn.commit(transaction).await?;
         Ok(deleted.rows_affected() > 0)
     }
@@ -298,9 +311,10 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn has_expired(&self, id: JobId) -> Result<bool, StoreError> {
-        let row = sqlx::query(sql::EXPIRED_JOB).bind(id.to_string()).fetch_optional(&self.pool).await?;
-        Ok(row.is_some())
+    pub async fn has_expired(&self, scope: &Scope, id: JobId) -> Result<bool, StoreError> {
+        let statement = sql::EXPIRED_JOB.to_owned() + &sql::within(scope, 2);
+        let query = sqlx::query(AssertSqlSafe(statement)).bind(id.to_string());
+        Ok(sql::bind_scope(query, scope).fetch_optional(&self.pool).await?.is_some())
     }
 
     /// Ends every job that an earlier process was receiving, and discards what it had staged of their results. Open jobs stay: their
@@ -407,10 +421,23 @@ enum Value {
     Number(i64),
 }
 
+/// The tenant that a scope binds.
+fn tenant_of(scope: &Scope) -> Option<String> {
+    match scope {
+        Scope::Tenant(tenant) => Some(tenant.to_string()),
+        Scope::All => None,
+    }
+}
+
+/// Texts, and behind them the tenant that a scope binds.
+fn with_tenant<const N: usize>(texts: [String; N], scope: &Scope) -> Vec<Value> {
+    texts.into_iter().chain(tenant_of(scope)).map(Value::Text).collect()
+}
+
 /// The rows of a query, at most `limit`. One that is damaged ends a query early: then they are read one by one.
 async fn readable(
     connection: &mut AnyConnection,
-    query: &'static str,
+    query: &str,
     values: &[Value],
     limit: usize,
 ) -> Result<Readable, StoreError> {

@@ -7,6 +7,7 @@ use super::database::Store;
 use super::error::StoreError;
 use super::jobs::{EndedBy, end_job};
 use super::sql;
+use crate::jobs::access::Scope;
 use crate::jobs::model::{Job, JobId};
 
 /// The name of the one result that is not a table.
@@ -162,9 +163,10 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn result(&self, job: JobId, name: &str) -> Result<Option<ResultFile>, StoreError> {
-        let query = sqlx::query(sql::RESULT).bind(job.to_string()).bind(name.to_owned());
-        let Some(row) = query.fetch_optional(&self.pool).await? else {
+    pub async fn result(&self, scope: &Scope, job: JobId, name: &str) -> Result<Option<ResultFile>, StoreError> {
+        let statement = sql::RESULT.to_owned() + &sql::of_job_within(scope, 3);
+        let query = sqlx::query(AssertSqlSafe(statement)).bind(job.to_string()).bind(name.to_owned());
+        let Some(row) = sql::bind_scope(query, scope).fetch_optional(&self.pool).await? else {
             return Ok(None);
         };
         Ok(Some(ResultFile { name: name.into(), length: read(row.try_get(0)?)?, etag: row.try_get(1)? }))
@@ -174,8 +176,16 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn piece(&self, job: JobId, name: &str, position: u64) -> Result<Option<ResultPiece>, StoreError> {
-        let query = sqlx::query(sql::PIECE_AT).bind(job.to_string()).bind(name.to_owned()).bind(stored(position)?);
+    pub async fn piece(
+        &self,
+        scope: &Scope,
+        job: JobId,
+        name: &str,
+        position: u64,
+    ) -> Result<Option<ResultPiece>, StoreError> {
+        let statement = sql::PIECE_AT.to_owned() + &sql::of_job_within(scope, 4) + sql::LAST_PIECE;
+        let query = sqlx::query(AssertSqlSafe(statement)).bind(job.to_string()).bind(name.to_owned());
+        let query = sql::bind_scope(query.bind(stored(position)?), scope);
         let Some(row) = query.fetch_optional(&self.pool).await? else {
             return Ok(None);
         };

@@ -1,5 +1,11 @@
 //! The statements, the same for every database.
 
+use sqlx::Any;
+use sqlx::any::AnyArguments;
+use sqlx::query::Query;
+
+use crate::jobs::access::Scope;
+
 pub(super) const CHECK: &str = "SELECT 1 FROM jobs LIMIT 1";
 
 pub(super) const INSERT_JOB: &str = "INSERT INTO jobs \
@@ -11,39 +17,68 @@ pub(super) const END_JOB: &str = "UPDATE jobs SET state = $2, finished_at = $3, 
     idempotency_key = CASE WHEN $6 = 1 THEN NULL ELSE idempotency_key END \
     WHERE id = $1 AND state IN ('open', 'receiving', 'interrupted')";
 
-/// The queries for jobs are completed with a limit.
+/// The jobs of a tenant, or all. It follows a condition, and its parameter has this number; [`bind_scope`] binds it.
+pub(super) fn within(scope: &Scope, parameter: usize) -> String {
+    match scope {
+        Scope::Tenant(_) => format!(" AND tenant = ${parameter}"),
+        Scope::All => String::new(),
+    }
+}
+
+/// The same for a statement about what belongs to the job `$1`.
+pub(super) fn of_job_within(scope: &Scope, parameter: usize) -> String {
+    match scope {
+        Scope::Tenant(_) => format!(" AND EXISTS (SELECT 1 FROM jobs WHERE id = $1 AND tenant = ${parameter})"),
+        Scope::All => String::new(),
+    }
+}
+
+/// Binds the parameter of [`within`] or [`of_job_within`].
+pub(super) fn bind_scope<'q>(query: Query<'q, Any, AnyArguments>, scope: &Scope) -> Query<'q, Any, AnyArguments> {
+    match scope {
+        Scope::Tenant(tenant) => query.bind(tenant.to_string()),
+        Scope::All => query,
+    }
+}
+
+pub(super) const NEWEST_FIRST: &str = " ORDER BY id DESC";
+
+/// The queries for jobs are completed with a scope ([`within`]), an order and a limit.
 pub(super) const JOB_BY_ID: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details FROM jobs WHERE id = $1";
 
+/// [`NEWEST_FIRST`] follows.
 pub(super) const NEWEST_JOB_BY_NAME: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
-    FROM jobs WHERE name = $1 ORDER BY id DESC";
+    FROM jobs WHERE name = $1";
 
 pub(super) const JOB_BY_IDEMPOTENCY_KEY: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE tenant = $1 AND idempotency_key = $2";
 
 pub(super) const LIST_JOBS: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
-    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) ORDER BY id DESC";
+    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2)";
 
 pub(super) const LIST_JOBS_BY_STATE: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
-    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND state = $3 ORDER BY id DESC";
+    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND state = $3";
 
 pub(super) const LIST_JOBS_BY_NAME: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
-    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $3 ORDER BY id DESC";
+    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $3";
 
 pub(super) const LIST_JOBS_BY_NAME_AND_STATE: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, \
-    closes_itself, details FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $3 AND state = $4 \
-    ORDER BY id DESC";
+    closes_itself, details FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $3 AND state = $4";
 
 pub(super) const RECEIVING_JOBS: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE state = 'receiving' AND closes_itself > 0 AND finishing = 0";
 
+/// [`within`] follows where a request asks for it.
 pub(super) const DELETE_JOB: &str = "DELETE FROM jobs WHERE id = $1";
 
 pub(super) const EXPIRED_JOBS: &str = "SELECT id FROM jobs WHERE expires_at <= $1 ORDER BY expires_at";
 
-pub(super) const REMEMBER_EXPIRED_JOB: &str = "INSERT INTO expired_jobs (id, expired_at) VALUES ($1, $2)";
+pub(super) const REMEMBER_EXPIRED_JOB: &str =
+    "INSERT INTO expired_jobs (id, expired_at, tenant) SELECT id, $2, tenant FROM jobs WHERE id = $1";
 
 pub(super) const FORGET_EXPIRED_JOBS: &str = "DELETE FROM expired_jobs WHERE expired_at < $1";
 
+/// [`within`] follows.
 pub(super) const EXPIRED_JOB: &str = "SELECT 1 FROM expired_jobs WHERE id = $1";
 
 /// Present while a job has not ended. The condition of an [`EndedBy`](super::EndedBy) follows.
@@ -89,13 +124,16 @@ pub(super) fn insert_rows(insert: &str, columns: usize, rows: usize) -> String {
     format!("{insert} VALUES {}", rows.join(", "))
 }
 
-/// Of a result that is only staged nothing is shown.
+/// Of a result that is only staged nothing is shown. [`of_job_within`] follows.
 pub(super) const RESULT: &str = "SELECT length, etag FROM results WHERE job_id = $1 AND name = $2 AND etag <> ''";
 
-/// The piece that a position lies in.
+/// The piece that a position lies in. [`of_job_within`] and [`LAST_PIECE`] follow.
 pub(super) const PIECE_AT: &str = "SELECT start, length, body FROM result_pieces \
-    WHERE job_id = $1 AND name = $2 AND start <= $3 ORDER BY start DESC LIMIT 1";
+    WHERE job_id = $1 AND name = $2 AND start <= $3";
 
+pub(super) const LAST_PIECE: &str = " ORDER BY start DESC LIMIT 1";
+
+/// [`within`] follows.
 pub(super) const JOB_STATE: &str = "SELECT state, closes_itself, finishing FROM jobs WHERE id = $1";
 
 /// Open jobs that have not ended. Those that close themselves are open until their file has its first writer.

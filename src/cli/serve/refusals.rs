@@ -1,0 +1,27 @@
+//! Why the service does not start, in words for who starts it.
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::jobs::StoreError;
+
+/// Why the database at an address cannot be opened.
+pub(super) fn cannot_open(database: &str, error: &StoreError) -> String {
+    match error {
+        StoreError::UnknownDatabase { .. } => format!("--database-url: {error}"),
+        error => format!("{database}: {error}"),
+    }
+}
+
+/// Why nobody can listen on an address, and what to change.
+pub(super) fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+    let reason = match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another program listens there: stop it, or choose another port with --listen".into()
+        }
+        io::ErrorKind::PermissionDenied => "permission denied: ports below 1024 are reserved; choose another".into(),
+        io::ErrorKind::AddrNotAvailable => "this machine does not have that address".into(),
+        _ => error.to_string(),
+    };
+    format!("--listen {address}: {reason}")
+}
