@@ -90,6 +90,7 @@ pub(super) enum Kind {
     DamagedRecord,
     TooManyUploads,
     Draining,
+    NotReady,
     TusVersion,
     UploadLocked,
     UploadGone,
@@ -150,6 +151,7 @@ impl Kind {
             Self::DamagedRecord => ("damaged_record", S::INTERNAL_SERVER_ERROR, "A stored record cannot be read"),
             Self::TooManyUploads => ("too_many_uploads", S::SERVICE_UNAVAILABLE, "Too many uploads at once"),
             Self::Draining => ("draining", S::SERVICE_UNAVAILABLE, "The server is stopping"),
+            Self::NotReady => ("not_ready", S::SERVICE_UNAVAILABLE, "The service takes no uploads at the moment"),
             Self::TusVersion => ("tus_version", S::PRECONDITION_FAILED, "Not a version of tus that is spoken here"),
             Self::UploadLocked => ("upload_locked", S::LOCKED, "The upload cannot be reached at the moment"),
             Self::UploadGone => ("upload_gone", S::GONE, "The upload cannot go on"),
@@ -265,6 +267,15 @@ impl Problem {
     pub(super) fn internal(cause: &dyn std::fmt::Display) -> Self {
         let detail = "an internal error; the request id helps to find it";
         Self::internal_failure(Kind::Failure(FailureKind::Internal), detail, cause)
+    }
+
+    /// What `GET /readyz` answers, with the reason, when uploads would be refused.
+    pub(super) fn not_ready(error: JobError) -> Self {
+        let mut problem = Self::from(error);
+        if problem.0.kind != Kind::Draining {
+            problem.0.kind = Kind::NotReady;
+        }
+        problem
     }
 
     fn internal_failure(kind: Kind, detail: &'static str, cause: &dyn std::fmt::Display) -> Self {
@@ -402,6 +413,8 @@ impl From<JobError> for Problem {
             }
             JobError::StoreFull { max_stored_bytes } => Self::new(Kind::Failure(FailureKind::StorageFull), detail)
                 .with_limit("max_stored_bytes", max_stored_bytes),
+            JobError::DiskFull { disk_reserve_bytes, .. } => Self::new(Kind::Failure(FailureKind::StorageFull), detail)
+                .with_limit("disk_reserve_bytes", disk_reserve_bytes),
             JobError::TooManyUploads { max_concurrent_uploads } => Self::new(Kind::TooManyUploads, detail)
                 .with_limit("max_concurrent_uploads", max_concurrent_uploads as u64),
             JobError::Draining => Self::new(Kind::Draining, detail),
@@ -428,6 +441,10 @@ impl From<StoreError> for Problem {
             StoreError::Full(_) => {
                 let detail = "there is no room to store anything more";
                 Self::internal_failure(Kind::Failure(FailureKind::StorageFull), detail, &error)
+            }
+            StoreError::Removed => {
+                let detail = "the database of this service was removed; its operator has to put it back or start the service again";
+                Self::internal_failure(Kind::Failure(FailureKind::StoreUnavailable), detail, &error)
             }
             StoreError::Damaged(_) => {
                 let detail = "what is stored of this job is damaged; the request id helps to find out how";

@@ -19,7 +19,7 @@ use super::failure::{Failure, FailureKind};
 use super::live_file::Running;
 use super::model::{FileFormat, Job, JobId, State};
 use super::results_dir::ResultsDir;
-use super::store::{DatabaseLock, Store, StoreError};
+use super::store::{DatabaseLock, DiskCondition, Store, StoreError};
 use crate::engine::{KeptRejects, Kernel, Limits, SkipBudget, TallyOptions};
 use crate::ingest::{Pipeline, PipelineOptions, Workers};
 
@@ -50,6 +50,8 @@ pub struct JobsConfig {
     pub max_open_jobs: u64,
     /// Bytes that the store may have in use; beyond that, no new jobs and files are taken.
     pub max_stored_bytes: u64,
+    /// Bytes that stay free on the store's disk: below that, no new jobs and files are taken.
+    pub disk_reserve_bytes: u64,
     /// Files of an open job.
     pub max_files: usize,
     /// The least time between two checkpoints of a file.
@@ -59,6 +61,13 @@ pub struct JobsConfig {
 /// For how long a measurement of the store is good.
 const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
 
+/// What the store had in use and its disk had left at some time.
+struct Measured {
+    at: Instant,
+    stored_bytes: u64,
+    disk: DiskCondition,
+}
+
 /// The store, the threads and the running jobs.
 pub(super) struct Context {
     pub(super) config: JobsConfig,
@@ -67,8 +76,7 @@ pub(super) struct Context {
     pub(super) workers: Workers,
     /// Owns every task that outlives its request.
     pub(super) tracker: TaskTracker,
-    /// When the bytes that the store has in use were counted, and how many they were.
-    measured: Mutex<(Instant, u64)>,
+    measured: Mutex<Measured>,
     /// One permit for each upload that may run.
     pub(super) upload_permits: Arc<Semaphore>,
     /// Cancelled when no new uploads are taken.
@@ -90,7 +98,11 @@ impl Context {
         let lock = lock.map_err(|error| StoreError::Output(error.to_string()))??;
         let store = Store::open(&config.database_url).await?;
         Ok(Arc::new(Self {
-            measured: Mutex::new((Instant::now(), store.stored_bytes().await?)),
+            measured: Mutex::new(Measured {
+                at: Instant::now(),
+                stored_bytes: store.stored_bytes().await?,
+                disk: store.disk_condition().await,
+            }),
             store,
             results_dir: config.results_dir.clone().map(ResultsDir::new),
             workers: Workers::new(config.parser_threads),
@@ -142,22 +154,30 @@ impl Context {
     /// Refuses new jobs and files when the store has no room for them. Uploads that have begun may go on: the store has little more of each
     /// at its end than while it runs.
     pub(super) async fn check_room(&self) -> Result<(), JobError> {
-        let max_stored_bytes = self.config.max_stored_bytes;
         let measured = || self.measured.lock().unwrap_or_else(PoisonError::into_inner);
         let is_due = {
-            let (time, _) = &mut *measured();
+            let at = &mut measured().at;
             // The others do not wait for it.
-            let is_due = time.elapsed() >= MEASURE_INTERVAL;
+            let is_due = at.elapsed() >= MEASURE_INTERVAL;
             if is_due {
-                *time = Instant::now();
+                *at = Instant::now();
             }
             is_due
         };
         if is_due {
-            let stored_bytes = self.store.stored_bytes().await?;
-            measured().1 = stored_bytes;
+            let (stored_bytes, disk) = (self.store.stored_bytes().await?, self.store.disk_condition().await);
+            let mut measured = measured();
+            (measured.stored_bytes, measured.disk) = (stored_bytes, disk);
         }
-        if measured().1 < max_stored_bytes { Ok(()) } else { Err(JobError::StoreFull { max_stored_bytes }) }
+        let Measured { stored_bytes, disk, .. } = *measured();
+        let (max_stored_bytes, disk_reserve_bytes) = (self.config.max_stored_bytes, self.config.disk_reserve_bytes);
+        if !disk.is_in_place {
+            return Err(StoreError::Removed.into());
+        }
+        if disk.free_bytes < disk_reserve_bytes {
+            return Err(JobError::DiskFull { free_bytes: disk.free_bytes, disk_reserve_bytes });
+        }
+        if stored_bytes < max_stored_bytes { Ok(()) } else { Err(JobError::StoreFull { max_stored_bytes }) }
     }
 
     /// Permits one more upload.

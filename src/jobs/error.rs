@@ -171,6 +171,17 @@ pub enum JobError {
         /// The limit in force.
         max_stored_bytes: u64,
     },
+    /// The disk of the store has too little room left.
+    #[error(
+        "the store's disk has {free_bytes} bytes left, and {disk_reserve_bytes} are kept free; delete jobs, or wait until some expire; \
+         the limit is disk_reserve_bytes"
+    )]
+    DiskFull {
+        /// What is left.
+        free_bytes: u64,
+        /// The limit in force.
+        disk_reserve_bytes: u64,
+    },
     /// As many uploads are running as may.
     #[error("{max_concurrent_uploads} uploads are running, as many as may; try again in a moment")]
     TooManyUploads {

@@ -70,12 +70,17 @@ impl Jobs {
         self.0.config.max_concurrent_uploads.saturating_sub(self.0.upload_permits.available_permits())
     }
 
-    /// Checks that the store answers.
+    /// Checks that new jobs would be taken and stored.
     ///
     /// # Errors
-    /// When it does not.
-    pub async fn check(&self) -> Result<(), StoreError> {
-        self.0.store.check().await
+    /// When they would not: the server is stopping, the store does not answer, is full, or is no longer where it was.
+    pub async fn check(&self) -> Result<(), JobError> {
+        if self.is_draining() {
+            return Err(JobError::Draining);
+        }
+        self.0.store.check().await?;
+        self.0.check_room().await?;
+        Ok(self.0.store.check_writes().await?)
     }
 
     /// Removes what has expired.

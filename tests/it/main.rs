@@ -18,6 +18,7 @@ mod expected;
 mod file_refusals;
 mod files;
 mod formats;
+mod full_disk;
 mod graceful_stop;
 mod ground_truth;
 mod harness;

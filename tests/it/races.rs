@@ -127,6 +127,7 @@ fn config(url: &str, directory: &Path) -> JobsConfig {
         keep_open: KEEP,
         max_open_jobs: u64::MAX,
         max_stored_bytes: u64::MAX,
+        disk_reserve_bytes: 0,
         max_files: 9,
         checkpoint_interval: Duration::ZERO,
     }

@@ -62,9 +62,14 @@ impl Service {
     /// A server that a shell sets limits to.
     pub(crate) fn start_in_shell(prelude: &'static str) -> Self {
         let mut service = Self::prepare(&[]);
-        service.prelude = Some(prelude);
-        service.launch();
+        service.launch_in_shell(prelude);
         service
+    }
+
+    /// Starts it with a shell that becomes the server.
+    pub(crate) fn launch_in_shell(&mut self, prelude: &'static str) {
+        self.prelude = Some(prelude);
+        self.launch();
     }
 
     /// Has its log written to a file from the next start on.
@@ -225,6 +230,11 @@ impl Reply {
     }
 
     /// Checks the status, and gives the JSON.
+    #[track_caller]
+    pub(crate) fn assert_ready(&self) {
+        assert_eq!(self.status, 200, "{self:?}");
+    }
+
     #[track_caller]
     pub(crate) fn expect(&self, status: u16) -> serde_json::Value {
         assert_eq!(self.status, status, "{}", String::from_utf8_lossy(&self.body));

@@ -134,6 +134,11 @@ pub(in crate::cli) struct Arguments {
         value_parser = values::parse_size, help_heading = "Limits")]
     max_stored: u64,
 
+    /// Room that stays free on the database's disk: with less, new jobs and files are refused with 507
+    #[arg(long, env = "ADTALLY_DISK_RESERVE", value_name = "SIZE", default_value = "64MiB",
+        value_parser = values::parse_size_or_zero, help_heading = "Limits")]
+    disk_reserve: u64,
+
     /// Most uploads at once; more are refused with 503
     #[arg(long, env = "ADTALLY_MAX_CONCURRENT_UPLOADS", value_name = "N", default_value_t = 256,
         value_parser = values::parse_count, help_heading = "Limits")]
@@ -221,6 +226,7 @@ impl Arguments {
             checkpoint_interval: self.checkpoint_interval,
             max_open_jobs: self.max_open_jobs,
             max_stored_bytes: self.max_stored,
+            disk_reserve_bytes: self.disk_reserve,
             max_files: self.max_files,
         }
     }

@@ -13,7 +13,6 @@ use crate::engine::Format;
 use crate::http::app::Shared;
 use crate::http::problem::{Problem, json_line};
 use crate::http::query::Query;
-use crate::jobs::JobError;
 
 const OPENAPI: &str = include_str!("../../../openapi.yaml");
 const PAGE: &str = include_str!("../page.html");
@@ -25,10 +24,7 @@ pub(in crate::http) async fn healthz() -> Response {
 
 /// `GET /readyz`: it takes uploads.
 pub(in crate::http) async fn readyz(State(shared): State<Shared>) -> Result<Response, Problem> {
-    if shared.service.is_draining() {
-        return Err(JobError::Draining.into());
-    }
-    shared.service.check().await?;
+    shared.service.check().await.map_err(Problem::not_ready)?;
     Ok(plain("ready\n"))
 }
 

@@ -1,13 +1,16 @@
 //! The connection to the database, and the turn of its one writer.
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AnyPool, Connection as _, Row as _, Transaction};
 use tokio::sync::{Mutex, MutexGuard};
+use tokio::task::spawn_blocking;
 
 use super::dialect::{Dialect, file_url};
+use super::disk::{Disk, DiskCondition};
 use super::error::StoreError;
 use super::sql;
 
@@ -22,6 +25,7 @@ pub struct Store {
     writing: Mutex<()>,
     /// The last write was not committed. If that was for want of room, the next one needs some.
     needs_room: AtomicBool,
+    disk: Disk,
 }
 
 /// The turn of one writer.
@@ -55,6 +59,22 @@ impl Store {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let dialect = Dialect::of_url(url).map_err(StoreError::unknown_database)?;
+        let database = dialect.file_of(url)?;
+        let disk = spawn_blocking(move || Disk::of(database)).await.map_err(io::Error::other).flatten();
+        let disk = disk.map_err(|error| StoreError::Database(error.into()))?;
+        loop {
+            match Self::open_on(url, dialect, disk.clone()).await {
+                Err(error) if error.may_want_room() && disk.give_reserve().await => {}
+                opened => {
+                    disk.note_opened().await;
+                    disk.keep_reserve().await;
+                    return opened;
+                }
+            }
+        }
+    }
+
+    async fn open_on(url: &str, dialect: Dialect, disk: Disk) -> Result<Self, StoreError> {
         // The pool would try again and again what cannot be.
         let mut connection = AnyConnection::connect(&dialect.connection_url(url)).await?;
         dialect.prepare(&mut connection).await?;
@@ -67,7 +87,7 @@ impl Store {
             .connect(&dialect.connection_url(url))
             .await?;
         dialect.migrator().run(&pool).await?;
-        Ok(Self { pool, dialect, writing: Mutex::new(()), needs_room: AtomicBool::new(false) })
+        Ok(Self { pool, dialect, writing: Mutex::new(()), needs_room: AtomicBool::new(false), disk })
     }
 
     /// The address of a database in a file.
@@ -88,6 +108,31 @@ impl Store {
     pub async fn check(&self) -> Result<(), StoreError> {
         sqlx::query(sql::CHECK).fetch_optional(&self.pool).await?;
         Ok(())
+    }
+
+    /// How the disk of the database is. Makes its reserve again when there is room.
+    pub async fn disk_condition(&self) -> DiskCondition {
+        self.disk.keep_reserve().await;
+        self.disk.condition().await
+    }
+
+    /// Checks that the database takes writes, when the last one was not committed.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn check_writes(&self) -> Result<(), StoreError> {
+        if !self.needs_room.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let (turn, mut transaction) = self.begin().await?;
+        sqlx::query(self.dialect.trial_write()).execute(&mut *transaction).await?;
+        turn.commit(transaction).await
+    }
+
+    /// True when the caller, which frees room or ends something, failed for want of room and should try again: it has the reserve now. That is
+    /// so once, until the reserve is made again.
+    pub(super) async fn gave_reserve_for(&self, error: &StoreError) -> bool {
+        error.may_want_room() && self.disk.give_reserve().await
     }
 
     /// Bytes that the database has in use: what was freed and can be used again does not count.

@@ -84,6 +84,13 @@ impl Dialect {
         }
     }
 
+    /// Writes something that nobody reads.
+    pub(super) fn trial_write(self) -> &'static str {
+        match self {
+            Self::Sqlite => "PRAGMA user_version = 1",
+        }
+    }
+
     /// Begins a transaction that writes.
     pub(super) fn begin(self) -> &'static str {
         match self {

@@ -33,6 +33,11 @@ pub enum StoreError {
     /// The disk is full, or a quota used up.
     #[error("the database has no room: {0}")]
     Full(#[source] sqlx::Error),
+    /// The database that was opened is no longer the one at its address: what is stored now would be lost.
+    #[error(
+        "the database's file was removed or replaced while the service ran: put it back, or start the service again"
+    )]
+    Removed,
     /// Something else that the database refuses.
     #[error("database: {0}")]
     Database(#[source] sqlx::Error),

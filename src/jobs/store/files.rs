@@ -202,6 +202,21 @@ impl Store {
         name: &str,
         keep: Keep,
     ) -> Result<Result<bool, JobClosed>, StoreError> {
+        loop {
+            match self.try_delete_file(scope, job, name, keep).await {
+                Err(error) if self.gave_reserve_for(&error).await => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_delete_file(
+        &self,
+        scope: &Scope,
+        job: JobId,
+        name: &str,
+        keep: Keep,
+    ) -> Result<Result<bool, JobClosed>, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
         if let Some(closed) = why_closed(&mut transaction, scope, job, ChangedBy::Others).await? {
             return Ok(Err(closed));

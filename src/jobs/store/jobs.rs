@@ -167,6 +167,15 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn end(&self, job: &Job, frees_key: bool, by: EndedBy) -> Result<bool, StoreError> {
+        loop {
+            match self.try_end(job, frees_key, by).await {
+                Err(error) if self.gave_reserve_for(&error).await => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_end(&self, job: &Job, frees_key: bool, by: EndedBy) -> Result<bool, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
         let is_recorded = end_job(&mut transaction, job, frees_key, by).await?;
         turn.commit(transaction).await?;
@@ -271,6 +280,15 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn delete(&self, scope: &Scope, id: JobId) -> Result<bool, StoreError> {
+        loop {
+            match self.try_delete(scope, id).await {
+                Err(error) if self.gave_reserve_for(&error).await => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_delete(&self, scope: &Scope, id: JobId) -> Result<bool, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
         let statement = sql::DELETE_JOB.to_owned() + &sql::within(scope, 2);
         let query = sqlx::query(AssertSqlSafe(statement)).bind(id.to_string());
@@ -284,6 +302,15 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
+        loop {
+            match self.try_expire(now).await {
+                Err(error) if self.gave_reserve_for(&error).await => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
         let values = [Value::Number(now.as_microsecond())];
         let rows = readable(&mut transaction, sql::EXPIRED_JOBS, &values, MAX_EXPIRED_AT_ONCE).await?;
@@ -323,6 +350,20 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn fail_receiving(
+        &self,
+        failure: &Failure,
+        keep: jiff::SignedDuration,
+        keep_open: jiff::SignedDuration,
+    ) -> Result<usize, StoreError> {
+        loop {
+            match self.try_fail_receiving(failure, keep, keep_open).await {
+                Err(error) if self.gave_reserve_for(&error).await => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_fail_receiving(
         &self,
         failure: &Failure,
         keep: jiff::SignedDuration,

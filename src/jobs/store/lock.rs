@@ -52,14 +52,14 @@ fn lock_file(url: &str) -> Result<Option<PathBuf>, StoreError> {
     let Some(database) = Dialect::of_url(url).map_err(StoreError::unknown_database)?.file_of(url)? else {
         return Ok(None);
     };
-    lock_path(&database).map(Some).map_err(|error| StoreError::Lock { path: database, error })
+    beside(&database, ".lock").map(Some).map_err(|error| StoreError::Lock { path: database, error })
 }
 
 /// Links that lead to links are followed this often.
 const MAX_LINKS: usize = 40;
 
-/// Links are followed, also to a database that is still to be made: they lead to the same one.
-fn lock_path(database: &Path) -> io::Result<PathBuf> {
+/// The file of this suffix beside a database. Links are followed, also to a database that is still to be made: they lead to the same one.
+pub(super) fn beside(database: &Path, suffix: &str) -> io::Result<PathBuf> {
     let mut database = database.to_path_buf();
     for _ in 0..MAX_LINKS {
         let directory = database.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -72,6 +72,6 @@ fn lock_path(database: &Path) -> io::Result<PathBuf> {
         }
     }
     let mut name = OsString::from(database);
-    name.push(".lock");
+    name.push(suffix);
     Ok(name.into())
 }

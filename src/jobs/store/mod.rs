@@ -6,6 +6,7 @@
 mod checkpoints;
 mod database;
 mod dialect;
+mod disk;
 mod error;
 mod files;
 mod jobs;
@@ -16,6 +17,7 @@ mod sql;
 
 pub use checkpoints::{Checkpoint, CheckpointId, ResumedFile};
 pub use database::Store;
+pub use disk::DiskCondition;
 pub use error::StoreError;
 pub use files::{ChangedBy, Finishing, FinishingBegun, JobClosed, OpenedFile, StoredFile, Writer};
 pub use jobs::{EndedBy, Inserted, JobFilter};

@@ -1,0 +1,201 @@
+//! The disk that the database is on: the room that is left, a reserve for when there is none, and whether the database is still there.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use rustix::fs::{StatVfsMountFlags, statvfs};
+use tokio::task::spawn_blocking;
+
+use super::error::StoreError;
+use super::lock::beside;
+
+/// The size of the reserve: what SQLite needs to open a database, to end a job and to delete some.
+const RESERVE_BYTES: usize = 1024 * 1024;
+
+/// The reserve is made only where this is free: it must not take the last room itself.
+const RESERVE_NEEDS_BYTES: u64 = 2 * RESERVE_BYTES as u64;
+
+/// The disk below a database in a file.
+#[derive(Clone, Debug)]
+pub(super) struct Disk(Option<Arc<Place>>);
+
+#[derive(Debug)]
+struct Place {
+    database: PathBuf,
+    /// A file without meaning beside the database, `DB.reserve`. Emptying it makes room.
+    reserve: PathBuf,
+    /// Device and inode of the database's file once it has been opened.
+    identity: OnceLock<(u64, u64)>,
+}
+
+/// How the disk is.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskCondition {
+    /// What an unprivileged process can still write. Nothing where the disk takes no writes. `u64::MAX` without a disk.
+    pub free_bytes: u64,
+    /// The file that was opened is the one that the address names.
+    pub is_in_place: bool,
+}
+
+impl Disk {
+    /// The disk of a database in this file; none for one that is in no file. Blocks on the file system.
+    pub(super) fn of(database: Option<PathBuf>) -> io::Result<Self> {
+        let Some(database) = database else {
+            return Ok(Self(None));
+        };
+        let (database, reserve) = (beside(&database, "")?, beside(&database, ".reserve")?);
+        Ok(Self(Some(Arc::new(Place { database, reserve, identity: OnceLock::new() }))))
+    }
+
+    /// Takes note of the database's file, which has been opened.
+    pub(super) async fn note_opened(&self) {
+        self.run((), |place| {
+            if let Ok(identity) = place.current_identity() {
+                place.identity.get_or_init(|| identity);
+            }
+        })
+        .await;
+    }
+
+    /// Makes the reserve where it is missing and there is room for it.
+    pub(super) async fn keep_reserve(&self) {
+        self.run((), |place| {
+            if let Err(error) = place.keep_reserve() {
+                tracing::warn!(path = %place.reserve.display(), %error, "no room can be kept back for a full disk");
+            }
+        })
+        .await;
+    }
+
+    /// Makes room for the caller from the reserve. Gives false when there is none left.
+    pub(super) async fn give_reserve(&self) -> bool {
+        self.run(false, |place| match place.give_reserve() {
+            Ok(was_there) => {
+                if was_there {
+                    tracing::warn!(path = %place.reserve.display(), "the disk is full; its reserve is used");
+                }
+                was_there
+            }
+            Err(error) => {
+                tracing::error!(path = %place.reserve.display(), %error, "the reserve cannot be used");
+                false
+            }
+        })
+        .await
+    }
+
+    /// How the disk is now.
+    pub(super) async fn condition(&self) -> DiskCondition {
+        let condition = DiskCondition { free_bytes: u64::MAX, is_in_place: true };
+        self.run(condition, |place| DiskCondition {
+            free_bytes: place.free_bytes().unwrap_or(u64::MAX),
+            is_in_place: place
+                .identity
+                .get()
+                .is_none_or(|known| place.current_identity().is_ok_and(|now| now == *known)),
+        })
+        .await
+    }
+
+    /// Runs what blocks on the file system. Gives `otherwise` without a disk.
+    async fn run<T: Send + 'static>(&self, otherwise: T, work: impl FnOnce(&Place) -> T + Send + 'static) -> T {
+        let Some(place) = self.0.clone() else {
+            return otherwise;
+        };
+        spawn_blocking(move || work(&place)).await.unwrap_or(otherwise)
+    }
+}
+
+impl Place {
+    fn current_identity(&self) -> io::Result<(u64, u64)> {
+        let metadata = fs::metadata(&self.database)?;
+        Ok((metadata.dev(), metadata.ino()))
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let directory = self.database.parent().unwrap_or(&self.database);
+        let disk = statvfs(directory)?;
+        let takes_writes = !disk.f_flag.contains(StatVfsMountFlags::RDONLY);
+        Ok(if takes_writes { disk.f_bavail.saturating_mul(disk.f_frsize) } else { 0 })
+    }
+
+    fn keep_reserve(&self) -> io::Result<()> {
+        if fs::metadata(&self.reserve).is_ok_and(|metadata| metadata.len() == RESERVE_BYTES as u64)
+            || self.free_bytes()? < RESERVE_NEEDS_BYTES
+        {
+            return Ok(());
+        }
+        let mut file = File::create(&self.reserve)?;
+        let written = file.write_all(&incompressible_bytes()).and_then(|()| file.sync_all());
+        written.inspect_err(|_| drop(file.set_len(0)))
+    }
+
+    fn give_reserve(&self) -> io::Result<bool> {
+        let file = match OpenOptions::new().write(true).open(&self.reserve) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let was_there = file.metadata()?.len() > 0;
+        file.set_len(0)?;
+        Ok(was_there)
+    }
+}
+
+/// Bytes that also a file system with compression needs room for (xorshift64, Marsaglia 2003).
+fn incompressible_bytes() -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let words = (0..RESERVE_BYTES / size_of::<u64>()).flat_map(|_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    });
+    words.collect()
+}
+
+impl StoreError {
+    /// True when the same may succeed with more room on the disk.
+    pub(super) fn may_want_room(&self) -> bool {
+        matches!(self, Self::Full(_) | Self::Database(_) | Self::Migration(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_reserve_is_given_once_and_made_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let disk = Disk::of(Some(directory.path().join("adtally.db"))).unwrap();
+        assert!(!disk.give_reserve().await, "there is none yet");
+        disk.keep_reserve().await;
+        let reserve = directory.path().join("adtally.db.reserve");
+        assert_eq!(fs::metadata(&reserve).unwrap().len(), RESERVE_BYTES as u64);
+        assert!(disk.give_reserve().await);
+        assert_eq!(fs::metadata(&reserve).unwrap().len(), 0);
+        assert!(!disk.give_reserve().await, "it is used up");
+        disk.keep_reserve().await;
+        assert!(disk.give_reserve().await);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_removed_or_replaced_is_not_in_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("adtally.db");
+        let disk = Disk::of(Some(path.clone())).unwrap();
+        fs::write(&path, "a").unwrap();
+        disk.note_opened().await;
+        assert!(disk.condition().await.is_in_place);
+        fs::rename(&path, directory.path().join("other")).unwrap();
+        assert!(!disk.condition().await.is_in_place);
+        fs::write(&path, "a").unwrap();
+        assert!(!disk.condition().await.is_in_place);
+        fs::rename(directory.path().join("other"), &path).unwrap();
+        assert!(disk.condition().await.is_in_place, "it was put back");
+    }
+}
