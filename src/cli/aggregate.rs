@@ -25,8 +25,8 @@ use crate::engine::report::{
     Stats, campaign_header, campaign_lines, campaign_table, list_name, rejects_pieces, rejects_table,
 };
 use crate::engine::{
-    Aggregate, DEFAULT_MAX_REJECTS_BYTES, KeptRejects, Kernel, Limits, Metric, SkipBudget, TallyOptions,
-    combined_leaders,
+    Aggregate, DEFAULT_MAX_REJECTS_BYTES, KeptRejects, Kernel, Limits, Metric, SkipBudget, SpreadsheetTable,
+    TallyOptions, combined_leaders,
 };
 use crate::ingest::{Input, LocalError, LocalOptions, aggregate_local, encoding_for_label};
 use crate::jobs::JobOptions;
@@ -60,6 +60,10 @@ pub(super) struct Arguments {
     /// Also write campaigns.csv with the totals of every campaign
     #[arg(long)]
     all_campaigns: bool,
+
+    /// Write ids and rows that spreadsheet programs would take for formulas with an apostrophe before them
+    #[arg(long)]
+    spreadsheet_safe: bool,
 
     #[command(flatten)]
     format: FormatFlags,
@@ -227,10 +231,11 @@ fn stage_results(
     let mut stage = |name: &str, write: &dyn Fn(&mut dyn io::Write) -> io::Result<()>| {
         output.stage(name, write).map_err(Stop::Refused)
     };
+    let spreadsheet = || arguments.spreadsheet_safe.then(SpreadsheetTable::default);
     let leaders = combined_leaders(&[aggregate], arguments.top.into());
     for (metric, leaders) in [(Metric::Ctr, &leaders.by_ctr), (Metric::Cpa, &leaders.by_cpa)] {
         let table = campaign_table(leaders);
-        stage(&list_name(metric, arguments.top), &|file| file.write_all(table.as_bytes()))?;
+        stage(&list_name(metric, arguments.top), &|file| write_table(file, &mut spreadsheet(), table.as_bytes()))?;
     }
     stage("stats.json", &|file| {
         serde_json::to_writer_pretty(&mut *file, stats)?;
@@ -239,27 +244,37 @@ fn stage_results(
     if !aggregate.rejects().is_empty() {
         stage("rejects.csv", &|file| {
             let mut pieces = rejects_pieces(aggregate, arguments.input.len() > 1, TABLE_PIECE_BYTES);
-            pieces.try_for_each(|piece| file.write_all(piece.as_bytes()))
+            let mut spreadsheet = spreadsheet();
+            pieces.try_for_each(|piece| write_table(file, &mut spreadsheet, piece.as_bytes()))
         })?;
     }
     let stopped_by = Cell::new(signal());
     if arguments.all_campaigns && stopped_by.get().is_none() {
         stage("campaigns.csv", &|file| {
             let mut campaigns = aggregate.campaigns();
-            file.write_all(campaign_header().as_bytes())?;
+            let mut spreadsheet = spreadsheet();
+            write_table(file, &mut spreadsheet, campaign_header().as_bytes())?;
             loop {
                 stopped_by.set(signal());
                 let lines = campaign_lines(&mut campaigns, TABLE_PIECE_BYTES);
                 if lines.is_empty() || stopped_by.get().is_some() {
                     return Ok(());
                 }
-                file.write_all(&lines)?;
+                write_table(file, &mut spreadsheet, &lines)?;
             }
         })?;
     }
     match stopped_by.get().or_else(signal) {
         Some(number) => Err(Stop::Signal(number)),
         None => Ok(()),
+    }
+}
+
+/// Writes the next rows of a table, for a spreadsheet program if that is wanted.
+fn write_table(file: &mut dyn io::Write, spreadsheet: &mut Option<SpreadsheetTable>, rows: &[u8]) -> io::Result<()> {
+    match spreadsheet {
+        None => file.write_all(rows),
+        Some(table) => file.write_all(&table.convert(rows).map_err(io::Error::other)?),
     }
 }
 

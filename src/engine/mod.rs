@@ -23,6 +23,7 @@ mod saved;
 mod scan;
 mod shares;
 mod short_number;
+mod spreadsheet;
 mod sums;
 mod tally;
 mod totals;
@@ -45,5 +46,6 @@ pub use reject_log::{DEFAULT_MAX_REJECTS_BYTES, REJECT_ROW_BYTES, SHOWN_RECORD_B
 pub use row::{MAX_CAMPAIGN_ID_BYTES, SkipReason};
 pub use scan::Kernel;
 pub use shares::Parcel;
+pub use spreadsheet::SpreadsheetTable;
 pub use tally::{Limits, Tally, TallyOptions};
 pub use totals::CampaignTotals;

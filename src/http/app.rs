@@ -10,6 +10,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use super::body::BodyLimits;
 use super::caller::Caller;
 use super::cors::CorsOrigin;
+use super::origin::AllowedHost;
 use super::problem::Problem;
 use super::tokens::Tokens;
 use crate::jobs::{Jobs, TenantJobs};
@@ -29,6 +30,8 @@ pub struct HttpConfig {
     pub cors_origins: Vec<CorsOrigin>,
     /// Who may send requests. Without tokens everybody may.
     pub tokens: Option<Tokens>,
+    /// Requests have to name one of these hosts, an address, or `localhost`. Without a list, any.
+    pub allowed_hosts: Option<Vec<AllowedHost>>,
 }
 
 /// The service that all requests share. Routes about jobs take [`App`] instead, which reaches the caller's jobs alone.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::header::{
     ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_ENCODING, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE,
-    ETAG, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
+    ETAG, IF_MATCH, IF_NONE_MATCH, IF_RANGE, LOCATION, RANGE, RETRY_AFTER,
 };
 use axum::http::{HeaderName, HeaderValue, Method, Request, Uri};
 use tower::ServiceBuilder;
@@ -31,6 +31,13 @@ pub struct CorsOrigin(HeaderValue);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("expected an origin as browsers write it, such as https://ads.example.com or http://localhost:3000")]
 pub struct NoOrigin;
+
+impl CorsOrigin {
+    /// True for this origin, as a browser sends it.
+    pub(super) fn is(&self, origin: &HeaderValue) -> bool {
+        self.0 == origin
+    }
+}
 
 impl FromStr for CorsOrigin {
     type Err = NoOrigin;
@@ -83,6 +90,7 @@ pub(super) fn layer(origins: &[CorsOrigin]) -> Option<Layer> {
             CONTENT_ENCODING,
             CONTENT_RANGE,
             CONTENT_TYPE,
+            IF_MATCH,
             IF_NONE_MATCH,
             IF_RANGE,
             RANGE,

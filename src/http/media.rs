@@ -72,7 +72,7 @@ pub(super) fn file_media(headers: &HeaderMap) -> Result<Option<Mime>, Problem> {
 
 /// How a body is compressed; none: its beginning tells.
 pub(super) fn content_coding(headers: &HeaderMap) -> Result<Option<Coding>, Problem> {
-    let mut coding = None;
+    let mut coding: Option<Coding> = None;
     for value in headers.get_all(CONTENT_ENCODING) {
         let text = String::from_utf8_lossy(value.as_bytes());
         for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
@@ -81,7 +81,7 @@ pub(super) fn content_coding(headers: &HeaderMap) -> Result<Option<Coding>, Prob
                 // As if it were not there: the beginning may still tell.
                 (_, Coding::Identity) => {}
                 (None, named) => coding = Some(named),
-                (Some(_), _) => return Err(Problem::unsupported_content_coding(&text)),
+                (Some(first), second) => return Err(Problem::several_content_codings(first.name(), second.name())),
             }
         }
     }

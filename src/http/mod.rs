@@ -6,6 +6,7 @@ mod app;
 mod body;
 mod caller;
 mod checks;
+mod conditions;
 mod cors;
 mod deadline;
 mod digests;
@@ -13,9 +14,11 @@ mod fields;
 mod log;
 mod media;
 mod name;
+mod origin;
 mod problem;
 mod query;
 mod routes;
+mod security_fields;
 mod server;
 mod table;
 mod tokens;
@@ -28,7 +31,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::http::header::{CONTENT_ENCODING, CONTENT_LENGTH, ETAG};
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
@@ -38,9 +41,9 @@ use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
-use tower_http::set_header::SetResponseHeaderLayer;
 
 pub use cors::CorsOrigin;
+pub use origin::{AllowedHost, NoHost};
 pub use server::{ConnectionLimits, Shutdown, serve};
 pub use tokens::{
     InvalidTokenLine, NewToken, SECRET_BYTES, TokenTable, Tokens, check_tenant, check_token_name, parse_expiry,
@@ -53,8 +56,10 @@ use body::{LingerLimits, linger};
 use caller::authorize;
 use log::{X_REQUEST_ID, log_request, sanitize_request_id, tag_route};
 use media::allow_identity;
+use origin::{RequestOrigins, check_origin};
 use problem::{Kind, Problem};
 use routes::{appends, events, files, jobs, results, service, tus, uploads};
+use security_fields::add_security_fields;
 
 /// The least of a refused body that is read, also when uploads have to be smaller: without it senders do not get to read the answer.
 const MIN_LINGER_BYTES: u64 = 1024 * 1024;
@@ -62,6 +67,7 @@ const MIN_LINGER_BYTES: u64 = 1024 * 1024;
 /// The whole interface.
 pub fn router(jobs: Arc<Jobs>, mut config: HttpConfig, metrics: PrometheusHandle) -> Router {
     let max_bytes = config.max_upload_bytes.max(MIN_LINGER_BYTES);
+    let origins = RequestOrigins::new(&config.cors_origins, config.allowed_hosts.as_deref());
     let cors = cors::layer(&std::mem::take(&mut config.cors_origins));
     let tokens = config.tokens.take();
     let linger_limits = LingerLimits { max_bytes, max_time: config.linger_timeout };
@@ -70,13 +76,13 @@ pub fn router(jobs: Arc<Jobs>, mut config: HttpConfig, metrics: PrometheusHandle
         .layer(map_request(|request| async { sanitize_request_id(request) }))
         .layer(SetRequestIdLayer::new(X_REQUEST_ID, MakeRequestUuid))
         .layer(PropagateRequestIdLayer::new(X_REQUEST_ID))
-        .layer(SetResponseHeaderLayer::if_not_present(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")))
-        .layer(SetResponseHeaderLayer::if_not_present(REFERRER_POLICY, HeaderValue::from_static("no-referrer")))
+        .map_response(add_security_fields)
         .map_response(describe_as_sent)
         .layer(map_request(|request| async { allow_identity(request) }))
         .layer(CompressionLayer::new())
         .layer(from_fn(log_request))
         .option_layer(cors)
+        .layer(from_fn_with_state(origins, check_origin))
         .layer(CatchPanicLayer::custom(answer_panic));
     let routes = Router::new()
         .route("/", get(service::page))

@@ -94,6 +94,9 @@ pub(super) enum Kind {
     TusVersion,
     UploadLocked,
     UploadGone,
+    PreconditionFailed,
+    CrossOrigin,
+    UnknownHost,
     Failure(FailureKind),
 }
 
@@ -155,6 +158,11 @@ impl Kind {
             Self::TusVersion => ("tus_version", S::PRECONDITION_FAILED, "Not a version of tus that is spoken here"),
             Self::UploadLocked => ("upload_locked", S::LOCKED, "The upload cannot be reached at the moment"),
             Self::UploadGone => ("upload_gone", S::GONE, "The upload cannot go on"),
+            Self::PreconditionFailed => {
+                ("precondition_failed", S::PRECONDITION_FAILED, "A condition of the request does not hold")
+            }
+            Self::CrossOrigin => ("cross_origin", S::FORBIDDEN, "Pages of other origins may not change anything"),
+            Self::UnknownHost => ("unknown_host", S::MISDIRECTED_REQUEST, "The service has another name"),
             Self::Failure(kind) => {
                 let (status, title) = describe_failure(kind);
                 (kind.name(), status, title)
@@ -359,7 +367,19 @@ impl Problem {
     }
 
     pub(super) fn unsupported_content_coding(given: &str) -> Self {
-        let detail = format!("{given:?} is not understood: expected one of gzip, zstd, br, deflate, identity");
+        Self::other_content_coding(format!(
+            "{given:?} is not understood: expected one of gzip, zstd, br, deflate, identity"
+        ))
+    }
+
+    /// A body that is said to be compressed twice, by several fields or by one.
+    pub(super) fn several_content_codings(first: &str, second: &str) -> Self {
+        Self::other_content_coding(format!(
+            "the body is said to be compressed twice, with {first} and then with {second}: expected one of gzip, zstd, br, deflate, named once"
+        ))
+    }
+
+    fn other_content_coding(detail: String) -> Self {
         let accepted = HeaderValue::from_static("gzip, zstd, br, deflate, identity");
         Self::new(Kind::UnsupportedContentCoding, detail).with_header(ACCEPT_ENCODING, accepted)
     }
@@ -417,6 +437,7 @@ impl From<JobError> for Problem {
                 .with_limit("disk_reserve_bytes", disk_reserve_bytes),
             JobError::TooManyUploads { max_concurrent_uploads } => Self::new(Kind::TooManyUploads, detail)
                 .with_limit("max_concurrent_uploads", max_concurrent_uploads as u64),
+            JobError::NameTaken { id, .. } => Self::new(Kind::PreconditionFailed, detail).with_job(id),
             JobError::Draining => Self::new(Kind::Draining, detail),
             JobError::IdempotencyKeyInUse(id) => {
                 Self::new(Kind::IdempotencyKeyInUse, detail).with_job(id).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)

@@ -1,12 +1,13 @@
 //! The query of an address, and the options of jobs and files.
 
 use std::borrow::Cow;
-use std::str::FromStr;
+use std::str::{FromStr, Utf8Error};
 use std::sync::LazyLock;
 
 use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
 use mime::Mime;
+use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
 
 use super::fields::invalid_header;
@@ -16,12 +17,15 @@ use crate::jobs::JobOptions;
 
 /// The parameters behind the question mark of an address.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Query<'a>(Vec<(Cow<'a, str>, Cow<'a, str>)>);
+pub(super) struct Query<'a>(Vec<Pair<'a>>);
+
+/// A name and its value.
+type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
 impl<'a> Query<'a> {
     /// Reads parameters of which only these may be there, each once.
     pub(super) fn read(uri: &'a Uri, known: &[&str]) -> Result<Self, Problem> {
-        let pairs: Vec<_> = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).collect();
+        let pairs = decode(uri.query().unwrap_or_default())?;
         for (index, (name, _)) in pairs.iter().enumerate() {
             if !known.contains(&name.as_ref()) {
                 let detail = match known {
@@ -71,6 +75,22 @@ impl<'a> Query<'a> {
     }
 }
 
+/// The names and values of a query. Bytes that are not UTF-8 are refused: as U+FFFD, they would mean another name or value.
+fn decode(query: &str) -> Result<Vec<Pair<'_>>, Problem> {
+    let text = |encoded: &str| -> Result<String, Utf8Error> {
+        let spaced = encoded.replace('+', " ");
+        percent_decode(spaced.as_bytes()).decode_utf8().map(Cow::into_owned)
+    };
+    let pairs = query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (encoded_name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = text(encoded_name)
+            .map_err(|_| Problem::new(Kind::UnknownOption, format!("{encoded_name:?}: expected UTF-8")))?;
+        let value = text(value).map_err(|_| invalid_option(&name, &"expected UTF-8"))?;
+        Ok((Cow::Owned(name), Cow::Owned(value)))
+    });
+    pairs.collect()
+}
+
 pub(super) fn invalid_option(name: &str, reason: &dyn std::fmt::Display) -> Problem {
     Problem::new(Kind::InvalidOption, format!("{name}: {reason}"))
 }
@@ -104,13 +124,14 @@ pub(super) fn file_options(
     content_type: Option<&Mime>,
     mut options: JobOptions,
 ) -> Result<JobOptions, Problem> {
-    // RFC 4180, 3: the type's parameters.
+    // RFC 4180, 3: the type's parameters. Those that a parameter of the address replaces are not looked at.
     if let Some(content_type) = content_type {
-        if let Some(charset) = content_type.get_param("charset") {
+        if let Some(charset) = content_type.get_param("charset").filter(|_| query.text("encoding").is_none()) {
             options.encoding = encoding_for_label(charset.as_str())
                 .map_err(|error| invalid_header(&CONTENT_TYPE, format_args!("charset: {error}")))?;
         }
-        match content_type.get_param("header").map(|header| header.as_str().to_ascii_lowercase()).as_deref() {
+        let header = content_type.get_param("header").filter(|_| query.text("has_header").is_none());
+        match header.map(|header| header.as_str().to_ascii_lowercase()).as_deref() {
             None => {}
             Some("present") => options.has_header = true,
             Some("absent") => options.has_header = false,

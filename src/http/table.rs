@@ -1,11 +1,13 @@
-//! Tables as JSON: an array with an object for every row.
+//! Tables in other forms than they are stored in: as JSON, an array with an object for every row, and for spreadsheet programs.
+
+use std::io;
 
 use bytes::Bytes;
 use csv_async::{AsyncReaderBuilder, StringRecord};
-use futures_util::{Stream, StreamExt as _, stream};
-use tokio::runtime::Handle;
+use futures_util::{FutureExt as _, Stream, StreamExt as _, stream};
 use tokio::task::spawn_blocking;
 
+use crate::engine::SpreadsheetTable;
 use crate::jobs::StoreError;
 
 /// Columns whose values are whole numbers. Conversions may have decimals, and are text then, which keeps them exact.
@@ -19,24 +21,40 @@ const OPTIONAL: [&str; 4] = ["cpa", "line", "byte_offset", "file"];
 pub(super) fn to_json(
     pieces: impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
 ) -> impl Stream<Item = Result<Bytes, StoreError>> + Send {
-    let converted = stream::unfold((pieces.boxed(), Table::default()), |(mut pieces, mut table)| async move {
+    let converted = convert(pieces, Table::default(), |table, piece| {
+        let pending = || Err(io::Error::from(io::ErrorKind::WouldBlock).into());
+        // Memory gives all it has at once.
+        table.convert(piece).now_or_never().unwrap_or_else(pending)
+    });
+    converted.chain(stream::once(async { Ok(Bytes::from_static(b"]\n")) }))
+}
+
+/// Turns the text of a table into one that holds no formulas for spreadsheet programs, piece by piece. Pieces are as for JSON.
+pub(super) fn to_spreadsheet(
+    pieces: impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
+) -> impl Stream<Item = Result<Bytes, StoreError>> + Send {
+    convert(pieces, SpreadsheetTable::default(), SpreadsheetTable::convert)
+}
+
+/// Converts one piece after the other, each when it is asked for.
+fn convert<T: Default + Send + 'static>(
+    pieces: impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
+    table: T,
+    convert: fn(&mut T, &[u8]) -> csv_async::Result<Vec<u8>>,
+) -> impl Stream<Item = Result<Bytes, StoreError>> + Send {
+    stream::unfold((pieces.boxed(), table), move |(mut pieces, mut table)| async move {
         let piece = match pieces.next().await? {
             Ok(piece) => piece,
             Err(error) => return Some((Err(error), (pieces, table))),
         };
-        let runtime = Handle::current();
         // Reading and writing text takes time that the runtime's threads are not to lose.
-        let converted = spawn_blocking(move || {
-            let json = runtime.block_on(table.convert(&piece));
-            (json, table)
-        });
-        match converted.await {
-            Ok((Ok(json), table)) => Some((Ok(Bytes::from(json)), (pieces, table))),
+        let converted = spawn_blocking(move || (convert(&mut table, &piece), table)).await;
+        match converted {
+            Ok((Ok(text), table)) => Some((Ok(Bytes::from(text)), (pieces, table))),
             Ok((Err(error), table)) => Some((Err(StoreError::Damaged(error.to_string())), (pieces, table))),
-            Err(error) => Some((Err(StoreError::Damaged(error.to_string())), (pieces, Table::default()))),
+            Err(error) => Some((Err(StoreError::Damaged(error.to_string())), (pieces, T::default()))),
         }
-    });
-    converted.chain(stream::once(async { Ok(Bytes::from_static(b"]\n")) }))
+    })
 }
 
 #[derive(Default)]

@@ -62,8 +62,14 @@ impl Metadata {
             }
             let value = STANDARD.decode(value.trim_start());
             let value = value.map_err(|error| invalid(format!("{key}: expected Base64: {error}")))?;
-            // Of keys that are not known, any bytes.
-            pairs.push((key.to_owned(), String::from_utf8_lossy(&value).into_owned()));
+            let is_known = ["filename", "job"].contains(&key) || JOB_OPTIONS.contains(&key);
+            let value = match String::from_utf8(value) {
+                Ok(value) => value,
+                Err(_) if is_known => return Err(invalid(format!("{key}: expected UTF-8"))),
+                // Of keys that are not known, any bytes.
+                Err(_) => String::new(),
+            };
+            pairs.push((key.to_owned(), value));
         }
         let mut take = |name: &str| {
             let place = pairs.iter().position(|(key, _)| key == name)?;
@@ -115,7 +121,16 @@ mod tests {
         assert_eq!(metadata.file_name.as_deref(), Some("ads.csv"));
         assert_eq!((metadata.job.as_deref(), metadata.options.text("top")), (None, Some("25")));
         assert!(refuse_job_options(&metadata.options).is_err());
-        for wrong in ["filename ads.csv", "filename YQ", "top MjU=,top MjU=", "unknown !", &"x".repeat(4097)] {
+        for wrong in [
+            "filename ads.csv",
+            "filename YQ",
+            "filename /w==",
+            "job /w==",
+            "encoding /w==",
+            "top MjU=,top MjU=",
+            "unknown !",
+            &"x".repeat(4097),
+        ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

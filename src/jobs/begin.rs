@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::sync::MutexGuard as AsyncMutexGuard;
+
 use super::access::Scope;
 use super::context::{Context, JobsConfig};
 use super::error::JobError;
@@ -22,6 +24,8 @@ pub struct NewJob {
     pub tenant: String,
     /// A label; without one the id is it.
     pub name: Option<String>,
+    /// Make it only if no job that has not expired has its name.
+    pub needs_free_name: bool,
     /// How its files are read and reported.
     pub options: JobOptions,
     /// The same key means the same job.
@@ -84,6 +88,7 @@ impl Context {
             Some(Earlier::Interrupted(job)) => return self.start_over(&job, options).await,
             None => {}
         }
+        let _name = self.reserve_name(new).await?;
         self.check_room().await?;
         let permit = self.permit_upload()?;
         let failed = |failure| JobError::Failed { id: new.id, failure };
@@ -123,6 +128,7 @@ impl Context {
             Some(Earlier::Interrupted(job)) => return Err(JobError::IdempotencyKeyInUse(job.id)),
             None => {}
         }
+        let _name = self.reserve_name(new).await?;
         self.check_room().await?;
         let permit = self.permit_upload()?;
         let mut job = new.begin(State::Receiving);
@@ -132,6 +138,20 @@ impl Context {
             Inserted::Done => Ok(Begun::New(Box::new(FormUpload::new(presence, permit)))),
             // A job that a form makes is none of the open ones.
             Inserted::KeyTaken | Inserted::TooManyOpen => self.after_lost_race(new).await.map(Begun::Before),
+        }
+    }
+
+    /// Where a job needs a free name: refuses when another job has it. Of requests that need the same name, the first one gets it: the others wait
+    /// until its job is stored.
+    async fn reserve_name(&self, new: &NewJob) -> Result<Option<AsyncMutexGuard<'_, ()>>, JobError> {
+        let Some(name) = new.name.as_ref().filter(|_| new.needs_free_name) else {
+            return Ok(None);
+        };
+        let reserved = self.naming.lock().await;
+        match self.find(&Scope::Tenant(new.tenant.as_str().into()), name).await {
+            Ok(job) => Err(JobError::NameTaken { id: job.id, name: name.clone() }),
+            Err(JobError::NotFound(_) | JobError::Expired(_)) => Ok(Some(reserved)),
+            Err(error) => Err(error),
         }
     }
 
@@ -184,6 +204,7 @@ impl Context {
         if let Some(job) = self.made_before(&new, false).await? {
             return Ok(Begun::Before(Box::new(job)));
         }
+        let _name = self.reserve_name(&new).await?;
         self.check_room().await?;
         let max_open_jobs = self.config.max_open_jobs;
         let mut job = new.begin(State::Open);

@@ -86,6 +86,8 @@ pub(super) struct Context {
     board: Mutex<HashMap<JobId, Shown>>,
     /// Held while a job is put on the board as the store knows it.
     entering: AsyncMutex<()>,
+    /// Held while a job is stored that needs a name which no other job has.
+    pub(super) naming: AsyncMutex<()>,
     /// Released after the store.
     _lock: DatabaseLock,
 }
@@ -112,6 +114,7 @@ impl Context {
             stopping: CancellationToken::new(),
             board: Mutex::default(),
             entering: AsyncMutex::default(),
+            naming: AsyncMutex::default(),
             config,
             _lock: lock,
         }))

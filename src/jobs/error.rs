@@ -188,6 +188,14 @@ pub enum JobError {
         /// The limit in force.
         max_concurrent_uploads: usize,
     },
+    /// The job was to be made only if there is none of its name.
+    #[error("there is a job of the name {name:?} already: {id}")]
+    NameTaken {
+        /// The job that has it.
+        id: JobId,
+        /// The name.
+        name: String,
+    },
     /// The server is about to stop.
     #[error("the server is stopping and takes no new uploads; try again in a moment")]
     Draining,

@@ -22,6 +22,7 @@ mod full_disk;
 mod graceful_stop;
 mod ground_truth;
 mod harness;
+mod hostile_content;
 mod http2_aborts;
 mod jobs;
 mod large_reports;

@@ -94,7 +94,7 @@ fn other_names_are_no_results() {
     done.service.get(&format!("/v1/jobs/{id}/results")).expect_problem(404, "not_found", &[]);
     done.service.get("/v1/jobs/nobody/results/top10_ctr.csv").expect_problem(404, "job_not_found", &["nobody"]);
     let reply = done.service.get(&format!("{}?x=1", done.path("campaigns.csv")));
-    reply.expect_problem(400, "unknown_option", &["takes no options"]);
+    reply.expect_problem(400, "unknown_option", &["expected one of spreadsheet"]);
 }
 
 #[test]

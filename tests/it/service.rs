@@ -103,7 +103,9 @@ impl Service {
                 shell
             }
         };
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(self.path("data"));
+        command
+            .args(["serve", "--listen", "127.0.0.1:0", "--allowed-host", "test", "--data-dir"])
+            .arg(self.path("data"));
         command.arg("--results-dir").arg(self.path("results")).args(&self.arguments);
         command
     }

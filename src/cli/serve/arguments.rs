@@ -14,7 +14,7 @@ use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 
 use crate::cli::values;
 use crate::engine::Limits;
-use crate::http::{ConnectionLimits, CorsOrigin, HttpConfig, Tokens};
+use crate::http::{AllowedHost, ConnectionLimits, CorsOrigin, HttpConfig, Tokens};
 use crate::ingest::PipelineOptions;
 use crate::jobs::{JobsConfig, Store};
 
@@ -54,6 +54,11 @@ pub(in crate::cli) struct Arguments {
     /// Origin whose pages may use the interface from a browser, such as https://ads.example.com; several are separated by commas
     #[arg(long = "cors-origin", env = "ADTALLY_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     cors_origins: Vec<CorsOrigin>,
+
+    /// Name under which the service may be reached, such as ads.example.com, or * for any; several are separated by commas. Requests to other
+    /// names are refused; addresses and localhost are always allowed. Any name is allowed if none is given and --listen is no loopback address
+    #[arg(long = "allowed-host", env = "ADTALLY_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
+    allowed_hosts: Vec<AllowedHost>,
 
     /// Directory of the database; made if it is not there
     #[arg(long, env = "ADTALLY_DATA_DIR", value_name = "DIR", default_value = "data", help_heading = "Storage")]
@@ -240,7 +245,15 @@ impl Arguments {
             linger_timeout: self.linger_timeout,
             cors_origins: self.cors_origins.clone(),
             tokens,
+            allowed_hosts: self.allowed_hosts(),
         }
+    }
+
+    /// The names under which the service may be reached. Pages can make browsers of this machine reach a loopback address under any name, so there
+    /// they are checked even if none is given.
+    fn allowed_hosts(&self) -> Option<Vec<AllowedHost>> {
+        let are_checked = self.listen.ip().to_canonical().is_loopback() || !self.allowed_hosts.is_empty();
+        are_checked.then(|| self.allowed_hosts.clone())
     }
 
     /// Limits on connections.

@@ -3,6 +3,7 @@
 mod arguments;
 mod check;
 mod directories;
+mod log_lines;
 mod refusals;
 mod token_file;
 
@@ -27,6 +28,7 @@ use crate::jobs::Jobs;
 pub(super) use arguments::Arguments;
 use arguments::LogFormat;
 use directories::prepare_directory;
+use log_lines::LogLines;
 use refusals::{cannot_listen, cannot_open};
 use token_file::TokenFile;
 
@@ -134,7 +136,7 @@ fn watch_tokens(arguments: &Arguments, token_file: Option<TokenFile>) -> io::Res
 }
 
 fn start_log(arguments: &Arguments) {
-    let lines = tracing_subscriber::fmt::layer().with_writer(io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(|| LogLines);
     let registry = tracing_subscriber::registry().with(arguments.log_level.clone());
     match arguments.log_format {
         LogFormat::Text => registry.with(lines.with_ansi(io::stderr().is_terminal()).with_target(false)).init(),

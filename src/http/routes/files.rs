@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use crate::http::app::App;
 use crate::http::body::{BodyLimits, UploadBody, too_large};
+use crate::http::conditions::{Precondition, must_create};
 use crate::http::digests::{Digests, digest_failure};
 use crate::http::fields::{FileRange, length_of_whole};
 use crate::http::media::{content_coding, file_media};
@@ -25,7 +26,7 @@ use crate::http::routes::appends::{Appended, append, check_format};
 use crate::http::routes::file_answers::{describe, document, job_id};
 use crate::http::routes::set_field;
 use crate::http::view::{FileView, file_path};
-use crate::jobs::{FileFormat, FileOpened, FileOptions, FileState, FileUpload, Job, JobError, JobFile};
+use crate::jobs::{FileFormat, FileOpened, FileOptions, FileState, FileUpload, Job, JobError, JobFile, JobId};
 
 type Address = Result<Path<(String, String)>, PathRejection>;
 
@@ -46,6 +47,11 @@ pub(in crate::http) async fn put(app: App, address: Address, request: Request) -
     let coding = content_coding(headers)?;
     let job = app.jobs.get(&job).await?;
     let known = job.file(&name);
+    Precondition::read(headers)?.check_existence(known.is_some()).map_err(|problem| problem.with_job(id))?;
+    let must_create = must_create(headers)?;
+    if must_create && known.is_some() {
+        return Err(file_exists(id, &name));
+    }
     if let Some(range) = FileRange::read(headers)?.filter(|range| !range.is_whole()) {
         let file = known.ok_or_else(|| JobError::FileNotFound { id, name: name.clone() })?;
         check_format(id, file, &query, content_type.as_ref(), coding)?;
@@ -82,6 +88,8 @@ pub(in crate::http) async fn put(app: App, address: Address, request: Request) -
             }
             Ok(response)
         }
+        // Another request has just sent it.
+        FileOpened::Complete(_) if must_create => Err(file_exists(id, &name)),
         FileOpened::Complete(file) if file.format.options != options => Err(JobError::OtherFormat { id, name }.into()),
         FileOpened::Complete(file) => {
             let body = request.into_body();
@@ -92,6 +100,10 @@ pub(in crate::http) async fn put(app: App, address: Address, request: Request) -
             }
         }
     }
+}
+
+fn file_exists(id: JobId, name: &str) -> Problem {
+    Problem::new(Kind::PreconditionFailed, format!("if-none-match: the job has a file {name:?} already")).with_job(id)
 }
 
 async fn receive(mut upload: FileUpload, mut body: UploadBody, digests: Digests) -> Result<Appended, JobError> {

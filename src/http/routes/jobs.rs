@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use crate::http::address::Address;
 use crate::http::app::App;
 use crate::http::caller::{Caller, token_revoked};
+use crate::http::conditions::Precondition;
 use crate::http::fields::preferred_wait_seconds;
 use crate::http::problem::{JobTag, Kind, Problem, json_line};
 use crate::http::query::{Query, invalid_option};
@@ -156,20 +157,48 @@ pub(in crate::http) async fn list(app: App, uri: Uri) -> Result<Response, Proble
     Ok(response)
 }
 
+/// The job that a request is to change: the one that was looked at, where that is as `If-Match` says.
+async fn checked(app: &App, job: String, headers: &HeaderMap) -> Result<String, Problem> {
+    let precondition = Precondition::read(headers)?;
+    if !precondition.is_given() {
+        return Ok(job);
+    }
+    let job = app.jobs.get(&job).await?;
+    let (_, etag) = document(&app.caller, &job)?;
+    precondition.check(&etag).map_err(|problem| problem.with_job(job.id))?;
+    // By now a name may mean another one.
+    Ok(job.id.to_string())
+}
+
 /// `POST /v1/jobs/{job}/cancel`
-pub(in crate::http) async fn cancel(app: App, Address(job): Address<String>) -> Result<Response, Problem> {
+pub(in crate::http) async fn cancel(
+    app: App,
+    Address(job): Address<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let job = checked(&app, job, &headers).await?;
     let job = app.jobs.cancel(&job).await?;
     respond(&app, &job, None)
 }
 
 /// `POST /v1/jobs/{job}/complete`
-pub(in crate::http) async fn complete(app: App, Address(job): Address<String>) -> Result<Response, Problem> {
+pub(in crate::http) async fn complete(
+    app: App,
+    Address(job): Address<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let job = checked(&app, job, &headers).await?;
     let job = app.jobs.complete(&job).await?;
     respond(&app, &job, None)
 }
 
 /// `DELETE /v1/jobs/{job}`
-pub(in crate::http) async fn delete(app: App, Address(job): Address<String>) -> Result<StatusCode, Problem> {
+pub(in crate::http) async fn delete(
+    app: App,
+    Address(job): Address<String>,
+    headers: HeaderMap,
+) -> Result<StatusCode, Problem> {
+    let job = checked(&app, job, &headers).await?;
     app.jobs.delete(&job).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -1,34 +1,45 @@
-//! The results of a job: whole, in part, or as JSON.
+//! The results of a job: whole, in part, as JSON, or for spreadsheet programs.
 
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::Path;
+use axum::extract::rejection::PathRejection;
 use axum::http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE,
     ETAG, RANGE, VARY,
 };
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt as _, TryStreamExt as _};
 use headers::{HeaderMapExt as _, IfNoneMatch, IfRange};
 
-use crate::http::address::Address;
 use crate::http::app::App;
 use crate::http::media::prefers_json;
 use crate::http::problem::{JobTag, Kind, Problem};
+use crate::http::query::{Query, invalid_option};
 use crate::http::routes::set_field;
 use crate::http::table;
 use crate::http::view::path;
 use crate::jobs::{Job, ResultFile, StoreError};
 
+/// The parameter that asks for tables for spreadsheet programs.
+const SPREADSHEET: &str = "spreadsheet";
+
+/// The media type of tables.
+const CSV: &str = "text/csv; charset=utf-8; header=present";
+
 /// `GET /v1/jobs/{job}/results/{file}`
 pub(in crate::http) async fn get(
     app: App,
-    Address((job, file)): Address<(String, String)>,
+    address: Result<Path<(String, String)>, PathRejection>,
+    uri: Uri,
     method: Method,
     mut headers: HeaderMap,
 ) -> Result<Response, Problem> {
+    let Path((job, file)) = address?;
+    let for_spreadsheet = wants_spreadsheet(&uri)?;
     if method == Method::HEAD {
         // Ranges are for GET alone (RFC 9110, 14.2).
         headers.remove(RANGE);
@@ -42,25 +53,57 @@ pub(in crate::http) async fn get(
         }
         None => false,
     };
-    let etag = if as_json { format!("\"{}-json\"", result.etag) } else { format!("\"{}\"", result.etag) };
+    if for_spreadsheet && (as_json || !is_table) {
+        return Err(invalid_option(
+            SPREADSHEET,
+            &"JSON is no input of spreadsheet programs: it is for tables as text/csv",
+        ));
+    }
+    let form = match (as_json, for_spreadsheet) {
+        (true, _) => "-json",
+        (_, true) => "-spreadsheet",
+        _ => "",
+    };
+    let etag = format!("\"{}{form}\"", result.etag);
     let mut response = match etag.parse() {
         Ok(tag) if headers.typed_get::<IfNoneMatch>().is_some_and(|known| !known.precondition_passes(&tag)) => {
             StatusCode::NOT_MODIFIED.into_response()
         }
-        Ok(tag) if !as_json => contents(&app, &job, &result, &headers, &tag).await?,
+        Ok(tag) if form.is_empty() => contents(&app, &job, &result, &headers, &tag).await?,
         _ => {
             let text = app.jobs.read_result(job.id, &result.name, 0, result.length);
-            let body = begun(&app, &job, &result, table::to_json(text)).await?;
-            ([(CONTENT_TYPE, "application/json")], body).into_response()
+            if for_spreadsheet {
+                let body = begun(&app, &job, &result, table::to_spreadsheet(text)).await?;
+                let mut response = ([(CONTENT_TYPE, CSV)], body).into_response();
+                name_download(response.headers_mut(), &result.name);
+                response
+            } else {
+                let body = begun(&app, &job, &result, table::to_json(text)).await?;
+                ([(CONTENT_TYPE, "application/json")], body).into_response()
+            }
         }
     };
     let headers = response.headers_mut();
     set_field(headers, ETAG, &etag);
-    set_field(headers, CONTENT_LOCATION, &format!("{}/results/{}", path(job.id), result.name));
+    let query = if for_spreadsheet { "?spreadsheet=safe" } else { "" };
+    set_field(headers, CONTENT_LOCATION, &format!("{}/results/{}{query}", path(job.id), result.name));
     headers.insert(VARY, HeaderValue::from_static("accept"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response.extensions_mut().insert(JobTag(job.id));
     Ok(response)
+}
+
+/// True when a table is wanted whose text spreadsheet programs do not take for formulas.
+fn wants_spreadsheet(uri: &Uri) -> Result<bool, Problem> {
+    match Query::read(uri, &[SPREADSHEET])?.text(SPREADSHEET) {
+        None => Ok(false),
+        Some("safe") => Ok(true),
+        Some(other) => Err(invalid_option(SPREADSHEET, &format_args!("{other:?}: expected safe"))),
+    }
+}
+
+fn name_download(headers: &mut HeaderMap, name: &str) {
+    set_field(headers, CONTENT_DISPOSITION, &format!("attachment; filename=\"{name}\""));
 }
 
 /// The result as it is stored, or the part of it that is asked for.
@@ -86,11 +129,11 @@ async fn contents(
     let body = begun(app, job, result, app.jobs.read_result(job.id, &result.name, start, end)).await?;
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
-    let content_type = if result.is_table() { "text/csv; charset=utf-8; header=present" } else { "application/json" };
+    let content_type = if result.is_table() { CSV } else { "application/json" };
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CONTENT_LENGTH, HeaderValue::from(end - start));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    set_field(headers, CONTENT_DISPOSITION, &format!("attachment; filename=\"{}\"", result.name));
+    name_download(headers, &result.name);
     if status == StatusCode::PARTIAL_CONTENT {
         set_field(headers, CONTENT_RANGE, &format!("bytes {start}-{}/{length}", end - 1));
     }

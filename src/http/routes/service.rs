@@ -1,11 +1,11 @@
 //! The service itself: whether it lives and is ready, its metrics, its description, its page.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::http::Uri;
-use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use serde::Serialize;
 
@@ -13,6 +13,7 @@ use crate::engine::Format;
 use crate::http::app::Shared;
 use crate::http::problem::{Problem, json_line};
 use crate::http::query::Query;
+use crate::http::security_fields::{CROSS_ORIGIN_OPENER_POLICY, page_policy};
 
 const OPENAPI: &str = include_str!("../../../openapi.yaml");
 const PAGE: &str = include_str!("../page.html");
@@ -74,6 +75,13 @@ pub(in crate::http) async fn openapi() -> Response {
 }
 
 /// `GET /`
-pub(in crate::http) async fn page() -> Html<&'static str> {
-    Html(PAGE)
+pub(in crate::http) async fn page() -> Response {
+    static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| page_policy(PAGE));
+    let mut response = Html(PAGE).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin"));
+    if let Some(policy) = POLICY.clone() {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    response
 }

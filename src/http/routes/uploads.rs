@@ -19,6 +19,7 @@ use serde::Deserialize;
 use crate::http::app::App;
 use crate::http::body::{BodyLimits, FormBody, UnparsedBytes, UploadBody, form_source, too_large};
 use crate::http::caller::Caller;
+use crate::http::conditions::must_create;
 use crate::http::digests::{Digests, digest_failure};
 use crate::http::fields::{idempotency_key, length_of_whole};
 use crate::http::media::{Media, content_coding, file_media, media};
@@ -198,7 +199,7 @@ async fn receive_parts(
             let detail = format!("the form has more than {max_form_parts} parts; the limit is max_form_parts");
             return Err(FailureKind::FormTooLarge.because(detail).with_limit("max_form_parts", max_form_parts as u64));
         }
-        let file_name = file_name(&part);
+        let file_name = file_name(&part)?;
         let option = part.name().filter(|name| file_name.is_none() && JOB_OPTIONS.contains(name)).map(str::to_owned);
         let content_type = part.content_type().and_then(|text| text.parse::<Mime>().ok());
         let mut bytes = part_bytes(part, unparsed).boxed();
@@ -274,13 +275,22 @@ async fn option_value(
 
 /// The name by which a part is a file. Beside the form that RFC 7578 has, senders use `filename*=` (RFC 5987), capitals, and text in
 /// other encodings than UTF-8, which is taken for Windows-1252 then.
-fn file_name(part: &Field<'_>) -> Option<String> {
-    let disposition = part.headers().get(CONTENT_DISPOSITION)?.as_bytes();
+fn file_name(part: &Field<'_>) -> Result<Option<String>, Failure> {
+    let Some(disposition) = part.headers().get(CONTENT_DISPOSITION).map(HeaderValue::as_bytes) else {
+        return Ok(None);
+    };
     let disposition = match std::str::from_utf8(disposition) {
         Ok(text) => Cow::Borrowed(text),
         Err(_) => WINDOWS_1252.decode_without_bom_handling(disposition).0,
     };
-    parse_content_disposition(&disposition).params.remove("filename")
+    let name = parse_content_disposition(&disposition).params.remove("filename");
+    if name.as_ref().is_some_and(|name| name.contains(char::REPLACEMENT_CHARACTER))
+        && !disposition.contains(char::REPLACEMENT_CHARACTER)
+    {
+        // `filename*=` with bytes that its charset does not have.
+        return Err(FailureKind::InvalidName.because("the name of a file is not in the charset that it names"));
+    }
+    Ok(name)
 }
 
 fn part_bytes<'a>(
@@ -327,7 +337,8 @@ fn new_job(app: &App, headers: &HeaderMap, name: Option<String>, options: JobOpt
     }
     let sha256 = Digests::read(headers)?.expected().map(hex);
     let idempotency_key = idempotency_key(headers)?;
-    Ok(NewJob { name, options, idempotency_key, bytes_expected, sha256, ..NewJob::default() })
+    let needs_free_name = must_create(headers)?;
+    Ok(NewJob { name, needs_free_name, options, idempotency_key, bytes_expected, sha256, ..NewJob::default() })
 }
 
 fn job_document(caller: &Caller, job: &Job) -> Response {
