@@ -1,5 +1,6 @@
 //! What happens on one connection: requests in flight, and whether the peer takes what is sent.
 
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -7,6 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
@@ -38,7 +40,7 @@ impl Activity {
     }
 
     /// Records a write: how many bytes the peer's side took, or that they wait because it does not read.
-    pub(super) fn note_write(&self, written_bytes: Option<usize>) {
+    fn note_write(&self, written_bytes: Option<usize>) {
         self.is_write_blocked.store(written_bytes.is_none(), Ordering::Relaxed);
         self.written_bytes.fetch_add(written_bytes.unwrap_or(0) as u64, Ordering::Relaxed);
     }
@@ -106,5 +108,65 @@ impl<B: Body + Unpin> Body for GuardedBody<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+/// The socket of a connection. It records in [`Activity`] whether the peer takes what is sent. It is below TLS, which keeps bytes
+/// back that it has taken.
+pub(super) struct ObservedStream<S> {
+    stream: S,
+    activity: Arc<Activity>,
+}
+
+impl<S> ObservedStream<S> {
+    pub(super) fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self { stream, activity }
+    }
+
+    fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.activity.note_write(match &written {
+            Poll::Ready(Ok(bytes)) => Some(*bytes),
+            Poll::Ready(Err(_)) => Some(0),
+            Poll::Pending => None,
+        });
+        written
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for ObservedStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for ObservedStream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.note_write(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.note_write(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

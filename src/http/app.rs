@@ -32,6 +32,8 @@ pub struct HttpConfig {
     pub tokens: Option<Tokens>,
     /// Requests have to name one of these hosts, an address, or `localhost`. Without a list, any.
     pub allowed_hosts: Option<Vec<AllowedHost>>,
+    /// Whether `/metrics` is among the routes.
+    pub serves_metrics: bool,
 }
 
 /// The service that all requests share. Routes about jobs take [`App`] instead, which reaches the caller's jobs alone.

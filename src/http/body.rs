@@ -18,7 +18,8 @@ use futures_util::{Stream, StreamExt as _};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio::time::{Instant, Sleep, sleep};
+use tokio_util::sync::CancellationToken;
 
 use super::caller::{Caller, token_revoked};
 use crate::jobs::{Failure, FailureKind, Stopped};
@@ -262,6 +263,13 @@ pub(super) struct LingerLimits {
     pub(super) max_time: Duration,
 }
 
+/// Tells a request that the server is stopping: what is only read to be thrown away must not hold it up.
+#[derive(Clone, Debug)]
+pub(super) struct Stopping(pub(super) CancellationToken);
+
+/// How long a body is still read to be thrown away once the server is stopping.
+const STOP_LINGER_TIME: Duration = Duration::from_millis(500);
+
 /// Counts the bytes of a request's body.
 #[derive(Clone, Debug, Default)]
 pub(super) struct ReceivedBytes(Arc<AtomicU64>);
@@ -284,9 +292,10 @@ pub(super) async fn linger(State(limits): State<LingerLimits>, mut request: Requ
     let is_held_back = request.headers().contains_key(EXPECT) && !request.body().is_end_stream();
     let is_asked_for = Arc::new(AtomicBool::new(!is_held_back));
     let has_connection_field = request.version() <= Version::HTTP_11;
+    let stopping = request.extensions_mut().remove::<Stopping>();
     let lingering_asked_for = Arc::clone(&is_asked_for);
     let request = request.map(|body| {
-        Body::new(Lingering { body, limits, received, is_asked_for: lingering_asked_for, has_ended: false })
+        Body::new(Lingering { body, limits, received, is_asked_for: lingering_asked_for, stopping, has_ended: false })
     });
     let mut response = next.run(request).await;
     if has_connection_field && !is_asked_for.load(Ordering::Relaxed) {
@@ -300,6 +309,7 @@ struct Lingering {
     limits: LingerLimits,
     received: ReceivedBytes,
     is_asked_for: Arc<AtomicBool>,
+    stopping: Option<Stopping>,
     has_ended: bool,
 }
 
@@ -343,14 +353,29 @@ impl Drop for Lingering {
         };
         let mut rest = std::mem::take(&mut self.body);
         let LingerLimits { max_bytes, max_time } = self.limits;
-        runtime.spawn(timeout(max_time, async move {
-            let mut bytes = 0;
-            while let Some(Ok(frame)) = rest.frame().await {
-                bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
-                if bytes > max_bytes {
-                    break;
+        let stopping = self.stopping.take();
+        runtime.spawn(async move {
+            let throw_away = async {
+                let mut bytes = 0;
+                while let Some(Ok(frame)) = rest.frame().await {
+                    bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                    if bytes > max_bytes {
+                        break;
+                    }
                 }
+            };
+            let stopped = async {
+                match stopping {
+                    Some(Stopping(token)) => token.cancelled().await,
+                    None => pending().await,
+                }
+                sleep(STOP_LINGER_TIME).await;
+            };
+            tokio::select! {
+                () = throw_away => {}
+                () = sleep(max_time) => {}
+                () = stopped => {}
             }
-        }));
+        });
     }
 }

@@ -7,10 +7,9 @@ use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::activity::Activity;
 
@@ -18,7 +17,7 @@ use super::activity::Activity;
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A stream whose reads fail with `TimedOut` when the protocol is still unknown at the deadline. It also records in
-/// [`Activity`] which protocol it is, and whether the peer takes what is sent.
+/// [`Activity`] which protocol it is.
 pub(super) struct DetectionStream<S> {
     stream: S,
     activity: Arc<Activity>,
@@ -33,20 +32,9 @@ struct Detection {
 }
 
 impl<S> DetectionStream<S> {
-    /// The time limit starts now.
-    pub(super) fn new(stream: S, time_limit: Duration, activity: Arc<Activity>) -> Self {
-        let detection = Detection { matched_bytes: 0, deadline: Box::pin(sleep(time_limit)) };
+    pub(super) fn new(stream: S, deadline: Instant, activity: Arc<Activity>) -> Self {
+        let detection = Detection { matched_bytes: 0, deadline: Box::pin(sleep_until(deadline)) };
         Self { stream, activity, detection: Some(detection) }
-    }
-
-    /// Takes note of the result of a write.
-    fn note_write(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        self.activity.note_write(match &written {
-            Poll::Ready(Ok(bytes)) => Some(*bytes),
-            Poll::Ready(Err(_)) => Some(0),
-            Poll::Pending => None,
-        });
-        written
     }
 }
 
@@ -97,8 +85,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for DetectionStream<S> {
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for DetectionStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.note_write(written)
+        Pin::new(&mut self.stream).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -106,8 +93,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for DetectionStream<S> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
-        self.note_write(written)
+        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -128,7 +114,7 @@ mod tests {
     use super::*;
 
     fn detection(matched_bytes: usize) -> Detection {
-        Detection { matched_bytes, deadline: Box::pin(sleep(Duration::from_secs(1))) }
+        Detection { matched_bytes, deadline: Box::pin(sleep_until(Instant::now())) }
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ mod cors;
 mod deadline;
 mod digests;
 mod fields;
+mod framing;
 mod log;
 mod media;
 mod name;
@@ -21,6 +22,8 @@ mod routes;
 mod security_fields;
 mod server;
 mod table;
+mod tls;
+mod tls_client;
 mod tokens;
 mod tus_fields;
 mod upload_fields;
@@ -45,6 +48,8 @@ use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetReques
 pub use cors::CorsOrigin;
 pub use origin::{AllowedHost, NoHost};
 pub use server::{ConnectionLimits, Shutdown, serve};
+pub use tls::{TlsError, TlsFiles, TlsTermination};
+pub use tls_client::{TlsClientError, connect_pinned, is_other_certificate};
 pub use tokens::{
     InvalidTokenLine, NewToken, SECRET_BYTES, TokenTable, Tokens, check_tenant, check_token_name, parse_expiry,
 };
@@ -54,6 +59,7 @@ pub use app::HttpConfig;
 use app::Shared;
 use body::{LingerLimits, linger};
 use caller::authorize;
+use framing::refuse_ambiguous;
 use log::{X_REQUEST_ID, log_request, sanitize_request_id, tag_route};
 use media::allow_identity;
 use origin::{RequestOrigins, check_origin};
@@ -66,29 +72,14 @@ const MIN_LINGER_BYTES: u64 = 1024 * 1024;
 
 /// The whole interface.
 pub fn router(jobs: Arc<Jobs>, mut config: HttpConfig, metrics: PrometheusHandle) -> Router {
-    let max_bytes = config.max_upload_bytes.max(MIN_LINGER_BYTES);
-    let origins = RequestOrigins::new(&config.cors_origins, config.allowed_hosts.as_deref());
-    let cors = cors::layer(&std::mem::take(&mut config.cors_origins));
+    let layered = layers(&config);
     let tokens = config.tokens.take();
-    let linger_limits = LingerLimits { max_bytes, max_time: config.linger_timeout };
-    let layers = ServiceBuilder::new()
-        .layer(from_fn_with_state(linger_limits, linger))
-        .layer(map_request(|request| async { sanitize_request_id(request) }))
-        .layer(SetRequestIdLayer::new(X_REQUEST_ID, MakeRequestUuid))
-        .layer(PropagateRequestIdLayer::new(X_REQUEST_ID))
-        .map_response(add_security_fields)
-        .map_response(describe_as_sent)
-        .layer(map_request(|request| async { allow_identity(request) }))
-        .layer(CompressionLayer::new())
-        .layer(from_fn(log_request))
-        .option_layer(cors)
-        .layer(from_fn_with_state(origins, check_origin))
-        .layer(CatchPanicLayer::custom(answer_panic));
-    let routes = Router::new()
+    let metrics_route =
+        if config.serves_metrics { Router::new().route("/metrics", get(service::metrics)) } else { Router::new() };
+    let routes = metrics_route
         .route("/", get(service::page))
         .route("/healthz", get(service::healthz))
         .route("/readyz", get(service::readyz))
-        .route("/metrics", get(service::metrics))
         .route("/openapi.yaml", get(service::openapi))
         .route("/v1/jobs", get(jobs::list).put(uploads::put_unnamed).post(uploads::post))
         .route("/v1/jobs/", get(jobs::list).put(uploads::put_unnamed).post(uploads::post))
@@ -130,8 +121,42 @@ pub fn router(jobs: Arc<Jobs>, mut config: HttpConfig, metrics: PrometheusHandle
         .layer(from_fn_with_state(tokens, authorize))
         .layer(from_fn(tag_route))
         .with_state(Shared { service: jobs, config, metrics });
+    layered(routes)
+}
+
+/// `/metrics` alone, for an address of its own, which asks for no token.
+pub fn metrics_router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) -> Router {
+    let layered = layers(&HttpConfig { cors_origins: Vec::new(), allowed_hosts: None, ..config.clone() });
+    let routes = Router::new()
+        .route("/metrics", get(service::metrics))
+        .fallback(not_found)
+        .layer(from_fn(tag_route))
+        .with_state(Shared { service: jobs, config, metrics });
+    layered(routes)
+}
+
+/// What is done for every request, whatever its route.
+fn layers(config: &HttpConfig) -> impl FnOnce(Router) -> Router + use<> {
+    let max_bytes = config.max_upload_bytes.max(MIN_LINGER_BYTES);
+    let origins = RequestOrigins::new(&config.cors_origins, config.allowed_hosts.as_deref());
+    let cors = cors::layer(&config.cors_origins);
+    let linger_limits = LingerLimits { max_bytes, max_time: config.linger_timeout };
+    let layers = ServiceBuilder::new()
+        .layer(from_fn_with_state(linger_limits, linger))
+        .layer(map_request(|request| async { sanitize_request_id(request) }))
+        .layer(SetRequestIdLayer::new(X_REQUEST_ID, MakeRequestUuid))
+        .layer(PropagateRequestIdLayer::new(X_REQUEST_ID))
+        .map_response(add_security_fields)
+        .map_response(describe_as_sent)
+        .layer(map_request(|request| async { allow_identity(request) }))
+        .layer(CompressionLayer::new())
+        .layer(from_fn(log_request))
+        .layer(from_fn(refuse_ambiguous))
+        .option_layer(cors)
+        .layer(from_fn_with_state(origins, check_origin))
+        .layer(CatchPanicLayer::custom(answer_panic));
     // Around the routes, so that what the router itself answers passes the layers, too.
-    Router::new().fallback_service(routes).layer(layers)
+    move |routes| Router::new().fallback_service(routes).layer(layers)
 }
 
 /// Compressed bytes are not those that a strong entity tag stands for, and an answer that leaves the body out is not one of no

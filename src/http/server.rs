@@ -1,4 +1,4 @@
-//! Connections: HTTP/1.1 and HTTP/2 without TLS, with limits and time-outs that a bare `axum::serve` does not set.
+//! Connections: HTTP/1.1 and HTTP/2, with and without TLS, with limits and time-outs that a bare `axum::serve` does not set.
 
 use std::convert::Infallible;
 use std::io;
@@ -12,15 +12,18 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
-use super::activity::{Activity, GuardedBody};
+use super::activity::{Activity, GuardedBody, ObservedStream};
+use super::body::Stopping;
 use super::deadline::DetectionStream;
+use super::tls::{TlsTermination, agreed_protocol};
 
 /// What is read from a connection at once, at most: a block, as the parser likes it. It bounds the head of a request.
 const MAX_READ_BYTES: usize = 256 * 1024;
@@ -28,6 +31,19 @@ const MAX_READ_BYTES: usize = 256 * 1024;
 /// How much a sender may be ahead on a stream and on a connection of HTTP/2.
 const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
+
+/// The most bytes of an answer that one stream of HTTP/2 may have queued for a peer that takes no more.
+const STREAM_SEND_BUFFER_BYTES: usize = 64 * 1024;
+
+/// The longest head of a request over HTTP/2, names and values and 32 bytes for each field. It also bounds how many CONTINUATION frames a
+/// head may have.
+const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
+
+/// Streams of HTTP/2 that a peer may have reset before they were looked at. With more, its connection is closed.
+const MAX_PENDING_RESET_STREAMS: usize = 20;
+
+/// Streams of HTTP/2 that had to be reset because of what the peer did. With more, its connection is closed.
+const MAX_ERROR_RESET_STREAMS: usize = 100;
 
 /// After an error in accepting, such as no file handles being left, others get this time to go away.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -58,10 +74,16 @@ pub struct Shutdown {
 }
 
 /// Serves until it is told to stop, and returns when all connections are closed.
-pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimits, shutdown: Shutdown) {
-    let builder = Arc::new(connection_builder(limits));
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: ConnectionLimits,
+    tls: Option<Arc<TlsTermination>>,
+    shutdown: Shutdown,
+) {
     let permits = Arc::new(Semaphore::new(limits.max_connections));
     let connections = TaskTracker::new();
+    let server = Arc::new(Server { builders: Builders::new(limits), router, limits, tls, shutdown });
     loop {
         let accepted = async {
             // Never closed.
@@ -69,7 +91,7 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
             (listener.accept().await, permit)
         };
         let (accepted, permit) = tokio::select! {
-            () = shutdown.stop.cancelled() => break,
+            () = server.shutdown.stop.cancelled() => break,
             accepted = accepted => accepted,
         };
         let stream = match accepted.and_then(|(stream, _)| prepare(stream)) {
@@ -80,9 +102,9 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
                 continue;
             }
         };
-        let (builder, router, shutdown) = (Arc::clone(&builder), router.clone(), shutdown.clone());
+        let server = Arc::clone(&server);
         connections.spawn(async move {
-            serve_connection(&builder, stream, router, limits, shutdown).await;
+            server.begin(stream).await;
             drop(permit);
         });
     }
@@ -91,49 +113,86 @@ pub async fn serve(listener: TcpListener, router: Router, limits: ConnectionLimi
     connections.wait().await;
 }
 
-/// Serves one connection until it ends, has been idle for too long, or the server stops.
-async fn serve_connection(
-    builder: &Builder<TokioExecutor>,
-    stream: TcpStream,
+/// What all connections share.
+struct Server {
+    builders: Builders,
     router: Router,
     limits: ConnectionLimits,
+    tls: Option<Arc<TlsTermination>>,
     shutdown: Shutdown,
-) {
-    let activity = Arc::new(Activity::default());
-    let service = service_fn(|request: Request<Incoming>| {
-        let guard = activity.begin_request();
-        // The request's body, too: what is left of it may still be read after the answer.
-        let request = request.map(|body| GuardedBody::new(body, guard.clone()));
-        let response = router.clone().oneshot(request);
-        async move { Ok::<_, Infallible>(response.await?.map(|body| GuardedBody::new(body, guard))) }
-    });
-    let stream = DetectionStream::new(stream, limits.header_timeout, Arc::clone(&activity));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let must_stop = tokio::select! {
-        biased;
-        ended = connection.as_mut() => return note_end(ended),
-        () = shutdown.stop.cancelled() => true,
-        () = http2_idle(&activity, limits.header_timeout) => false,
-    };
-    connection.as_mut().graceful_shutdown();
-    if !must_stop {
-        tokio::select! {
+}
+
+impl Server {
+    /// Serves one connection, from its handshake on if there has to be one.
+    async fn begin(&self, stream: TcpStream) {
+        let header_deadline = Instant::now() + self.limits.header_timeout;
+        let activity = Arc::new(Activity::default());
+        let observe = |stream| ObservedStream::new(stream, Arc::clone(&activity));
+        let Some(tls) = &self.tls else {
+            let stream = DetectionStream::new(observe(stream), header_deadline, Arc::clone(&activity));
+            return self.serve_connection(&self.builders.any, stream, activity).await;
+        };
+        let handshake = tokio::select! {
+            () = self.shutdown.stop.cancelled() => return,
+            handshake = timeout(self.limits.header_timeout, tls.accept(stream, observe)) => handshake,
+        };
+        let stream = match handshake {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_) => return tracing::debug!("a TLS handshake took longer than the header timeout"),
+        };
+        let builder = match agreed_protocol(&stream) {
+            Some(b"h2") => &self.builders.http2,
+            Some(_) => &self.builders.http1,
+            None => &self.builders.any,
+        };
+        let stream = DetectionStream::new(stream, header_deadline, Arc::clone(&activity));
+        self.serve_connection(builder, stream, activity).await;
+    }
+
+    /// Serves one connection until it ends, has been idle for too long, or the server stops.
+    async fn serve_connection(
+        &self,
+        builder: &Builder<TokioExecutor>,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        activity: Arc<Activity>,
+    ) {
+        let Self { router, limits, shutdown, .. } = self;
+        let service = service_fn(|request: Request<Incoming>| {
+            let guard = activity.begin_request();
+            // The request's body, too: what is left of it may still be read after the answer.
+            let mut request = request.map(|body| GuardedBody::new(body, guard.clone()));
+            request.extensions_mut().insert(Stopping(shutdown.stop.clone()));
+            let response = router.clone().oneshot(request);
+            async move { Ok::<_, Infallible>(response.await?.map(|body| GuardedBody::new(body, guard))) }
+        });
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let must_stop = tokio::select! {
             biased;
             ended = connection.as_mut() => return note_end(ended),
-            () = shutdown.stop.cancelled() => {}
-            // The peer was told to close and has not. A request that came at the last moment may go on.
-            () = activity.idle(limits.header_timeout) => return,
+            () = shutdown.stop.cancelled() => true,
+            () = http2_idle(&activity, limits.header_timeout) => false,
+        };
+        connection.as_mut().graceful_shutdown();
+        if !must_stop {
+            tokio::select! {
+                biased;
+                ended = connection.as_mut() => return note_end(ended),
+                () = shutdown.stop.cancelled() => {}
+                // The peer was told to close and has not. A request that came at the last moment may go on.
+                () = activity.idle(limits.header_timeout) => return,
+            }
         }
-    }
-    let aborted = async {
-        sleep(CLOSE_TIMEOUT).await;
-        shutdown.abort.cancelled().await;
-    };
-    tokio::select! {
-        biased;
-        ended = connection.as_mut() => note_end(ended),
-        () = activity.idle(CLOSE_TIMEOUT) => {}
-        () = aborted => {}
+        let aborted = async {
+            sleep(CLOSE_TIMEOUT).await;
+            shutdown.abort.cancelled().await;
+        };
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => note_end(ended),
+            () = activity.idle(CLOSE_TIMEOUT) => {}
+            () = aborted => {}
+        }
     }
 }
 
@@ -160,6 +219,21 @@ fn prepare(stream: TcpStream) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
+/// How connections are served, by what their peers have said that they speak.
+struct Builders {
+    /// Either; the first bytes tell.
+    any: Builder<TokioExecutor>,
+    http1: Builder<TokioExecutor>,
+    http2: Builder<TokioExecutor>,
+}
+
+impl Builders {
+    fn new(limits: ConnectionLimits) -> Self {
+        let any = connection_builder(limits);
+        Self { http1: any.clone().http1_only(), http2: any.clone().http2_only(), any }
+    }
+}
+
 fn connection_builder(limits: ConnectionLimits) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     builder
@@ -176,6 +250,10 @@ fn connection_builder(limits: ConnectionLimits) -> Builder<TokioExecutor> {
         .keep_alive_interval(limits.header_timeout)
         .keep_alive_timeout(limits.header_timeout)
         .max_concurrent_streams(limits.max_streams)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESET_STREAMS)
+        .max_local_error_reset_streams(MAX_ERROR_RESET_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST_BYTES)
+        .max_send_buf_size(STREAM_SEND_BUFFER_BYTES)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
     builder

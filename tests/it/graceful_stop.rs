@@ -231,3 +231,15 @@ fn a_sender_that_never_looks_for_its_answer_does_not_hold_the_server() {
     let job = go_on(&service, file, start, &whole);
     Expected::of([("endless", whole.as_slice())]).assert_are_those_of(&service, &job);
 }
+
+#[test]
+fn a_refused_sender_that_falls_silent_does_not_hold_the_server() {
+    let mut service = Service::start();
+    let whole = csv(60_000);
+    // It has its answer, and is silent in the middle of its body.
+    let mut answered = begin(&service, "PUT /v1/jobs/refused?top=0", "", &whole, 1000);
+    assert_eq!(answered.read_reply().status, 400);
+    terminate(&mut service);
+    let took = assert_stops(&mut service);
+    assert!(took < STOP_TIME, "{took:?}");
+}

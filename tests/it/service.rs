@@ -4,7 +4,8 @@ use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write as _};
 use std::net::TcpStream;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::{Child, ChildStdout, Stdio};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -19,12 +20,14 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// A running server. It is killed, and what it stored is removed, when the test ends.
 pub(crate) struct Service {
     process: Option<Running>,
+    /// What it writes to its standard output after the first line.
+    output: Option<BufReader<ChildStdout>>,
     directory: TempDir,
     arguments: Vec<String>,
     /// What a shell does before it becomes the server.
     prelude: Option<&'static str>,
-    /// Where its log goes; nowhere without.
-    log: Option<PathBuf>,
+    /// `http` or `https`
+    scheme: String,
     address: String,
     agent: Agent,
 }
@@ -56,7 +59,13 @@ impl Service {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
         let config = Agent::config_builder().http_status_as_error(false).timeout_global(Some(PATIENCE)).build();
         let agent = config.new_agent();
-        Self { process: None, directory, arguments, prelude: None, log: None, address: String::new(), agent }
+        let (process, output, prelude) = (None, None, None);
+        Self { process, output, directory, arguments, prelude, scheme: String::new(), address: String::new(), agent }
+    }
+
+    /// Adds options to one that has not been started yet.
+    pub(crate) fn add_arguments<'a>(&mut self, arguments: impl IntoIterator<Item = &'a str>) {
+        self.arguments.extend(arguments.into_iter().map(str::to_owned));
     }
 
     /// A server that a shell sets limits to.
@@ -72,11 +81,6 @@ impl Service {
         self.launch();
     }
 
-    /// Has its log written to a file from the next start on.
-    pub(crate) fn log_to(&mut self, path: PathBuf) {
-        self.log = Some(path);
-    }
-
     /// Leaves its further options away from the next start on.
     pub(crate) fn drop_arguments(&mut self) {
         self.arguments.clear();
@@ -84,13 +88,45 @@ impl Service {
 
     /// Starts it.
     pub(crate) fn launch(&mut self) {
-        let log = self.log.as_ref().map_or_else(Stdio::null, |path| File::create(path).unwrap().into());
+        let mut log = File::options();
+        let log = log.create(true).append(true).open(self.path("log")).unwrap();
         let mut process = self.command().stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        self.output = Some(BufReader::new(process.stdout.take().unwrap()));
         self.process = Some(Running(process));
-        let address = line.trim().strip_prefix("listening on http://");
-        address.unwrap_or_else(|| panic!("the server said {line:?}")).clone_into(&mut self.address);
+        let line = self.read_line();
+        let address = line.strip_prefix("listening on ").and_then(|url| url.split_once("://"));
+        let (scheme, address) = address.unwrap_or_else(|| panic!("the server said {line:?}, and {}", self.log()));
+        (self.scheme, self.address) = (scheme.to_owned(), address.to_owned());
+    }
+
+    /// The next line of its standard output.
+    pub(crate) fn read_line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.as_mut().unwrap().read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    /// What it has logged since its first start.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    /// Waits until it has logged this so many times.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, text: &str, times: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.log().matches(text).count() < times {
+            assert!(Instant::now() < deadline, "{text:?} is not logged {times} times: {}", self.log());
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// The most bytes of memory that it has had at once.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn peak_memory_bytes(&mut self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process().id())).unwrap();
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// The command that starts this server.
@@ -121,7 +157,7 @@ impl Service {
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
+        format!("{}://{}{path}", self.scheme, self.address)
     }
 
     /// The server's process.

@@ -199,8 +199,6 @@ fn metrics_are_for_administrators() {
 fn the_log_names_tokens_and_never_shows_them() {
     let made = make_token(&["ci", "--tenant", "acme"]);
     let mut guarded = Guarded::prepare(&[&made.1], &["--log-level", "trace", "--log-format", "json"]);
-    let log = guarded.path("log");
-    guarded.service.log_to(log.clone());
     guarded.service.launch();
     let client = guarded.client(&made.0);
     client.put("/v1/jobs/a", &csv(10)).expect(201);
@@ -209,7 +207,7 @@ fn the_log_names_tokens_and_never_shows_them() {
     let pair = format!("Basic {}", STANDARD.encode(format!(":{}", made.0)));
     assert_eq!(guarded.service.send("GET", "/v1/jobs", &[("authorization", &pair)], b"").status, 200);
     guarded.service.kill();
-    let text = std::fs::read_to_string(&log).unwrap();
+    let text = guarded.service.log();
     let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
     let requests: Vec<_> = lines.filter(|line| line["message"] == "request").collect();
     assert_eq!(requests.len(), 3, "{text}");

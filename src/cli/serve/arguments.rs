@@ -14,7 +14,7 @@ use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 
 use crate::cli::values;
 use crate::engine::Limits;
-use crate::http::{AllowedHost, ConnectionLimits, CorsOrigin, HttpConfig, Tokens};
+use crate::http::{AllowedHost, ConnectionLimits, CorsOrigin, HttpConfig, TlsFiles, TlsTermination, Tokens};
 use crate::ingest::PipelineOptions;
 use crate::jobs::{JobsConfig, Store};
 
@@ -26,6 +26,9 @@ const MAX_HEADER_FIELDS: usize = 100;
 
 /// Requests at once on a connection of HTTP/2.
 const MAX_STREAMS: u32 = 100;
+
+/// Connections at once to the address for metrics: it has few users.
+const MAX_METRICS_CONNECTIONS: usize = 32;
 
 /// Serves HTTP: takes uploads, aggregates them while they arrive, and keeps the results.
 ///
@@ -50,6 +53,17 @@ pub(in crate::cli) struct Arguments {
     /// Let everybody who reaches --listen use the service, also from other machines; of no effect with --token-file
     #[arg(long, env = "ADTALLY_INSECURE_NO_AUTH", value_parser = BoolishValueParser::new(), help_heading = "Access")]
     pub(super) insecure_no_auth: bool,
+    /// Certificate in PEM, with those of the authorities between it and a root: the service speaks TLS then. Needs --tls-key
+    #[arg(long, env = "ADTALLY_TLS_CERT", value_name = "PATH", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// Private key of the certificate in PEM, not encrypted. Both files are read again when they change, and on SIGHUP
+    #[arg(long, env = "ADTALLY_TLS_KEY", value_name = "PATH", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Address for /metrics, without TLS; --listen has none then
+    #[arg(long, env = "ADTALLY_METRICS_LISTEN", value_name = "ADDRESS")]
+    pub(super) metrics_listen: Option<SocketAddr>,
 
     /// Origin whose pages may use the interface from a browser, such as https://ads.example.com; several are separated by commas
     #[arg(long = "cors-origin", env = "ADTALLY_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
@@ -246,6 +260,7 @@ impl Arguments {
             cors_origins: self.cors_origins.clone(),
             tokens,
             allowed_hosts: self.allowed_hosts(),
+            serves_metrics: self.metrics_listen.is_none(),
         }
     }
 
@@ -256,6 +271,18 @@ impl Arguments {
         are_checked.then(|| self.allowed_hosts.clone())
     }
 
+    /// Certificate and key, when the service is to speak TLS.
+    pub(super) fn tls_files(&self) -> Option<TlsFiles> {
+        let (certificate, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
+        Some(TlsFiles { certificate, key })
+    }
+
+    /// Reads certificate and key, if there are to be any.
+    pub(super) fn load_tls(&self) -> Result<Option<TlsTermination>, String> {
+        let loaded = self.tls_files().map(TlsTermination::load).transpose();
+        loaded.map_err(|error| format!("--tls-cert, --tls-key: {error}"))
+    }
+
     /// Limits on connections.
     pub(super) fn connection_limits(&self) -> ConnectionLimits {
         ConnectionLimits {
@@ -264,6 +291,11 @@ impl Arguments {
             max_header_fields: MAX_HEADER_FIELDS,
             max_streams: MAX_STREAMS,
         }
+    }
+
+    /// Limits on connections to the address for metrics.
+    pub(super) fn metrics_connection_limits(&self) -> ConnectionLimits {
+        ConnectionLimits { max_connections: MAX_METRICS_CONNECTIONS, ..self.connection_limits() }
     }
 
     /// How long running uploads and downloads may go on once the service is told to stop.

@@ -70,7 +70,10 @@ fn refusals(arguments: &Arguments) -> Vec<String> {
     refused.extend(arguments.token_file.as_deref().and_then(|path| TokenFile::load(path).err()));
     refused.extend(check_directory(&arguments.data_dir, "--data-dir").err());
     refused.extend(arguments.results_dir.as_deref().and_then(|path| check_directory(path, "--results-dir").err()));
-    refused.extend(TcpListener::bind(arguments.listen).err().map(|error| cannot_listen(arguments.listen, &error)));
+    let listen = |flag, address| TcpListener::bind(address).err().map(|error| cannot_listen(flag, address, &error));
+    refused.extend(listen("--listen", arguments.listen));
+    refused.extend(arguments.metrics_listen.and_then(|address| listen("--metrics-listen", address)));
+    refused.extend(arguments.load_tls().err());
     // Without an address of its own the database is in the data directory, which the service makes.
     if arguments.database_url.is_some() || arguments.data_dir.exists() {
         let database = arguments.jobs_config().database_url;

@@ -5,9 +5,11 @@ mod check;
 mod directories;
 mod log_lines;
 mod refusals;
+mod reload;
 mod token_file;
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -17,19 +19,19 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use super::stop::Stop;
-use crate::http::{Shutdown, router, serve};
+use crate::http::{Shutdown, TlsTermination, metrics_router, router, serve};
 use crate::jobs::Jobs;
 pub(super) use arguments::Arguments;
 use arguments::LogFormat;
 use directories::prepare_directory;
 use log_lines::LogLines;
 use refusals::{cannot_listen, cannot_open};
+use reload::Reloader;
 use token_file::TokenFile;
 
 /// Upper bounds of the duration histogram, in seconds: from answers out of memory to uploads of minutes.
@@ -53,9 +55,10 @@ pub(super) fn run(arguments: &Arguments, given: &ArgMatches) -> Result<(), Stop>
     if let Some(directory) = &arguments.results_dir {
         prepare_directory(directory, "--results-dir")?;
     }
+    let tls = arguments.load_tls().map_err(Stop::Refused)?.map(Arc::new);
     let metrics = start_metrics()?;
     let runtime = start_runtime()?;
-    let result = runtime.block_on(run_service(arguments, metrics, token_file));
+    let result = runtime.block_on(run_service(arguments, tls, metrics, token_file));
     // Blocking work whose result is no longer needed must not delay the exit.
     runtime.shutdown_timeout(THREADS_TIMEOUT);
     result
@@ -63,22 +66,53 @@ pub(super) fn run(arguments: &Arguments, given: &ArgMatches) -> Result<(), Stop>
 
 async fn run_service(
     arguments: &Arguments,
+    tls: Option<Arc<TlsTermination>>,
     metrics: PrometheusHandle,
     token_file: Option<TokenFile>,
 ) -> Result<(), Stop> {
-    let mut signals = Signals::listen().map_err(|error| Stop::Refused(format!("signals: {error}")))?;
-    let listener = TcpListener::bind(arguments.listen)
-        .await
-        .map_err(|error| Stop::Refused(cannot_listen(arguments.listen, &error)))?;
-    let address = listener.local_addr().map_err(|error| Stop::Refused(format!("the listening socket: {error}")))?;
+    let no_signals = |error| Stop::Refused(format!("signals: {error}"));
+    let mut signals = Signals::listen().map_err(no_signals)?;
+    // SIGHUP is listened to from here on: unheard, it would end the process.
+    let mut reloader = Reloader::listen().map_err(no_signals)?;
+    if let (Some(tls), Some(files)) = (&tls, arguments.tls_files()) {
+        let tls = Arc::clone(tls);
+        let reload = move || tls.reload().map_err(|error| error.to_string());
+        reloader.watch("TLS certificate and key", vec![files.certificate, files.key], reload);
+    }
+    let tokens = token_file.as_ref().map(|file| file.tokens().clone());
+    if let Some(file) = token_file {
+        let path = file.path().to_owned();
+        reloader.watch("token file", vec![path], move || file.reload());
+    } else if !arguments.listen.ip().to_canonical().is_loopback() {
+        tracing::warn!("--insecure-no-auth: everybody who reaches the address can use the service");
+    }
+    let (listener, address) = listen("--listen", arguments.listen).await?;
+    let metrics_listener = match arguments.metrics_listen {
+        Some(address) => Some(listen("--metrics-listen", address).await?),
+        None => None,
+    };
     let config = arguments.jobs_config();
     let database = config.database_url.clone();
     let jobs = Jobs::open(config).await.map_err(|error| Stop::Refused(cannot_open(&database, &error)))?;
     let shutdown = Shutdown::default();
-    let tokens = token_file.as_ref().map(|file| file.tokens().clone());
-    let watch = watch_tokens(arguments, token_file).map_err(|error| Stop::Refused(format!("signals: {error}")))?;
-    let router = router(Arc::clone(&jobs), arguments.http_config(tokens), metrics.clone());
-    let mut server = tokio::spawn(serve(listener, router, arguments.connection_limits(), shutdown.clone()));
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let router = router(Arc::clone(&jobs), arguments.http_config(tokens.clone()), metrics.clone());
+    let main_server = serve(listener, router, arguments.connection_limits(), tls, shutdown.clone());
+    let (metrics_listener, metrics_address) = metrics_listener.unzip();
+    let metrics_server = metrics_listener.map(|listener| {
+        let router = metrics_router(Arc::clone(&jobs), arguments.http_config(None), metrics.clone());
+        serve(listener, router, arguments.metrics_connection_limits(), None, shutdown.clone())
+    });
+    let mut server = tokio::spawn(async move {
+        match metrics_server {
+            Some(metrics_server) => {
+                tokio::join!(main_server, metrics_server);
+            }
+            None => main_server.await,
+        }
+    });
+    let reloading = reloader.start();
+    let expiring = tokens.map(|tokens| tokio::spawn(token_file::end_expired(tokens)));
     let upkeep = tokio::spawn(async move {
         loop {
             tokio::time::sleep(Duration::from_secs(5)).await;
@@ -86,7 +120,10 @@ async fn run_service(
         }
     });
     // A closed standard output is no error.
-    let _ = writeln!(io::stdout(), "listening on http://{address}");
+    let _ = writeln!(io::stdout(), "listening on {scheme}://{address}");
+    if let Some(address) = metrics_address {
+        let _ = writeln!(io::stdout(), "metrics on http://{address}/metrics");
+    }
     tracing::info!(%address, %database, "ready");
 
     let name = signals.first().await;
@@ -118,21 +155,12 @@ async fn run_service(
         tracing::warn!("not everything could be stored in time; the next start goes on with what was stored before");
     }
     upkeep.abort();
-    if let Some(watch) = watch {
-        watch.abort();
+    reloading.abort();
+    if let Some(expiring) = expiring {
+        expiring.abort();
     }
     tracing::info!("stopped");
     Ok(())
-}
-
-/// Keeps the tokens as the token file says; says in the log when nothing asks other machines for one.
-fn watch_tokens(arguments: &Arguments, token_file: Option<TokenFile>) -> io::Result<Option<JoinHandle<()>>> {
-    if token_file.is_none() && !arguments.listen.ip().to_canonical().is_loopback() {
-        tracing::warn!("--insecure-no-auth: everybody who reaches the address can use the service");
-    }
-    // The signal is listened to from here on: unheard, it would end the process.
-    let watch = |file| Ok(tokio::spawn(token_file::watch(file, signal(SignalKind::hangup())?)));
-    token_file.map(watch).transpose()
 }
 
 fn start_log(arguments: &Arguments) {
@@ -162,6 +190,14 @@ fn network_threads() -> usize {
 fn start_runtime() -> Result<Runtime, Stop> {
     let runtime = Builder::new_multi_thread().worker_threads(network_threads()).enable_all().build();
     runtime.map_err(|error| Stop::Refused(format!("the threads cannot be started: {error}")))
+}
+
+/// Takes an address, and gives the one that it has become: port 0 takes any that is free.
+async fn listen(flag: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Stop> {
+    let listener =
+        TcpListener::bind(address).await.map_err(|error| Stop::Refused(cannot_listen(flag, address, &error)))?;
+    let address = listener.local_addr().map_err(|error| Stop::Refused(format!("the listening socket: {error}")))?;
+    Ok((listener, address))
 }
 
 /// The signals that stop the service.

@@ -14,14 +14,14 @@ pub(super) fn cannot_open(database: &str, error: &StoreError) -> String {
 }
 
 /// Why nobody can listen on an address, and what to change.
-pub(super) fn cannot_listen(address: SocketAddr, error: &io::Error) -> String {
+pub(super) fn cannot_listen(flag: &str, address: SocketAddr, error: &io::Error) -> String {
     let reason = match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "another program listens there: stop it, or choose another port with --listen".into()
+            format!("another program listens there: stop it, or choose another port with {flag}")
         }
         io::ErrorKind::PermissionDenied => "permission denied: ports below 1024 are reserved; choose another".into(),
         io::ErrorKind::AddrNotAvailable => "this machine does not have that address".into(),
         _ => error.to_string(),
     };
-    format!("--listen {address}: {reason}")
+    format!("{flag} {address}: {reason}")
 }

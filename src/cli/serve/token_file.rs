@@ -1,20 +1,17 @@
-//! The token file: read at the start, and again when it changes or on SIGHUP.
+//! The token file.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::signal::unix::Signal;
-use tokio::task::spawn_blocking;
 use tokio::time::interval;
 
 use super::arguments::Arguments;
 use crate::http::{TokenTable, Tokens};
 
-/// How often the file is looked at.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How often tokens are looked through for those that have expired.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The largest token file.
 const MAX_FILE_BYTES: u64 = 32 * 1024 * 1024;
@@ -31,24 +28,33 @@ pub(super) fn check_listen(arguments: &Arguments) -> Result<(), String> {
     ))
 }
 
-/// A token file, and the tokens that it had when it was read at the start.
+/// A token file, and the tokens that it has.
 pub(super) struct TokenFile {
     path: PathBuf,
-    version: Option<Version>,
     tokens: Tokens,
 }
 
 impl TokenFile {
     /// Reads the token file at the start.
     pub(super) fn load(path: &Path) -> Result<Self, String> {
-        // First: what changes behind it is read again.
-        let version = Version::of(path);
         let refused = |reason| format!("--token-file {}: {reason}", path.display());
-        Ok(Self { path: path.to_owned(), version, tokens: Tokens::new(read(path).map_err(refused)?) })
+        Ok(Self { path: path.to_owned(), tokens: Tokens::new(read(path).map_err(refused)?) })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     pub(super) fn tokens(&self) -> &Tokens {
         &self.tokens
+    }
+
+    /// Replaces the tokens by what the file says now. A file that cannot be read or understood changes nothing. Blocks on the file system.
+    pub(super) fn reload(&self) -> Result<(), String> {
+        let table = read(&self.path).map_err(|reason| format!("{}: {reason}", self.path.display()))?;
+        tracing::info!(tokens = table.len(), "the token file was read");
+        self.tokens.replace(table);
+        Ok(())
     }
 }
 
@@ -62,66 +68,11 @@ fn read(path: &Path) -> Result<TokenTable, String> {
     TokenTable::parse(&text).map_err(|error| error.to_string())
 }
 
-/// What is another one when the file was written, replaced, or a link leads to another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Version {
-    device: u64,
-    inode: u64,
-    length: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Version {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = fs::metadata(path).ok()?;
-        Some(Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            length: metadata.len(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        })
-    }
-}
-
-/// Replaces the tokens whenever the file changes, and on SIGHUP. A file that cannot be read or understood changes nothing. Never returns.
-pub(super) async fn watch(file: TokenFile, mut hangups: Signal) {
-    let TokenFile { path, version, tokens } = file;
-    let mut polls = interval(POLL_INTERVAL);
-    let mut known = Some(version);
-    let mut seen = known;
+/// Ends what requests with tokens that have expired are doing. Never returns.
+pub(super) async fn end_expired(tokens: Tokens) {
+    let mut looks = interval(EXPIRY_INTERVAL);
     loop {
-        let is_asked = tokio::select! {
-            _ = hangups.recv() => true,
-            _ = polls.tick() => false,
-        };
-        let looked_at = path.clone();
-        let Ok(version) = spawn_blocking(move || Version::of(&looked_at)).await else {
-            continue;
-        };
-        // A file that has just changed may not have been written to its end: it is read once it has stayed the same from one look to the next.
-        let is_settled = seen.replace(version) == Some(version);
-        if is_asked || (is_settled && known != Some(version)) {
-            known = Some(version);
-            reload(&path, &tokens).await;
-        }
+        looks.tick().await;
         tokens.end_expired();
-    }
-}
-
-async fn reload(path: &Path, tokens: &Tokens) {
-    let read_from = path.to_owned();
-    // A panic there has been reported.
-    let Ok(table) = spawn_blocking(move || read(&read_from)).await else {
-        return;
-    };
-    let file = path.display();
-    match table {
-        Ok(table) => {
-            tracing::info!(%file, tokens = table.len(), "the token file was read");
-            tokens.replace(table);
-        }
-        Err(reason) => tracing::error!(%file, reason, "the token file cannot be used; the tokens stay as they were"),
     }
 }
