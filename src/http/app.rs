@@ -6,11 +6,13 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
 
 use super::body::BodyLimits;
 use super::caller::Caller;
 use super::cors::CorsOrigin;
 use super::origin::AllowedHost;
+use super::pace::PaceLimits;
 use super::problem::Problem;
 use super::tokens::Tokens;
 use crate::jobs::{Jobs, TenantJobs};
@@ -24,6 +26,12 @@ pub struct HttpConfig {
     pub max_form_parts: usize,
     /// The longest silence of a sender.
     pub idle_timeout: Duration,
+    /// The fewest bytes of an upload that may come in a second; 0 is no limit.
+    pub min_receive_rate: u64,
+    /// How long a sender may be waited for beyond what that rate allows.
+    pub receive_grace: Duration,
+    /// The most results that are sent at once.
+    pub max_concurrent_downloads: usize,
     /// How long the rest of a refused upload is read, so that its sender gets to read the answer.
     pub linger_timeout: Duration,
     /// Pages of these origins may use the interface. Without any, nothing is said to browsers about it.
@@ -42,6 +50,8 @@ pub(super) struct Shared {
     pub(super) service: Arc<Jobs>,
     pub(super) config: HttpConfig,
     pub(super) metrics: PrometheusHandle,
+    /// Permits for results that are being sent.
+    pub(super) downloads: Arc<Semaphore>,
 }
 
 /// What a request of a caller has at hand.
@@ -51,6 +61,8 @@ pub(super) struct App {
     /// Those that the caller reaches.
     pub(super) jobs: TenantJobs,
     pub(super) config: HttpConfig,
+    /// Permits for results that are being sent.
+    pub(super) downloads: Arc<Semaphore>,
 }
 
 impl FromRequestParts<Shared> for App {
@@ -58,13 +70,15 @@ impl FromRequestParts<Shared> for App {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Shared) -> Result<Self, Problem> {
         let caller = Caller::from_request_parts(parts, shared).await?;
-        Ok(Self { jobs: shared.service.of(caller.access()), caller, config: shared.config.clone() })
+        let (config, downloads) = (shared.config.clone(), Arc::clone(&shared.downloads));
+        Ok(Self { jobs: shared.service.of(caller.access()), caller, config, downloads })
     }
 }
 
 impl App {
     pub(super) fn body_limits(&self) -> BodyLimits {
-        let (max_upload_bytes, idle_timeout) = (self.config.max_upload_bytes, self.config.idle_timeout);
-        BodyLimits { max_upload_bytes, idle_timeout, bytes_to_come: None }
+        let HttpConfig { max_upload_bytes, idle_timeout, min_receive_rate, receive_grace, .. } = self.config;
+        let pace = PaceLimits { idle_timeout, min_receive_rate, receive_grace };
+        BodyLimits { max_upload_bytes, pace, bytes_to_come: None }
     }
 }

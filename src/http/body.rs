@@ -18,10 +18,11 @@ use futures_util::{Stream, StreamExt as _};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::runtime::Handle;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::caller::{Caller, token_revoked};
+use super::pace::{Pace, PaceLimits};
 use crate::jobs::{Failure, FailureKind, Stopped};
 
 /// What a sender may do with a body.
@@ -29,8 +30,8 @@ use crate::jobs::{Failure, FailureKind, Stopped};
 pub(super) struct BodyLimits {
     /// The most bytes, as they are sent.
     pub(super) max_upload_bytes: u64,
-    /// The longest silence.
-    pub(super) idle_timeout: Duration,
+    /// How slowly they may come.
+    pub(super) pace: PaceLimits,
     /// Bytes that are still to come of its file, when that is known: none of a further one counts.
     pub(super) bytes_to_come: Option<u64>,
 }
@@ -39,14 +40,11 @@ pub(super) struct BodyLimits {
 pub(super) struct UploadBody {
     body: Body,
     limits: BodyLimits,
-    received_bytes: u64,
-    stopped: Stopped,
+    pace: Pace,
+    /// None when nothing but its sender and its limits ends it.
+    stopped: Option<Stopped>,
     caller: Option<Caller>,
     revoked: Pin<Box<dyn Future<Output = ()> + Send>>,
-    /// When the sender has been silent for too long. None while something has come since the last look.
-    deadline: Option<Instant>,
-    /// One timer for the whole body, set anew only when it goes off before the deadline.
-    timer: Pin<Box<Sleep>>,
     trailers: HeaderMap,
     end: EndMark,
     has_ended: bool,
@@ -64,6 +62,15 @@ enum EndMark {
 
 impl UploadBody {
     pub(super) fn new(request: Request<Body>, limits: BodyLimits, stopped: Stopped) -> Self {
+        Self::begin(request, limits, Some(stopped))
+    }
+
+    /// A body that is no upload: nothing stops it.
+    pub(super) fn of_document(request: Request<Body>, limits: BodyLimits) -> Self {
+        Self::begin(request, limits, None)
+    }
+
+    fn begin(request: Request<Body>, limits: BodyLimits, stopped: Option<Stopped>) -> Self {
         let end = if request.version() == Version::HTTP_2 { EndMark::EndOfStream } else { EndMark::NoError };
         let caller = request.extensions().get::<Caller>().cloned();
         let revoked: Pin<Box<dyn Future<Output = ()> + Send>> = match &caller {
@@ -75,10 +82,8 @@ impl UploadBody {
             revoked,
             body: request.into_body(),
             limits,
-            received_bytes: 0,
+            pace: Pace::new(limits.pace),
             stopped,
-            deadline: None,
-            timer: Box::pin(sleep(limits.idle_timeout)),
             trailers: HeaderMap::new(),
             end,
             has_ended: false,
@@ -95,7 +100,7 @@ impl UploadBody {
     }
 
     fn has_everything(&self) -> bool {
-        self.limits.bytes_to_come == Some(self.received_bytes)
+        self.limits.bytes_to_come == Some(self.pace.received_bytes())
     }
 
     fn is_whole(&self) -> bool {
@@ -103,7 +108,7 @@ impl UploadBody {
     }
 
     fn broken_off(&self, reason: &dyn std::fmt::Display) -> Failure {
-        let detail = format!("the upload broke off after {} bytes: {reason}", self.received_bytes);
+        let detail = format!("the upload broke off after {} bytes: {reason}", self.pace.received_bytes());
         FailureKind::UploadIncomplete.because(detail)
     }
 
@@ -125,14 +130,13 @@ impl UploadBody {
             self.has_ended = true;
             return Some(Err(failure));
         }
-        self.received_bytes += data.len() as u64;
         let max_upload_bytes = self.limits.max_upload_bytes;
-        if self.received_bytes > max_upload_bytes {
+        if self.pace.received_bytes() > max_upload_bytes {
             self.has_ended = true;
             return Some(Err(too_large(max_upload_bytes)));
         }
         if let Some(bytes_to_come) = self.limits.bytes_to_come
-            && self.received_bytes > bytes_to_come
+            && self.pace.received_bytes() > bytes_to_come
         {
             self.has_ended = true;
             let detail = format!("more came than the {bytes_to_come} bytes that were announced");
@@ -156,7 +160,9 @@ impl Stream for UploadBody {
         if this.has_ended {
             return Poll::Ready(None);
         }
-        if let Poll::Ready(failure) = Pin::new(&mut this.stopped).poll(context) {
+        if let Some(stopped) = &mut this.stopped
+            && let Poll::Ready(failure) = Pin::new(stopped).poll(context)
+        {
             this.has_ended = true;
             return Poll::Ready(Some(Err(failure)));
         }
@@ -164,9 +170,10 @@ impl Stream for UploadBody {
             this.has_ended = true;
             return Poll::Ready(Some(Err(token_revoked())));
         }
-        // Before the clock: time during which no bytes were asked for does not count as silence.
+        // Before the clock: time during which no bytes were asked for does not count.
         while let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
-            this.deadline = None;
+            let bytes = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()).map_or(0, Bytes::len);
+            this.pace.received(bytes);
             match frame {
                 Some(Ok(frame)) => {
                     if let Some(item) = this.take_frame(frame) {
@@ -188,22 +195,10 @@ impl Stream for UploadBody {
                 }
             }
         }
-        let idle_timeout = this.limits.idle_timeout;
-        let deadline = *this.deadline.get_or_insert_with(|| Instant::now() + idle_timeout);
-        while this.timer.as_mut().poll(context).is_ready() {
-            if Instant::now() < deadline {
-                this.timer.as_mut().reset(deadline);
-                continue;
-            }
+        this.pace.poll_stalled(context).map(|failure| {
             this.has_ended = true;
-            let detail = format!(
-                "nothing came for {} seconds after {} bytes; the limit is idle_timeout_seconds",
-                idle_timeout.as_secs(),
-                this.received_bytes
-            );
-            return Poll::Ready(Some(Err(FailureKind::SenderStalled.because(detail))));
-        }
-        Poll::Pending
+            Some(Err(failure))
+        })
     }
 }
 

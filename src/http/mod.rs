@@ -16,11 +16,15 @@ mod log;
 mod media;
 mod name;
 mod origin;
+mod pace;
 mod problem;
 mod query;
 mod routes;
+mod row_parts;
 mod security_fields;
+mod sent_body;
 mod server;
+mod streams;
 mod table;
 mod tls;
 mod tls_client;
@@ -28,6 +32,7 @@ mod tokens;
 mod tus_fields;
 mod upload_fields;
 mod view;
+mod write_deadline;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -40,7 +45,9 @@ use axum::middleware::{from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, head, post};
 use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer};
@@ -120,7 +127,7 @@ pub fn router(jobs: Arc<Jobs>, mut config: HttpConfig, metrics: PrometheusHandle
         // Around every route and what answers when there is none.
         .layer(from_fn_with_state(tokens, authorize))
         .layer(from_fn(tag_route))
-        .with_state(Shared { service: jobs, config, metrics });
+        .with_state(shared(jobs, config, metrics));
     layered(routes)
 }
 
@@ -131,8 +138,13 @@ pub fn metrics_router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHa
         .route("/metrics", get(service::metrics))
         .fallback(not_found)
         .layer(from_fn(tag_route))
-        .with_state(Shared { service: jobs, config, metrics });
+        .with_state(shared(jobs, config, metrics));
     layered(routes)
+}
+
+fn shared(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) -> Shared {
+    let downloads = Arc::new(Semaphore::new(config.max_concurrent_downloads));
+    Shared { service: jobs, config, metrics, downloads }
 }
 
 /// What is done for every request, whatever its route.
@@ -149,7 +161,8 @@ fn layers(config: &HttpConfig) -> impl FnOnce(Router) -> Router + use<> {
         .map_response(add_security_fields)
         .map_response(describe_as_sent)
         .layer(map_request(|request| async { allow_identity(request) }))
-        .layer(CompressionLayer::new())
+        // Zstandard has a window of 512 KiB at this level, and of 2 MiB at the default one. Each answer has its own.
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(from_fn(log_request))
         .layer(from_fn(refuse_ambiguous))
         .option_layer(cors)

@@ -89,6 +89,7 @@ pub(super) enum Kind {
     RangeNotSatisfiable,
     DamagedRecord,
     TooManyUploads,
+    TooManyDownloads,
     Draining,
     NotReady,
     TusVersion,
@@ -153,6 +154,7 @@ impl Kind {
             }
             Self::DamagedRecord => ("damaged_record", S::INTERNAL_SERVER_ERROR, "A stored record cannot be read"),
             Self::TooManyUploads => ("too_many_uploads", S::SERVICE_UNAVAILABLE, "Too many uploads at once"),
+            Self::TooManyDownloads => ("too_many_downloads", S::SERVICE_UNAVAILABLE, "Too many downloads at once"),
             Self::Draining => ("draining", S::SERVICE_UNAVAILABLE, "The server is stopping"),
             Self::NotReady => ("not_ready", S::SERVICE_UNAVAILABLE, "The service takes no uploads at the moment"),
             Self::TusVersion => ("tus_version", S::PRECONDITION_FAILED, "Not a version of tus that is spoken here"),
@@ -193,6 +195,7 @@ fn describe_failure(kind: FailureKind) -> (StatusCode, &'static str) {
         F::UploadTooLarge => (S::PAYLOAD_TOO_LARGE, "The upload is too large"),
         F::UploadIncomplete => (S::BAD_REQUEST, "The upload broke off"),
         F::SenderStalled => (S::REQUEST_TIMEOUT, "The sender fell silent"),
+        F::SenderTooSlow => (S::REQUEST_TIMEOUT, "The sender was too slow"),
         F::LengthMismatch => (S::BAD_REQUEST, "Not as many bytes as announced"),
         F::DigestMismatch => (S::BAD_REQUEST, "The contents are others than the digest says"),
         // What tus has chosen for it.

@@ -10,8 +10,9 @@ use axum::Router;
 use axum::http::Request;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -23,7 +24,10 @@ use tower::ServiceExt as _;
 use super::activity::{Activity, GuardedBody, ObservedStream};
 use super::body::Stopping;
 use super::deadline::DetectionStream;
+use super::sent_body::SentBody;
+use super::streams::StreamExecutor;
 use super::tls::{TlsTermination, agreed_protocol};
+use super::write_deadline::WriteDeadlineStream;
 
 /// What is read from a connection at once, at most: a block, as the parser likes it. It bounds the head of a request.
 const MAX_READ_BYTES: usize = 256 * 1024;
@@ -45,6 +49,11 @@ const MAX_PENDING_RESET_STREAMS: usize = 20;
 /// Streams of HTTP/2 that had to be reset because of what the peer did. With more, its connection is closed.
 const MAX_ERROR_RESET_STREAMS: usize = 100;
 
+/// Bytes that the kernel holds of a connection and has not sent. It takes more when half of them have been sent: without this limit it would
+/// hold megabytes, and a peer that reads slowly but steadily would seem to take nothing for a long time.
+#[cfg(target_os = "linux")]
+const MAX_UNSENT_BYTES: u32 = 64 * 1024;
+
 /// After an error in accepting, such as no file handles being left, others get this time to go away.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -58,6 +67,8 @@ pub struct ConnectionLimits {
     pub max_connections: usize,
     /// The longest time from the end of one request, or the start of the connection, to the end of the next request's head.
     pub header_timeout: Duration,
+    /// The longest time in which a peer takes nothing of what there is to send, on a connection or on a stream of HTTP/2.
+    pub write_timeout: Duration,
     /// The most header fields of a request.
     pub max_header_fields: usize,
     /// Requests at once on a connection of HTTP/2.
@@ -127,7 +138,10 @@ impl Server {
     async fn begin(&self, stream: TcpStream) {
         let header_deadline = Instant::now() + self.limits.header_timeout;
         let activity = Arc::new(Activity::default());
-        let observe = |stream| ObservedStream::new(stream, Arc::clone(&activity));
+        // Below TLS, whose handshake and end wait for the peer, too.
+        let observe = |stream| {
+            ObservedStream::new(WriteDeadlineStream::new(stream, self.limits.write_timeout), Arc::clone(&activity))
+        };
         let Some(tls) = &self.tls else {
             let stream = DetectionStream::new(observe(stream), header_deadline, Arc::clone(&activity));
             return self.serve_connection(&self.builders.any, stream, activity).await;
@@ -153,7 +167,7 @@ impl Server {
     /// Serves one connection until it ends, has been idle for too long, or the server stops.
     async fn serve_connection(
         &self,
-        builder: &Builder<TokioExecutor>,
+        builder: &Builder<StreamExecutor>,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         activity: Arc<Activity>,
     ) {
@@ -164,7 +178,7 @@ impl Server {
             let mut request = request.map(|body| GuardedBody::new(body, guard.clone()));
             request.extensions_mut().insert(Stopping(shutdown.stop.clone()));
             let response = router.clone().oneshot(request);
-            async move { Ok::<_, Infallible>(response.await?.map(|body| GuardedBody::new(body, guard))) }
+            async move { Ok::<_, Infallible>(response.await?.map(|body| GuardedBody::new(SentBody::new(body), guard))) }
         });
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         let must_stop = tokio::select! {
@@ -216,15 +230,17 @@ fn note_end(ended: Result<(), Box<dyn std::error::Error + Send + Sync>>) {
 fn prepare(stream: TcpStream) -> io::Result<TcpStream> {
     // Answers are written in one go: there is nothing to be gained by holding them back.
     stream.set_nodelay(true)?;
+    #[cfg(target_os = "linux")]
+    SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES)?;
     Ok(stream)
 }
 
 /// How connections are served, by what their peers have said that they speak.
 struct Builders {
     /// Either; the first bytes tell.
-    any: Builder<TokioExecutor>,
-    http1: Builder<TokioExecutor>,
-    http2: Builder<TokioExecutor>,
+    any: Builder<StreamExecutor>,
+    http1: Builder<StreamExecutor>,
+    http2: Builder<StreamExecutor>,
 }
 
 impl Builders {
@@ -234,8 +250,8 @@ impl Builders {
     }
 }
 
-fn connection_builder(limits: ConnectionLimits) -> Builder<TokioExecutor> {
-    let mut builder = Builder::new(TokioExecutor::new());
+fn connection_builder(limits: ConnectionLimits) -> Builder<StreamExecutor> {
+    let mut builder = Builder::new(StreamExecutor::new(limits.write_timeout));
     builder
         .http1()
         .timer(TokioTimer::new())

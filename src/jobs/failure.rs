@@ -92,6 +92,8 @@ pub enum FailureKind {
     UploadIncomplete,
     /// The sender fell silent.
     SenderStalled,
+    /// The sender sent less in a time than it must.
+    SenderTooSlow,
     /// Not as many bytes as announced.
     LengthMismatch,
     /// Other contents than the digest says.
@@ -138,6 +140,7 @@ impl FailureKind {
             self,
             Self::UploadIncomplete
                 | Self::SenderStalled
+                | Self::SenderTooSlow
                 | Self::LengthMismatch
                 | Self::DigestMismatch
                 | Self::ChecksumMismatch
@@ -159,6 +162,7 @@ impl FailureKind {
             Self::UploadIncomplete
                 | Self::SenderStalled
                 | Self::TokenRevoked
+                | Self::SenderTooSlow
                 | Self::ServerStopped
                 | Self::LengthMismatch
                 | Self::NotDivisible
@@ -216,6 +220,7 @@ impl FailureKind {
             Self::UploadTooLarge => "upload_too_large",
             Self::UploadIncomplete => "upload_incomplete",
             Self::SenderStalled => "sender_stalled",
+            Self::SenderTooSlow => "sender_too_slow",
             Self::LengthMismatch => "length_mismatch",
             Self::DigestMismatch => "digest_mismatch",
             Self::ChecksumMismatch => "checksum_mismatch",

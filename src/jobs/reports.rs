@@ -11,8 +11,8 @@ use crate::engine::report::{Stats, campaign_header, campaign_lines, campaign_tab
 use crate::engine::{Aggregate, Metric};
 use crate::ingest::Sha256Digest;
 
-/// Contents are cut behind the first line that ends beyond this.
-const PIECE_BYTES: usize = 1024 * 1024;
+/// Contents are cut behind the first line that ends beyond this. Whoever reads a result has one piece in memory.
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// Pieces between the thread that makes them and the store.
 const QUEUED_PIECES: usize = 2;

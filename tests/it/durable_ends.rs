@@ -217,13 +217,14 @@ fn a_result_that_is_damaged_at_its_start_is_a_problem_and_later_on_a_broken_body
     assert!(whole.len() > 3 << 19, "there are several pieces");
     restart_after(
         &mut service,
-        "UPDATE result_pieces SET body = x'00' WHERE name = 'campaigns.csv' AND start BETWEEN 1 AND 1500000",
+        "UPDATE result_pieces SET body = x'00' WHERE name = 'campaigns.csv' AND start BETWEEN 1000000 AND 1200000",
     );
     let mut connection = service.connect();
     connection.send(format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n"));
     let cut = connection.read_rest();
     assert!(cut.starts_with("HTTP/1.1 200 "), "{:?}", cut.lines().next());
-    assert!((1 << 20..whole.len()).contains(&cut.len()), "{} bytes", cut.len());
+    // What has not been sent yet when the damage is found may be missing, too.
+    assert!((800_000..whole.len()).contains(&cut.len()), "{} bytes", cut.len());
     assert_eq!(service.send("GET", path, &[("range", "bytes=0-99")], b"").status, 206);
     let reply = service.send("GET", path, &[("range", "bytes=1100000-1100099")], b"");
     reply.expect_problem(500, "damaged_record", &[]);

@@ -52,6 +52,7 @@ mod service;
 mod service_cases;
 mod shared_campaigns;
 mod shared_uploads;
+mod slow_clients;
 mod sources;
 mod start_up;
 mod storage;

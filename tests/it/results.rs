@@ -297,11 +297,11 @@ fn all_campaigns_of_a_large_job_are_those_of_the_command() {
     let whole = done.get("campaigns.csv", &[]).body;
     assert!(whole == expected, "{} and {} bytes", whole.len(), expected.len());
     assert!(whole.len() > 4 << 20, "there are several pieces");
-    // Parts that begin, end, or lie around the places where pieces meet, which are behind a line each.
-    let mut borders = Vec::new();
-    for mebibyte in 1..whole.len() >> 20 {
-        let at = (mebibyte << 20) + whole[mebibyte << 20..].iter().position(|byte| *byte == b'\n').unwrap() + 1;
-        borders.push(at);
+    // Parts that begin, end, or lie around the places where pieces meet: each ends with the line that reaches 256 KiB.
+    let line_end = |from: usize| from + whole[from..].iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let mut borders = vec![line_end(line_end(0) + (256 << 10) - 1)];
+    while borders.last().unwrap() + (512 << 10) < whole.len() {
+        borders.push(line_end(borders.last().unwrap() + (256 << 10) - 1));
     }
     for at in borders.into_iter().chain([1 << 20, 2 << 20]) {
         for (start, end) in

@@ -299,6 +299,13 @@ impl Reply {
 /// A connection for bytes that no well-behaved client sends.
 pub(crate) struct Connection(TcpStream);
 
+impl Clone for Connection {
+    /// The same connection, for another thread.
+    fn clone(&self) -> Self {
+        Self(self.0.try_clone().unwrap())
+    }
+}
+
 impl Connection {
     /// Sends these bytes.
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {

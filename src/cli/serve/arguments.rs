@@ -163,6 +163,11 @@ pub(in crate::cli) struct Arguments {
         value_parser = values::parse_count, help_heading = "Limits")]
     max_concurrent_uploads: usize,
 
+    /// Most results that are sent at once; more are refused with 503
+    #[arg(long, env = "ADTALLY_MAX_CONCURRENT_DOWNLOADS", value_name = "N", default_value_t = 256,
+        value_parser = values::parse_count, help_heading = "Limits")]
+    max_concurrent_downloads: usize,
+
     /// Most connections at once; more wait
     #[arg(long, env = "ADTALLY_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000,
         value_parser = values::parse_count, help_heading = "Limits")]
@@ -182,6 +187,21 @@ pub(in crate::cli) struct Arguments {
     #[arg(long, env = "ADTALLY_IDLE_TIMEOUT", value_name = "DURATION", default_value = "60s",
         value_parser = values::parse_timeout, help_heading = "Times")]
     idle_timeout: Duration,
+
+    /// Fewest bytes of an upload that may come in a second, while they are waited for; 0 is no limit
+    #[arg(long, env = "ADTALLY_MIN_RECEIVE_RATE", value_name = "SIZE", default_value = "1KiB",
+        value_parser = values::parse_size_or_zero, help_heading = "Times")]
+    min_receive_rate: u64,
+
+    /// How long an upload may be waited for beyond what --min-receive-rate allows for its bytes
+    #[arg(long, env = "ADTALLY_RECEIVE_GRACE", value_name = "DURATION", default_value = "60s",
+        value_parser = values::parse_timeout, help_heading = "Times")]
+    receive_grace: Duration,
+
+    /// Longest time in which a client takes nothing of an answer that is being sent
+    #[arg(long, env = "ADTALLY_WRITE_TIMEOUT", value_name = "DURATION", default_value = "60s",
+        value_parser = values::parse_timeout, help_heading = "Times")]
+    write_timeout: Duration,
 
     /// How long the rest of a refused upload is read, so that its sender receives the answer
     #[arg(long, env = "ADTALLY_LINGER_TIMEOUT", value_name = "DURATION", default_value = "30s",
@@ -256,6 +276,9 @@ impl Arguments {
             max_upload_bytes: self.max_upload,
             max_form_parts: self.max_form_parts,
             idle_timeout: self.idle_timeout,
+            min_receive_rate: self.min_receive_rate,
+            receive_grace: self.receive_grace,
+            max_concurrent_downloads: self.max_concurrent_downloads,
             linger_timeout: self.linger_timeout,
             cors_origins: self.cors_origins.clone(),
             tokens,
@@ -288,6 +311,7 @@ impl Arguments {
         ConnectionLimits {
             max_connections: self.max_connections,
             header_timeout: self.header_timeout,
+            write_timeout: self.write_timeout,
             max_header_fields: MAX_HEADER_FIELDS,
             max_streams: MAX_STREAMS,
         }

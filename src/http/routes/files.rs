@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request};
 use axum::http::header::LOCATION;
@@ -11,7 +10,6 @@ use axum::response::{IntoResponse as _, Response};
 use crc_fast::{CrcAlgorithm, Digest};
 use futures_util::StreamExt as _;
 use serde::Serialize;
-use tokio::time::timeout;
 
 use crate::http::app::App;
 use crate::http::body::{BodyLimits, UploadBody, too_large};
@@ -92,8 +90,8 @@ pub(in crate::http) async fn put(app: App, address: Address, request: Request) -
         FileOpened::Complete(_) if must_create => Err(file_exists(id, &name)),
         FileOpened::Complete(file) if file.format.options != options => Err(JobError::OtherFormat { id, name }.into()),
         FileOpened::Complete(file) => {
-            let body = request.into_body();
-            if is_same(&file, length, body, app.body_limits()).await {
+            let body = UploadBody::of_document(request, app.body_limits());
+            if is_same(&file, length, body).await {
                 Ok(describe(document(&FileView::new(&file, id))?, id, &file))
             } else {
                 Err(JobError::FileComplete { id, name }.into())
@@ -118,24 +116,16 @@ async fn receive(mut upload: FileUpload, mut body: UploadBody, digests: Digests)
 }
 
 /// True when a body has the length and the CRC of a complete file. One of another length is not read.
-async fn is_same(file: &JobFile, length: Option<u64>, body: Body, limits: BodyLimits) -> bool {
+async fn is_same(file: &JobFile, length: Option<u64>, mut body: UploadBody) -> bool {
     if length.is_some_and(|length| Some(length) != file.length) {
         return false;
     }
     let mut crc64 = Digest::new(CrcAlgorithm::Crc64Nvme);
     let mut bytes = 0;
-    let mut pieces = body.into_data_stream();
-    loop {
-        let piece = match timeout(limits.idle_timeout, pieces.next()).await {
-            Ok(Some(Ok(piece))) => piece,
-            Ok(None) => break,
-            // It broke off, or its sender fell silent.
-            Ok(Some(Err(_))) | Err(_) => return false,
-        };
+    while let Some(piece) = body.next().await {
+        // It broke off, is too large, or its sender is too slow.
+        let Ok(piece) = piece else { return false };
         bytes += piece.len() as u64;
-        if bytes > limits.max_upload_bytes {
-            return false;
-        }
         crc64.update(&piece);
     }
     Some(bytes) == file.length && file.crc64nvme == Some(format!("{:016x}", crc64.finalize()))

@@ -20,6 +20,7 @@ use crate::http::media::prefers_json;
 use crate::http::problem::{JobTag, Kind, Problem};
 use crate::http::query::{Query, invalid_option};
 use crate::http::routes::set_field;
+use crate::http::row_parts::row_parts;
 use crate::http::table;
 use crate::http::view::path;
 use crate::jobs::{Job, ResultFile, StoreError};
@@ -73,12 +74,12 @@ pub(in crate::http) async fn get(
         _ => {
             let text = app.jobs.read_result(job.id, &result.name, 0, result.length);
             if for_spreadsheet {
-                let body = begun(&app, &job, &result, table::to_spreadsheet(text)).await?;
+                let body = begun(&app, &job, &result, table::to_spreadsheet(row_parts(text))).await?;
                 let mut response = ([(CONTENT_TYPE, CSV)], body).into_response();
                 name_download(response.headers_mut(), &result.name);
                 response
             } else {
-                let body = begun(&app, &job, &result, table::to_json(text)).await?;
+                let body = begun(&app, &job, &result, table::to_json(row_parts(text))).await?;
                 ([(CONTENT_TYPE, "application/json")], body).into_response()
             }
         }
@@ -148,6 +149,17 @@ async fn begun(
     result: &ResultFile,
     pieces: impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
 ) -> Result<Body, Problem> {
+    let max_concurrent_downloads = app.config.max_concurrent_downloads;
+    let permit = Arc::clone(&app.downloads).try_acquire_owned().map_err(|_| {
+        let detail =
+            format!("{max_concurrent_downloads} results are being sent, as many as may; try again in a moment");
+        Problem::new(Kind::TooManyDownloads, detail)
+            .with_limit("max_concurrent_downloads", max_concurrent_downloads as u64)
+    })?;
+    // It is held until the body has been sent, or its receiver is gone.
+    let pieces = pieces.inspect(move |_| {
+        let _ = &permit;
+    });
     let mut pieces = Box::pin(pieces);
     match pieces.try_next().await {
         Ok(first) => Ok(Body::from_stream(stream::iter(first.map(Ok)).chain(pieces))),

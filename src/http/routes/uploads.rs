@@ -78,18 +78,26 @@ struct OpenJob {
 /// Makes a job that takes files until it is completed.
 async fn open_job(app: App, request: Request) -> Result<Response, Problem> {
     Query::read(request.uri(), &[])?;
-    let (head, body) = request.into_parts();
+    let headers = request.headers().clone();
     let invalid = |error: &dyn std::fmt::Display| {
         let expected = "expected {\"name\": …, \"options\": {\"delimiter\": …, \"has_header\": …, …}}";
         Problem::new(Kind::InvalidBody, format!("{error}; {expected}, each member optional"))
     };
-    let body = axum::body::to_bytes(body, MAX_JSON_BYTES).await.map_err(|error| invalid(&error))?;
+    let mut pieces = UploadBody::of_document(request, app.body_limits());
+    let mut body = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        if body.len() + piece.len() > MAX_JSON_BYTES {
+            return Err(invalid(&format_args!("more than {MAX_JSON_BYTES} bytes")));
+        }
+        body.extend_from_slice(&piece);
+    }
     if body.trim_ascii_start().starts_with(b"[") {
         return Err(invalid(&"an array"));
     }
     let OpenJob { name, options } = serde_json::from_slice(&body).map_err(|error| invalid(&error))?;
     let options = job_options(&options_of_json(options).map_err(|error| invalid(&error))?, None)?;
-    let new = NewJob { bytes_expected: None, ..new_job(&app, &head.headers, name, options)? };
+    let new = NewJob { bytes_expected: None, ..new_job(&app, &headers, name, options)? };
     Ok(match app.jobs.open_job(new).await? {
         Begun::New(job) => created(&app.caller, &job),
         Begun::Before(job) => replay(&app.caller, &job),

@@ -12,7 +12,7 @@ use tokio::task::spawn_blocking;
 use super::error::StoreError;
 use super::lock::beside;
 
-/// The size of the reserve: what SQLite needs to open a database, to end a job and to delete some.
+/// The size of the reserve: what `SQLite` needs to open a database, to end a job and to delete some.
 const RESERVE_BYTES: usize = 1024 * 1024;
 
 /// The reserve is made only where this is free: it must not take the last room itself.
