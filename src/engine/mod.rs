@@ -11,6 +11,7 @@ mod error;
 mod judge;
 mod key;
 mod lookup;
+mod memory;
 mod number;
 mod pieces;
 mod rank;

@@ -199,6 +199,13 @@ impl AggregateReader {
         self.reject_log.as_ref().map_or(0, LogReader::separate)
     }
 
+    /// Memory of what has been read so far, and the most that the next piece of this length takes besides it.
+    #[must_use]
+    pub fn memory_bytes_with(&self, piece_bytes: usize) -> usize {
+        let log = self.reject_log.as_ref().map_or(0, LogReader::memory_bytes);
+        self.aggregate.memory_bytes() + self.aggregate.restore_growth_bytes(piece_bytes) + log
+    }
+
     /// Reads the next of the blocks of rejects that are stored separately.
     ///
     /// # Errors

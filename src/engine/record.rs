@@ -212,6 +212,11 @@ pub(crate) struct Fields {
 }
 
 impl Fields {
+    /// Memory of the fields.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        self.text.capacity() + self.ends.capacity() * size_of::<usize>()
+    }
+
     /// Takes apart a whole record, given without its line end.
     pub(crate) fn split(&mut self, record: &[u8], delimiter: u8) {
         self.text.clear();

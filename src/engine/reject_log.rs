@@ -26,7 +26,7 @@ pub const REJECT_ROW_BYTES: u64 = 32;
 pub const DEFAULT_MAX_REJECTS_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A block is closed behind the row with which its text reaches this.
-const BLOCK_BYTES: usize = 64 * 1024;
+pub(super) const BLOCK_BYTES: usize = 64 * 1024;
 
 /// More than the text of a block: the last row may have two numbers of ten bytes, a reason, a length, and its record.
 const MAX_BLOCK_BYTES: usize = BLOCK_BYTES + 32 + SHOWN_RECORD_BYTES;
@@ -50,13 +50,13 @@ impl Default for Origin {
 
 /// Rows that are no longer added to.
 #[derive(Clone, Debug)]
-struct Block {
+pub(super) struct Block {
     origin: Origin,
     rows: u64,
     /// What they count for against the limit.
     bytes: u64,
     /// The text of the rows, compressed.
-    body: Arc<[u8]>,
+    pub(super) body: Arc<[u8]>,
     crc32: u32,
 }
 
@@ -78,13 +78,13 @@ fn decompress(body: &[u8]) -> Result<Vec<u8>, RestoreError> {
 
 /// The latest rows.
 #[derive(Clone, Debug, Default)]
-struct OpenBlock {
+pub(super) struct OpenBlock {
     origin: Origin,
     rows: u64,
     bytes: u64,
     /// Where the last row stands; its line counts from the start of the part.
     last: Position,
-    text: Vec<u8>,
+    pub(super) text: Vec<u8>,
 }
 
 impl OpenBlock {
@@ -179,9 +179,9 @@ pub(crate) struct RejectLog {
     is_full: bool,
     rows: u64,
     /// What they count for, at most `max_bytes`.
-    bytes: u64,
-    blocks: Vec<Block>,
-    open: OpenBlock,
+    pub(super) bytes: u64,
+    pub(super) blocks: Vec<Block>,
+    pub(super) open: OpenBlock,
 }
 
 impl RejectLog {
@@ -395,6 +395,12 @@ impl LogReader {
     pub(crate) fn new(head: LogHead) -> Self {
         let log = RejectLog { is_full: head.is_full, ..RejectLog::new(head.max_bytes) };
         Self { head, separate: Vec::new(), log, has_open: false }
+    }
+
+    /// Memory of the blocks so far.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let separate = self.separate.iter().map(|block| block.body.len() + size_of::<Block>()).sum::<usize>();
+        separate + self.log.memory_bytes()
     }
 
     /// How many blocks are stored separately.

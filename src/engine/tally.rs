@@ -208,6 +208,11 @@ impl Tally {
         self.columns.is_some() && self.dialect.as_ref().is_none_or(is_ready)
     }
 
+    /// Memory of the fields of the latest record.
+    pub(super) fn fields_bytes(&self) -> usize {
+        self.fields.memory_bytes()
+    }
+
     /// True when the text so far ends with a whole record.
     #[must_use]
     pub fn is_between_records(&self) -> bool {

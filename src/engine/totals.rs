@@ -68,12 +68,12 @@ pub(crate) struct Totals {
     /// A power of two of slots. Each is 0, or has an index into `entries` in the low bits, which `slots.len() - 1`
     /// masks, and the same campaign's upper hash bits above. At most three quarters are taken, in a small table an
     /// eighth.
-    slots: Vec<u32>,
+    pub(super) slots: Vec<u32>,
     /// Entry 0 is vacant.
-    entries: Vec<Entry>,
-    long_ids: Vec<u8>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) long_ids: Vec<u8>,
     /// Empty, or as long as `entries`.
-    wide: Vec<Wide>,
+    pub(super) wide: Vec<Wide>,
     seed: Seed,
     /// Additions to lanes since they were last empty. No lane exceeds this number times 2^32.
     lane_addends: u64,
@@ -527,7 +527,7 @@ fn id_of<'a>(key: &'a Key, long_ids: &'a [u8]) -> &'a [u8] {
 
 /// How many slots a table has with this number of entries, if it had `slots` before.
 #[inline]
-fn slots_for(entries: usize, mut slots: usize) -> usize {
+pub(super) fn slots_for(entries: usize, mut slots: usize) -> usize {
     while entries > slots / 8 * if slots < MAX_SPARSE_SLOTS { 1 } else { 6 } {
         slots *= 2;
     }

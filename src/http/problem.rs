@@ -188,6 +188,8 @@ fn describe_failure(kind: FailureKind) -> (StatusCode, &'static str) {
         F::MissingColumns => (S::UNPROCESSABLE_ENTITY, "Required columns are missing"),
         F::DuplicateColumns => (S::UNPROCESSABLE_ENTITY, "Columns have the same name"),
         F::TooManyCampaigns => (S::UNPROCESSABLE_ENTITY, "Too many different campaign ids"),
+        F::MemoryBudgetExceeded => (S::PAYLOAD_TOO_LARGE, "It takes more memory than all uploads may take"),
+        F::MemoryBudget => (S::SERVICE_UNAVAILABLE, "All memory for uploads is taken"),
         F::TotalsOverflow => (S::UNPROCESSABLE_ENTITY, "Totals are too large"),
         F::DamagedCompression => (S::UNPROCESSABLE_ENTITY, "Compressed data is damaged"),
         F::TextTooLarge => (S::PAYLOAD_TOO_LARGE, "Too much text comes out of decompression"),
@@ -441,6 +443,10 @@ impl From<JobError> for Problem {
             JobError::TooManyUploads { max_concurrent_uploads } => Self::new(Kind::TooManyUploads, detail)
                 .with_limit("max_concurrent_uploads", max_concurrent_uploads as u64),
             JobError::NameTaken { id, .. } => Self::new(Kind::PreconditionFailed, detail).with_job(id),
+            JobError::MemoryBudget { memory_budget_bytes } => {
+                Self::new(Kind::Failure(FailureKind::MemoryBudget), detail)
+                    .with_limit("memory_budget", memory_budget_bytes)
+            }
             JobError::Draining => Self::new(Kind::Draining, detail),
             JobError::IdempotencyKeyInUse(id) => {
                 Self::new(Kind::IdempotencyKeyInUse, detail).with_job(id).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)

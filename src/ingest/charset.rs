@@ -178,6 +178,36 @@ impl TextDecoder {
         }
     }
 
+    /// Memory of the decoder.
+    pub(super) fn memory_bytes(&self) -> usize {
+        match &self.state {
+            State::Start { .. } | State::Passing => 0,
+            State::Decoding { piece, held, line, .. } => {
+                size_of::<encoding_rs::Decoder>()
+                    + piece.capacity()
+                    + held.capacity()
+                    + line.as_ref().map_or(0, Vec::capacity)
+            }
+        }
+    }
+
+    /// The most memory that decoding this much takes on top of that: a copy of it, and what may have to be read again.
+    pub(super) fn growth_bytes(&self, bytes: usize) -> usize {
+        match &self.state {
+            State::Passing => 0,
+            State::Start { .. } | State::Decoding { .. } => PIECE_BYTES + bytes + (2 * bytes).max(2 * MAX_LINE_BYTES),
+        }
+    }
+
+    /// The most text that comes out of this much.
+    pub(super) fn text_bound(&self, bytes: usize) -> usize {
+        match &self.state {
+            State::Passing => bytes,
+            // A byte may become a character of three bytes.
+            State::Start { .. } | State::Decoding { .. } => bytes.saturating_mul(3),
+        }
+    }
+
     /// Where the decoder stands; `None` when only the decoder itself knows: in the middle of a very long line in a multi-byte charset.
     pub(super) fn save(&self) -> Option<SavedDecoder> {
         let state = match &self.state {

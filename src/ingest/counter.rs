@@ -59,6 +59,18 @@ impl Counter {
         self.counting().tally.so_far()
     }
 
+    /// Memory of what counts, without buffers that belong to the workers. All text must have been [settled](Self::settle).
+    pub(super) fn memory_bytes(&self) -> usize {
+        let Counting { decoder, tally } = self.counting();
+        decoder.memory_bytes() + tally.memory_bytes()
+    }
+
+    /// The most memory that counting this much, before it is decoded, takes on top of that.
+    pub(super) fn growth_bytes(&self, bytes: usize) -> usize {
+        let Counting { decoder, tally } = self.counting();
+        decoder.growth_bytes(bytes) + tally.growth_bytes(decoder.text_bound(bytes))
+    }
+
     /// Where the counting stands, but for what has been counted.
     pub(super) fn save(&self) -> Option<(SavedDecoder, Vec<u8>)> {
         let Counting { decoder, tally } = self.counting();
@@ -150,11 +162,16 @@ impl Counter {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+    use std::collections::VecDeque;
     use std::io::Write as _;
     use std::num::NonZeroUsize;
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
+    use bytes::Bytes;
+
     use super::super::decompress::{Coding, DecompressError};
+    use super::super::growth::{Growth, Pushed};
     use super::super::lane::FileProgress;
     use super::super::pipeline::{ContentError, Pipeline, PipelineOptions};
     use super::super::saved::SavedPipeline;
@@ -212,7 +229,7 @@ mod tests {
             for batch in data.chunks(cut.piece_bytes * cut.batch_pieces) {
                 let mut pieces = batch.chunks(cut.piece_bytes);
                 match workers {
-                    Some(workers) => pipeline.push_all(pieces, workers)?,
+                    Some(workers) => push_all(pipeline, pieces, workers)?,
                     None => pieces.try_for_each(|piece| pipeline.push(piece))?,
                 }
                 if cut.saves {
@@ -229,6 +246,22 @@ mod tests {
             Ok((finished.aggregate.save_pieces_without_blocks(usize::MAX).flatten().collect(), finished.crc64))
         });
         Seen { states, progress, end }
+    }
+
+    /// Reads pieces with workers. Memory is refused every third time.
+    fn push_all<'a>(
+        pipeline: &mut Pipeline,
+        pieces: impl Iterator<Item = &'a [u8]>,
+        workers: &Workers,
+    ) -> Result<(), ContentError> {
+        let mut pieces: VecDeque<_> = pieces.map(Bytes::copy_from_slice).collect();
+        let asked = Cell::new(0);
+        let permit = |_| {
+            asked.set(asked.get() + 1);
+            asked.get() % 3 != 0
+        };
+        while pipeline.push_all(&mut pieces, workers, permit)? == Pushed::Part {}
+        Ok(())
     }
 
     /// Checks that nothing depends on how many threads there are.
@@ -327,12 +360,15 @@ mod tests {
     fn a_pipeline_can_be_looked_at_after_a_panic_between_its_pieces() {
         let data = gzip(varied(60_000).as_bytes());
         let mut pipeline = Pipeline::new(&PipelineOptions::default()).unwrap();
-        let pieces = data.chunks(8192).enumerate().map(|(number, piece)| {
-            assert!(number < 40, "as the test wants");
-            piece
-        });
+        let mut pieces: VecDeque<_> = data.chunks(8192).map(Bytes::copy_from_slice).collect();
+        let count = pieces.len();
+        let permit = |growth: Growth| {
+            assert!(growth.now_bytes < 100_000, "as the test wants");
+            true
+        };
         let workers = workers(1);
-        catch_unwind(AssertUnwindSafe(|| pipeline.push_all(pieces, &workers))).unwrap_err();
+        catch_unwind(AssertUnwindSafe(|| pipeline.push_all(&mut pieces, &workers, permit))).unwrap_err();
+        assert!(pieces.len() < count);
         assert!(FileProgress::of(&pipeline).rows_read > 0);
         assert!(pipeline.save().is_some());
     }

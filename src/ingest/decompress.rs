@@ -1,10 +1,11 @@
 //! Decompression, step by step, of data in pieces of any size.
 
-use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState, StandardAlloc};
+use brotli_decompressor::{BrotliDecompressStream, BrotliResult, BrotliState};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-use zstd::stream::raw::{DParameter, Decoder, InBuffer, Operation, OutBuffer};
+use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
 
+use super::brotli_memory::CountingAlloc;
 use super::gzip::{self, Gzip, PlaceInMember};
 use super::inflate::{Inflated, Inflater, Wrapper};
 use super::step::{Step, StopAt};
@@ -13,6 +14,15 @@ use crate::engine::{Fatal, RestoreError};
 /// Windows of Zstandard frames as powers of two: what `zstd --long` makes, and what untrusted senders may ask for.
 const MAX_ZSTD_WINDOW_LOG: u32 = 27;
 const UNTRUSTED_ZSTD_WINDOW_LOG: u32 = 23;
+
+/// Memory of inflating: its state, and a window of 32 KiB.
+const INFLATE_BYTES: usize = 64 * 1024;
+
+/// The most memory of Zstandard with the window that untrusted senders may ask for: the window, blocks before and behind it, and the state.
+const MOST_ZSTD_BYTES: usize = (1 << UNTRUSTED_ZSTD_WINDOW_LOG) + 1024 * 1024;
+
+/// The most memory of Brotli: a window of 16 MiB, with what is written behind its end, and the tables of codes.
+const MOST_BROTLI_BYTES: usize = 24 * 1024 * 1024;
 
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
@@ -147,8 +157,8 @@ pub struct Decompressor {
 enum Stream {
     Identity,
     Gzip(Gzip),
-    Zstd(Decoder<'static>),
-    Brotli(Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>),
+    Zstd(DCtx<'static>),
+    Brotli(Box<BrotliState<CountingAlloc, CountingAlloc, CountingAlloc>>, CountingAlloc),
     /// `None` before the first byte, which tells the two formats apart.
     Deflate(Option<Inflater>),
 }
@@ -176,14 +186,17 @@ impl Decompressor {
             Coding::Identity => Stream::Identity,
             Coding::Gzip => Stream::Gzip(Gzip::new().map_err(|reason| damaged(coding, &reason))?),
             Coding::Zstd => {
-                let failed = |error: std::io::Error| damaged(coding, &error);
-                let mut decoder = Decoder::new().map_err(failed)?;
-                decoder.set_parameter(DParameter::WindowLogMax(max_window_log)).map_err(failed)?;
+                let mut decoder = DCtx::try_create().ok_or_else(|| damaged(coding, &"there is no memory"))?;
+                decoder
+                    .set_parameter(DParameter::WindowLogMax(max_window_log))
+                    .map_err(|error| damaged(coding, &get_error_name(error)))?;
                 Stream::Zstd(decoder)
             }
             Coding::Brotli => {
-                let allocator = StandardAlloc::default;
-                Stream::Brotli(Box::new(BrotliState::new_strict(allocator(), allocator(), allocator())))
+                let memory = CountingAlloc::default();
+                let allocator = || memory.clone();
+                let state = Box::new(BrotliState::new_strict(allocator(), allocator(), allocator()));
+                Stream::Brotli(state, memory)
             }
             Coding::Deflate => Stream::Deflate(None),
         };
@@ -220,12 +233,36 @@ impl Decompressor {
         }
     }
 
+    /// Memory of the decompressor.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        size_of::<Self>()
+            + match &self.stream {
+                Stream::Identity | Stream::Deflate(None) => 0,
+                Stream::Gzip(_) | Stream::Deflate(Some(_)) => INFLATE_BYTES,
+                Stream::Zstd(decoder) => decoder.sizeof(),
+                Stream::Brotli(state, memory) => size_of_val(&**state) + memory.bytes(),
+            }
+    }
+
+    /// The most memory that it takes on top of that for data of [untrusted senders](Self::untrusted).
+    #[must_use]
+    pub fn growth_bytes(&self) -> usize {
+        let most = match self.coding() {
+            Coding::Identity => 0,
+            Coding::Gzip | Coding::Deflate => INFLATE_BYTES,
+            Coding::Zstd => MOST_ZSTD_BYTES,
+            Coding::Brotli => MOST_BROTLI_BYTES,
+        };
+        most.saturating_sub(self.memory_bytes())
+    }
+
     fn coding(&self) -> Coding {
         match self.stream {
             Stream::Identity => Coding::Identity,
             Stream::Gzip(_) => Coding::Gzip,
             Stream::Zstd(_) => Coding::Zstd,
-            Stream::Brotli(_) => Coding::Brotli,
+            Stream::Brotli(..) => Coding::Brotli,
             Stream::Deflate(_) => Coding::Deflate,
         }
     }
@@ -262,7 +299,9 @@ impl Decompressor {
             }
             Stream::Zstd(decoder) => {
                 let (mut input, mut output) = (InBuffer::around(input), OutBuffer::around(output));
-                let wanted = decoder.run(&mut input, &mut output).map_err(|error| damaged(Coding::Zstd, &error))?;
+                let wanted = decoder
+                    .decompress_stream(&mut output, &mut input)
+                    .map_err(|error| damaged(Coding::Zstd, &get_error_name(error)))?;
                 let step = Step { consumed: input.pos(), produced: output.pos() };
                 // Nothing wanted: a frame has ended. A call that did nothing tells nothing.
                 if step != Step::default() {
@@ -270,13 +309,13 @@ impl Decompressor {
                 }
                 Ok(step)
             }
-            Stream::Brotli(_) => self.step_brotli(input, output),
+            Stream::Brotli(..) => self.step_brotli(input, output),
             Stream::Deflate(_) => self.step_deflate(input, output),
         }
     }
 
     fn step_brotli(&mut self, input: &[u8], output: &mut [u8]) -> Result<Step, DecompressError> {
-        let Stream::Brotli(state) = &mut self.stream else {
+        let Stream::Brotli(state, _) = &mut self.stream else {
             return Ok(Step::default());
         };
         if !self.is_unfinished {

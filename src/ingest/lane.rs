@@ -7,9 +7,14 @@
 //!
 //! While a worker has nothing to do, it counts the text of a compressed upload that another one decompresses ([`super::counter`]).
 //!
+//! Memory is asked for before it is taken ([`LaneObserver::permit`]). While it is refused, no worker reads: the pieces that are left wait for
+//! [`LaneObserver::memory_freed`].
+//!
 //! Waking a thread costs more than reading a hundred kilobytes. So a worker that has read a batch goes on with the next one when that is
 //! full, and wakes the upload's task only when that waits for it.
 
+use std::collections::VecDeque;
+use std::future::pending;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::panicking;
@@ -22,11 +27,15 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::block::BLOCK_BYTES;
+use super::growth::{Growth, Pushed};
 use super::pipeline::{ContentError, Pipeline};
 use super::workers::{WorkerPanicked, Workers};
 
 /// The most pieces in a batch. Senders that cut their data to shreds cost a piece of bookkeeping for each.
 const MAX_BATCH_PIECES: usize = 1024;
+
+/// Memory of what waits on a lane: two batches, the last piece of each beyond its end, and what the connection has read ahead.
+pub const LANE_BYTES: usize = 4 * BLOCK_BYTES;
 
 /// Pieces wait no longer than this to be read, however few they are.
 const MAX_BATCH_AGE: Duration = Duration::from_millis(100);
@@ -63,7 +72,19 @@ impl FileProgress {
 
 /// Learns, on the worker's thread, of what has been read so far.
 pub trait LaneObserver: Send + Sync + 'static {
-    /// A batch has been read. The pipeline is locked.
+    /// Asked before text is counted, and again until all of a batch has been read: whether the pipeline may take so much memory. The pipeline
+    /// is locked.
+    fn permit(&self, growth: Growth) -> bool {
+        let _ = growth;
+        true
+    }
+
+    /// Resolves when it is worth asking again for memory that was refused.
+    fn memory_freed(&self) -> impl Future<Output = ()> + Send {
+        pending()
+    }
+
+    /// A batch has been read, or as much of it as there was memory for. The pipeline is locked.
     fn batch_read(&self, pipeline: &mut Pipeline);
 
     /// A batch has been read. The pipeline is not locked.
@@ -106,9 +127,11 @@ pub async fn receive<E>(
             return end.map_err(LaneError::Source);
         }
         let has_room = collected != Collected::Full && end.is_none();
+        let is_parked = lane.state().is_parked;
         tokio::select! {
             biased;
             () = lane.changed.notified() => {}
+            () = observer.memory_freed(), if is_parked => lane.state().is_parked = false,
             piece = source.next(), if has_room => match piece {
                 Some(Ok(piece)) => {
                     if lane.add(piece) {
@@ -137,6 +160,10 @@ struct Lane<O> {
 struct State {
     /// Pieces that wait to be read.
     batch: Batch,
+    /// What is left of a batch, as memory was refused.
+    rest: Batch,
+    /// No worker reads until memory is freed.
+    is_parked: bool,
     /// An empty batch that has its memory.
     spare: Batch,
     /// A worker is reading, or about to.
@@ -178,10 +205,14 @@ enum Collected {
 
 impl State {
     fn has_next(&self) -> bool {
-        !self.batch.pieces.is_empty() && (self.batch.is_full() || self.due != Due::WhenFull)
+        let is_due = !self.batch.pieces.is_empty() && (self.batch.is_full() || self.due != Due::WhenFull);
+        !self.is_parked && (is_due || !self.rest.pieces.is_empty())
     }
 
     fn take_next(&mut self) -> Batch {
+        if !self.rest.pieces.is_empty() {
+            return std::mem::take(&mut self.rest);
+        }
         if self.due == Due::Now {
             self.due = Due::WhenFull;
         }
@@ -231,7 +262,7 @@ impl<O: LaneObserver> Lane<O> {
         }
         Ok(if state.batch.is_full() {
             Collected::Full
-        } else if state.batch.pieces.is_empty() && !state.is_reading {
+        } else if state.batch.pieces.is_empty() && state.rest.pieces.is_empty() && !state.is_reading {
             Collected::AllRead
         } else if state.batch.pieces.is_empty() || state.due != Due::WhenFull {
             Collected::Nothing
@@ -252,11 +283,18 @@ impl<O: LaneObserver> Lane<O> {
                 state.take_next()
             };
             let read = lane.read_batch(&mut batch);
-            batch.bytes = 0;
             let mut state = lane.state();
-            state.spare = batch;
             let goes_on = match read {
-                Ok(()) => state.has_next() && !state.is_abandoned,
+                Ok(Pushed::All) => {
+                    batch.bytes = 0;
+                    state.spare = batch;
+                    state.has_next() && !state.is_abandoned
+                }
+                Ok(Pushed::Part) => {
+                    state.rest = batch;
+                    state.is_parked = true;
+                    false
+                }
                 Err(error) => {
                     state.failure = Some(ReadError::Content(error));
                     false
@@ -264,7 +302,7 @@ impl<O: LaneObserver> Lane<O> {
             };
             if !goes_on {
                 state.is_reading = false;
-                if state.due == Due::ToTheEnd || state.failure.is_some() {
+                if state.due == Due::ToTheEnd || state.failure.is_some() || state.is_parked {
                     lane.changed.notify_one();
                 }
                 return;
@@ -278,20 +316,20 @@ impl<O: LaneObserver> Lane<O> {
         }
     }
 
-    fn read_batch(&self, batch: &mut Batch) -> Result<(), ContentError> {
-        let progress = {
+    fn read_batch(&self, batch: &mut Batch) -> Result<Pushed, ContentError> {
+        let (pushed, progress) = {
             let mut pipeline = self.pipeline.lock().unwrap_or_else(PoisonError::into_inner);
             let Some(pipeline) = &mut *pipeline else {
                 // The upload is over.
                 batch.pieces.clear();
-                return Ok(());
+                return Ok(Pushed::All);
             };
-            pipeline.push_all(batch.pieces.drain(..), &self.workers)?;
+            let pushed = pipeline.push_all(&mut batch.pieces, &self.workers, |growth| self.observer.permit(growth))?;
             self.observer.batch_read(pipeline);
-            FileProgress::of(pipeline)
+            (pushed, FileProgress::of(pipeline))
         };
         self.observer.advanced(progress);
-        Ok(())
+        Ok(pushed)
     }
 }
 
@@ -319,7 +357,7 @@ impl<O: LaneObserver> Drop for AbandonOnDrop<'_, O> {
 /// Pieces that are read in one go. None is empty.
 #[derive(Default)]
 struct Batch {
-    pieces: Vec<Bytes>,
+    pieces: VecDeque<Bytes>,
     bytes: usize,
 }
 
@@ -331,7 +369,7 @@ impl Batch {
     fn add(&mut self, piece: Bytes) {
         if !piece.is_empty() {
             self.bytes += piece.len();
-            self.pieces.push(piece);
+            self.pieces.push_back(piece);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! One upload from the bytes that were sent to the engine: digest, decompression, charset, tally.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
+use bytes::{Buf as _, Bytes};
 use crc_fast::CrcAlgorithm;
 use encoding_rs::{Encoding, UTF_8};
 use sha2::{Digest as _, Sha256};
@@ -10,14 +12,21 @@ use thiserror::Error;
 use super::charset::TextDecoder;
 use super::counter::Counter;
 use super::decompress::{Coding, DecompressError, Place};
-use super::saved::{Opened, SavedInput, SavedPipeline, State, TailReader, decompress, restore_digest, save_digest};
+use super::growth::{Growth, Pushed};
+use super::saved::{SavedInput, SavedPipeline, State, restore_digest, save_digest};
 use super::tail::Compressed;
 use super::text::STEP_BYTES;
 use super::workers::Workers;
-use crate::engine::{Aggregate, AggregateReader, Dialect, Fatal, RestoreError, Tally, TallyOptions};
+use crate::engine::{Aggregate, Dialect, Fatal, RestoreError, Tally, TallyOptions};
 
 /// Text from which on the decompression ratio is looked at: a short text may well consist of one row repeated.
 pub const RATIO_FREE_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Compressed data is asked memory for in steps of this much text, so that text is seldom waited for to be counted.
+const PERMITTED_TEXT_BYTES: usize = 4 * 1024 * 1024;
+
+/// The least that memory is asked for.
+const LEAST_TEXT_BYTES: usize = STEP_BYTES;
 
 /// A SHA-256 digest (FIPS 180-4).
 pub type Sha256Digest = [u8; 32];
@@ -105,6 +114,10 @@ pub struct Pipeline {
     /// A save at the next possible position was asked for.
     is_save_wanted: bool,
     saved: Option<SavedPipeline>,
+    /// Text that may be counted before memory is asked for. Without limit, unless pieces are read that have to ask.
+    permitted_text: usize,
+    /// The decompressor may have more text of what it has taken.
+    has_more_text: bool,
 }
 
 enum Input {
@@ -146,12 +159,19 @@ impl Pipeline {
             max_decompression_ratio: options.max_decompression_ratio,
             is_save_wanted: false,
             saved: None,
+            permitted_text: usize::MAX,
+            has_more_text: false,
         })
     }
 
     /// Goes on where another pipeline [stood](Self::save). How the text is read is part of the state; the kernel, and the
     /// limits of decompression, are those of `options`.
-    fn restore(state: State, tail: &[u8], tally: Tally, options: &PipelineOptions) -> Result<Self, RestoreError> {
+    pub(super) fn restore(
+        state: State,
+        tail: &[u8],
+        tally: Tally,
+        options: &PipelineOptions,
+    ) -> Result<Self, RestoreError> {
         let input = match state.input {
             SavedInput::Start(start) => Input::Start(start),
             SavedInput::Plain => Input::Plain,
@@ -171,6 +191,8 @@ impl Pipeline {
             max_decompression_ratio: options.max_decompression_ratio,
             is_save_wanted: false,
             saved: None,
+            permitted_text: usize::MAX,
+            has_more_text: false,
         };
         pipeline.read_again(tail).map_err(|_| RestoreError::Inconsistent("its tail cannot be read"))?;
         pipeline.counter.free_room();
@@ -191,7 +213,7 @@ impl Pipeline {
     /// The state after the last byte that was read; `None` when it cannot be gone on from there.
     #[must_use]
     pub fn save(&self) -> Option<SavedPipeline> {
-        self.save_at(self.bytes_received)
+        self.save_at(self.bytes_received, usize::MAX)
     }
 
     /// Asks for a state to be saved at the next position that can be gone on from: at the end of the next piece, or, behind more compressed
@@ -203,11 +225,23 @@ impl Pipeline {
     /// The latest state: the one after the last byte that was read, or else the one that was [asked for](Self::save_when_possible). Each is
     /// given once, and none that lies before another one that was given.
     pub fn take_latest(&mut self) -> Option<SavedPipeline> {
-        let asked_for = self.saved.take();
-        self.save().or(asked_for)
+        self.take_latest_within(usize::MAX)
     }
 
-    fn save_at(&self, offset: u64) -> Option<SavedPipeline> {
+    /// The same, unless the state takes more memory than this.
+    pub fn take_latest_within(&mut self, max_bytes: usize) -> Option<SavedPipeline> {
+        let asked_for = self.saved.take();
+        self.save_at(self.bytes_received, max_bytes).or(asked_for)
+    }
+
+    /// How much memory a state takes at most: an estimate, as campaigns are compressed.
+    #[must_use]
+    pub fn state_bytes(&self) -> usize {
+        let tail_bytes = usize::try_from(self.tail_bytes()).unwrap_or(usize::MAX);
+        self.memory_bytes().saturating_add(tail_bytes)
+    }
+
+    fn save_at(&self, offset: u64, max_bytes: usize) -> Option<SavedPipeline> {
         let mut tail: &[u8] = &[];
         let input = match &self.input {
             Input::Start(start) => SavedInput::Start(start.clone()),
@@ -228,7 +262,7 @@ impl Pipeline {
             tally,
             crc64: self.crc64.as_ref().map(crc_fast::Digest::get_state),
         };
-        let pieces = state.seal(tail, self.so_far());
+        let pieces = state.seal(tail, self.so_far(), max_bytes)?;
         let reject_blocks = self.so_far().reject_blocks().cloned().collect();
         Some(SavedPipeline { offset, crc64: self.crc64(), tail_bytes: tail.len() as u64, pieces, reject_blocks })
     }
@@ -236,19 +270,28 @@ impl Pipeline {
     /// Saves the state if that was asked for and this is a position to go on from. `unread` bytes have been received and
     /// are still to be read.
     fn save_if_wanted(&mut self, unread: usize) -> Result<(), ContentError> {
-        let has_place = match &self.input {
-            Input::Compressed(compressed) => compressed.kept().is_some(),
-            _ => true,
-        };
-        if !self.is_save_wanted || !has_place {
+        if !self.is_save_wanted || !self.has_place() {
             return Ok(());
         }
         self.counter.settle()?;
-        if let Some(saved) = self.save_at(self.bytes_received - unread as u64) {
+        if let Some(saved) = self.save_at(self.bytes_received - unread as u64, usize::MAX) {
             self.is_save_wanted = false;
             self.saved = Some(saved);
         }
         Ok(())
+    }
+
+    fn has_place(&self) -> bool {
+        match &self.input {
+            Input::Compressed(compressed) => compressed.kept().is_some(),
+            _ => true,
+        }
+    }
+
+    /// True when the upload can be gone on with from here.
+    #[must_use]
+    pub fn can_be_saved(&self) -> bool {
+        self.has_place() && self.counter.save().is_some()
     }
 
     /// How many bytes a state that is saved now has to repeat, as they cannot be gone on from.
@@ -284,38 +327,128 @@ impl Pipeline {
     /// # Errors
     /// When the contents cannot be used. The pipeline is of no more use then.
     pub fn push(&mut self, piece: &[u8]) -> Result<(), ContentError> {
+        self.push_permitted(piece).map(drop)
+    }
+
+    /// Reads as much of the next piece as is permitted, and gives how much that was.
+    fn push_permitted(&mut self, piece: &[u8]) -> Result<usize, ContentError> {
         self.bytes_received = self.bytes_received.saturating_add(piece.len() as u64);
-        let Input::Start(start) = &mut self.input else {
-            return self.read(piece);
-        };
-        let missing = Coding::SNIFF_BYTES - start.len();
-        let (first, rest) = piece.split_at(piece.len().min(missing));
-        start.extend_from_slice(first);
-        if start.len() < Coding::SNIFF_BYTES {
-            return self.save_if_wanted(0);
+        let mut rest = piece;
+        if let Input::Start(start) = &mut self.input {
+            let missing = Coding::SNIFF_BYTES - start.len();
+            let first;
+            (first, rest) = piece.split_at(piece.len().min(missing));
+            start.extend_from_slice(first);
+            if start.len() < Coding::SNIFF_BYTES {
+                return self.save_if_wanted(0).map(|()| piece.len());
+            }
+            self.start(rest.len())?;
         }
-        self.start(rest.len())?;
-        self.read(rest)
+        let unread = rest.len() - self.read_before(rest, 0)?;
+        self.bytes_received -= unread as u64;
+        Ok(piece.len() - unread)
     }
 
     /// Reads the next pieces. While text of compressed ones is decompressed, other workers that have nothing to do count what came before;
-    /// when this returns, all has been counted.
+    /// when this returns, all that was read has been counted. Memory is asked for ahead of it; when it is refused, some pieces are left.
     ///
     /// # Errors
     /// As [`Self::push`].
     pub(super) fn push_all(
         &mut self,
-        mut pieces: impl Iterator<Item = impl AsRef<[u8]>>,
+        pieces: &mut VecDeque<Bytes>,
         workers: &Workers,
-    ) -> Result<(), ContentError> {
-        if matches!(self.input, Input::Plain) {
-            return pieces.try_for_each(|piece| self.push(piece.as_ref()));
-        }
-        let HandingOver { pipeline, .. } = &mut HandingOver::begin(self, workers);
-        let read = pieces.try_for_each(|piece| pipeline.push(piece.as_ref()));
+        permit: impl Fn(Growth) -> bool,
+    ) -> Result<Pushed, ContentError> {
+        let reading = &mut Reading::begin(self, workers);
+        let read = reading.pipeline.push_as_permitted(pieces, permit);
         // What is wrong with text comes before what is wrong behind it.
-        pipeline.counter.settle()?;
+        reading.pipeline.counter.settle()?;
         read
+    }
+
+    fn push_as_permitted(
+        &mut self,
+        pieces: &mut VecDeque<Bytes>,
+        permit: impl Fn(Growth) -> bool,
+    ) -> Result<Pushed, ContentError> {
+        let mut left: usize = pieces.iter().map(Bytes::len).sum();
+        while let Some(piece) = pieces.front_mut() {
+            if let Input::Start(start) = &self.input {
+                // How much memory the rest takes depends on how it is compressed.
+                let first = piece.split_to(piece.len().min(Coding::SNIFF_BYTES - start.len()));
+                left -= first.len();
+                self.permitted_text = STEP_BYTES;
+                self.push_permitted(&first)?;
+                self.permitted_text = 0;
+            } else if self.is_permitted() || self.permit(left, &permit)? {
+                let consumed = self.push_permitted(piece)?;
+                left -= consumed;
+                piece.advance(consumed);
+            } else {
+                return Ok(Pushed::Part);
+            }
+            if piece.is_empty() && !self.has_more_text {
+                pieces.pop_front();
+            }
+        }
+        Ok(Pushed::All)
+    }
+
+    /// True when something may be read.
+    fn is_permitted(&self) -> bool {
+        self.permitted_text >= if matches!(self.input, Input::Plain) { 1 } else { STEP_BYTES }
+    }
+
+    /// Asks for the memory that counting more text takes. `left` bytes are to be read.
+    fn permit(&mut self, left: usize, permit: impl Fn(Growth) -> bool) -> Result<bool, ContentError> {
+        self.counter.settle()?;
+        let wanted = match self.input {
+            Input::Plain => left,
+            _ => left.max(PERMITTED_TEXT_BYTES),
+        };
+        let now_bytes = self.memory_bytes();
+        for text_bytes in [wanted, LEAST_TEXT_BYTES] {
+            let is_least = text_bytes <= LEAST_TEXT_BYTES;
+            let most_bytes = now_bytes + self.growth_bytes(text_bytes, left);
+            if permit(Growth { now_bytes, most_bytes, is_least }) {
+                self.permitted_text = text_bytes;
+                return Ok(true);
+            }
+            if is_least {
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    /// Memory of the pipeline, with what it has counted. Between two pieces.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let input = match &self.input {
+            Input::Start(_) | Input::Plain => 0,
+            Input::Compressed(compressed) => compressed.memory_bytes(),
+        };
+        let saved = self.saved.as_ref().map_or(0, SavedPipeline::memory_bytes);
+        size_of::<Self>() + input + saved + self.counter.memory_bytes()
+    }
+
+    /// The most memory that reading so many bytes, and as much text of them as this, takes on top of that.
+    fn growth_bytes(&self, text_bytes: usize, bytes: usize) -> usize {
+        let input = match &self.input {
+            Input::Start(_) | Input::Plain => 0,
+            Input::Compressed(compressed) => compressed.growth_bytes(bytes),
+        };
+        let state = if self.is_save_wanted { self.state_bytes() } else { 0 };
+        input + state + self.counter.growth_bytes(text_bytes)
+    }
+
+    /// The most memory that [`Self::finish`] takes besides the pipeline.
+    #[must_use]
+    pub fn finish_growth(&self) -> Growth {
+        let now_bytes = self.memory_bytes();
+        let most_bytes = now_bytes + self.counter.growth_bytes(Coding::SNIFF_BYTES);
+        Growth { now_bytes, most_bytes, is_least: true }
     }
 
     /// Ends the upload.
@@ -341,28 +474,30 @@ impl Pipeline {
         };
         Coding::refuse_other_files(&start)?;
         self.input = Input::new(Coding::sniff(&start))?;
-        self.read_before(&start, unread)
+        // Too little for text to come out of it, if it is compressed.
+        self.read_before(&start, unread).map(drop)
     }
 
-    fn read(&mut self, piece: &[u8]) -> Result<(), ContentError> {
-        self.read_before(piece, 0)
-    }
-
-    /// Reads a piece that is followed by `unread` bytes.
-    fn read_before(&mut self, mut piece: &[u8], unread: usize) -> Result<(), ContentError> {
+    /// Reads as much as is permitted of a piece that is followed by `unread` bytes, and gives how much that was.
+    fn read_before(&mut self, piece: &[u8], unread: usize) -> Result<usize, ContentError> {
         if matches!(self.input, Input::Plain) {
-            self.digest(piece);
-            self.counter.count(piece)?;
-            return self.save_if_wanted(unread);
+            let (permitted, rest) = piece.split_at(piece.len().min(self.permitted_text));
+            self.permitted_text -= permitted.len();
+            self.digest(permitted);
+            self.counter.count(permitted)?;
+            self.save_if_wanted(rest.len() + unread)?;
+            return Ok(permitted.len());
         }
+        let mut rest = piece;
         loop {
-            let (consumed, may_have_more) = self.step(piece)?;
-            let (consumed, rest) = piece.split_at(consumed);
+            let consumed;
+            (consumed, self.has_more_text) = self.step(rest)?;
+            let consumed = rest.split_off(..consumed).unwrap_or_default();
             self.digest(consumed);
-            piece = rest;
-            self.save_if_wanted(piece.len() + unread)?;
-            if piece.is_empty() && !may_have_more {
-                return Ok(());
+            self.save_if_wanted(rest.len() + unread)?;
+            let is_all = rest.is_empty() && !self.has_more_text;
+            if is_all || !self.is_permitted() {
+                return Ok(piece.len() - rest.len());
             }
         }
     }
@@ -384,6 +519,7 @@ impl Pipeline {
         if self.text_bytes > ratio_bound.max(RATIO_FREE_BYTES) {
             return Err(ContentError::RatioTooHigh { max_decompression_ratio: self.max_decompression_ratio });
         }
+        self.permitted_text = self.permitted_text.saturating_sub(step.produced);
         self.counter.add(counted..step.produced)?;
         Ok((step.consumed, step.produced == STEP_BYTES))
     }
@@ -398,175 +534,30 @@ impl Pipeline {
     }
 }
 
-/// A pipeline that hands text over to other workers until this is dropped. Then it counts here again, also when something has panicked.
-struct HandingOver<'a> {
+/// A pipeline that asks for memory, and that hands text over to other workers if it is compressed, until this is dropped. Then it counts
+/// here again, also when something has panicked.
+struct Reading<'a> {
     pipeline: &'a mut Pipeline,
     workers: &'a Workers,
+    hands_over: bool,
 }
 
-impl<'a> HandingOver<'a> {
+impl<'a> Reading<'a> {
     fn begin(pipeline: &'a mut Pipeline, workers: &'a Workers) -> Self {
-        pipeline.counter.begin_handing_over(workers);
-        Self { pipeline, workers }
+        let hands_over = !matches!(pipeline.input, Input::Plain);
+        if hands_over {
+            pipeline.counter.begin_handing_over(workers);
+        }
+        pipeline.permitted_text = 0;
+        Self { pipeline, workers, hands_over }
     }
 }
 
-impl Drop for HandingOver<'_> {
+impl Drop for Reading<'_> {
     fn drop(&mut self) {
-        self.pipeline.counter.end_handing_over(self.workers);
-    }
-}
-
-/// Restores a pipeline from the pieces that [`Pipeline::save`] gives.
-pub struct PipelineReader {
-    options: PipelineOptions,
-    /// What the first piece says, and how far those behind it have been read.
-    position: Option<(State, TailReader, AggregateReader)>,
-    whole: Option<Pipeline>,
-}
-
-impl PipelineReader {
-    /// Nothing read yet. How the text is read is part of the state; the kernel, and the limits of decompression, are those of `options`.
-    #[must_use]
-    pub fn new(options: &PipelineOptions) -> Self {
-        Self { options: options.clone(), position: None, whole: None }
-    }
-
-    /// Reads the next piece.
-    ///
-    /// # Errors
-    /// When it is not the next piece, whole and unchanged, of the same state and of a known version.
-    pub fn push(&mut self, piece: &[u8]) -> Result<(), RestoreError> {
-        if self.whole.is_some() {
-            return Err(RestoreError::Inconsistent("there is a piece too many"));
-        }
-        if let Some((_, tail, counted)) = &mut self.position {
-            let piece = decompress(piece)?;
-            return if tail.is_whole() { counted.push(&piece) } else { tail.push(&piece) };
-        }
-        let kernel = self.options.tally.kernel;
-        match State::open(piece)? {
-            Opened::Position(state) => {
-                let max_campaigns = Tally::max_campaigns_of(&state.tally)?;
-                let tail = TailReader::new(&state.input);
-                self.position = Some((state, tail, AggregateReader::new(max_campaigns)));
-            }
-            Opened::Whole(state) => {
-                let tally = Tally::restore(&state.tally, kernel)?;
-                self.whole = Some(Pipeline::restore(state, &[], tally, &self.options)?);
-            }
-        }
-        Ok(())
-    }
-
-    /// How many blocks of rejects the state needs besides its pieces. Known after the last piece.
-    #[must_use]
-    pub fn reject_blocks(&self) -> u64 {
-        self.position.as_ref().map_or(0, |(_, _, counted)| counted.reject_blocks())
-    }
-
-    /// Reads the next block of rejects.
-    ///
-    /// # Errors
-    /// When it makes no sense, or the state has none.
-    pub fn push_reject_block(&mut self, block: Vec<u8>) -> Result<(), RestoreError> {
-        let position = self.position.as_mut().ok_or(RestoreError::Inconsistent("it has no blocks of rejects"));
-        position.and_then(|(_, _, counted)| counted.push_reject_block(block))
-    }
-
-    /// The pipeline, after the last piece and the last block of rejects.
-    ///
-    /// # Errors
-    /// When a piece or a block is missing or was refused.
-    pub fn finish(self) -> Result<Pipeline, RestoreError> {
-        if let Some(pipeline) = self.whole {
-            return Ok(pipeline);
-        }
-        let (state, tail, counted) = self.position.ok_or(RestoreError::Inconsistent("there is no piece"))?;
-        let tally = Tally::restore_position(&state.tally, counted.finish()?, self.options.tally.kernel)?;
-        Pipeline::restore(state, tail.bytes(), tally, &self.options)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write as _;
-
-    use super::*;
-
-    fn gzip(text: &[u8]) -> Vec<u8> {
-        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(6));
-        encoder.write_all(text).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    fn restore(pieces: &[Vec<u8>]) -> Result<Pipeline, RestoreError> {
-        let mut reader = PipelineReader::new(&PipelineOptions::default());
-        for piece in pieces {
-            reader.push(piece)?;
-        }
-        reader.finish()
-    }
-
-    /// The state of an upload within a gzip member, what has to be read again, and the rest of the data.
-    fn within_a_member() -> (State, Vec<u8>, Vec<u8>) {
-        let text = [&b"campaign_id,date,impressions,clicks,spend,conversions\n"[..], &b"c,d,1,1,1,1\n".repeat(500)];
-        let data = gzip(&text.concat());
-        let mut pipeline = Pipeline::new(&PipelineOptions::default()).unwrap();
-        let (sent, rest) = data.split_at(data.len() - 10);
-        pipeline.push(sent).unwrap();
-        let Opened::Position(state) = State::open(&pipeline.save().unwrap().pieces[0]).unwrap() else { panic!() };
-        (state, sent.to_vec(), rest.to_vec())
-    }
-
-    type Change<'a> = &'a dyn Fn(&mut State, &mut Vec<u8>);
-
-    #[test]
-    fn states_that_cannot_be_do_no_harm() {
-        let (_, sent, rest) = within_a_member();
-        let change = |change: Change<'_>| {
-            let (mut state, mut tail, _) = within_a_member();
-            change(&mut state, &mut tail);
-            let mut counted = Pipeline::new(&PipelineOptions::default()).unwrap();
-            counted.push(&sent).unwrap();
-            restore(&state.seal(&tail, counted.so_far()))
-        };
-        let compressed = |place, text, tail: &[u8]| SavedInput::compressed(place, text, tail);
-        let start = || Place::start(Coding::Gzip);
-        let mut fine = change(&|_, _| {}).unwrap();
-        fine.push(&rest).unwrap();
-        assert_eq!(fine.finish().unwrap().aggregate.counters().rows_read, 500);
-        let refused: [Change<'_>; 8] = [
-            &|_, tail| tail[20] ^= 1,
-            &|_, tail| tail.truncate(20),
-            &|_, tail| tail.push(0),
-            &|state, tail| state.input = compressed(start(), u64::MAX, tail),
-            &|state, tail| state.input = compressed(Place::start(Coding::Identity), 0, tail),
-            &|state, tail| state.input = compressed(Place::start(Coding::Zstd), 0, tail),
-            &|state, tail| state.input = compressed(Place::between(Coding::Brotli), 0, tail),
-            &|state, _| state.bytes_received = 1,
-        ];
-        for (number, refused) in refused.into_iter().enumerate() {
-            assert!(change(refused).is_err(), "{number}");
-        }
-        // These cannot be told from right ones; they may end as they like.
-        let unlikely: [Change<'_>; 4] = [
-            &|state, _| state.text_bytes = 0,
-            &|state, _| (state.text_bytes, state.bytes_received) = (1 << 30, u64::MAX),
-            &|state, tail| {
-                (state.text_bytes, state.bytes_received) = (1 << 35, u64::MAX);
-                state.input = compressed(start(), 1 << 35, tail);
-            },
-            &|state, tail| {
-                tail.clear();
-                state.input = compressed(start(), 0, tail);
-            },
-        ];
-        for unlikely in unlikely {
-            if let Ok(mut pipeline) = change(unlikely) {
-                assert!(pipeline.save().is_some());
-                drop(pipeline.push(&rest));
-            }
+        self.pipeline.permitted_text = usize::MAX;
+        if self.hands_over {
+            self.pipeline.counter.end_handing_over(self.workers);
         }
     }
 }

@@ -50,6 +50,14 @@ pub struct SavedPipeline {
     pub reject_blocks: Vec<Arc<[u8]>>,
 }
 
+impl SavedPipeline {
+    /// Memory of the state, without the blocks of rejects: these belong to the pipeline, too.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.pieces.iter().map(Vec::capacity).sum()
+    }
+}
+
 /// Where an upload stands.
 #[derive(Serialize, Deserialize)]
 pub(super) struct State {
@@ -147,12 +155,19 @@ pub(super) enum Opened {
 }
 
 impl State {
-    /// The pieces of the state, of the bytes to be read again, and of what has been counted, without the blocks of rejects.
-    pub(super) fn seal(&self, tail: &[u8], counted: &Aggregate) -> Vec<Vec<u8>> {
+    /// The pieces of the state, of the bytes to be read again, and of what has been counted, without the blocks of rejects. None when they take
+    /// more memory than this.
+    pub(super) fn seal(&self, tail: &[u8], counted: &Aggregate, max_bytes: usize) -> Option<Vec<Vec<u8>>> {
         // Compressing into memory cannot fail; an empty piece would be refused when it is restored.
         let compress = |piece: &[u8]| zstd::bulk::compress(piece, ZSTD_LEVEL).unwrap_or_default();
         let counted = counted.save_pieces_without_blocks(PIECE_BYTES).map(|piece| compress(&piece));
-        once(compress(&ENVELOPE.seal(self))).chain(tail.chunks(PIECE_BYTES).map(compress)).chain(counted).collect()
+        let pieces = once(compress(&ENVELOPE.seal(self))).chain(tail.chunks(PIECE_BYTES).map(compress)).chain(counted);
+        let mut left_bytes = max_bytes;
+        let within = pieces.map(|piece| {
+            left_bytes = left_bytes.checked_sub(piece.capacity())?;
+            Some(piece)
+        });
+        within.collect()
     }
 
     pub(super) fn open(piece: &[u8]) -> Result<Opened, RestoreError> {
@@ -202,8 +217,12 @@ impl State {
 
 /// The bytes of a piece.
 pub(super) fn decompress(piece: &[u8]) -> Result<Vec<u8>, RestoreError> {
-    let length = zstd::bulk::Decompressor::upper_bound(piece).unwrap_or(MAX_PIECE_BYTES).min(MAX_PIECE_BYTES);
-    zstd::bulk::decompress(piece, length).map_err(|_| RestoreError::Damaged)
+    zstd::bulk::decompress(piece, uncompressed_bytes(piece)).map_err(|_| RestoreError::Damaged)
+}
+
+/// The most bytes that a piece has uncompressed.
+pub(super) fn uncompressed_bytes(piece: &[u8]) -> usize {
+    zstd::bulk::Decompressor::upper_bound(piece).unwrap_or(MAX_PIECE_BYTES).min(MAX_PIECE_BYTES)
 }
 
 /// A digest's state. Its form is that of the `sha2` crate, stable within a minor version of it.

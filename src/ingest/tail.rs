@@ -18,6 +18,9 @@ const MAX_TAIL_TEXT_BYTES: u64 = 512 * 1024 * 1024;
 /// window of 32 KiB; so tails of gzip are hardly longer.
 const LONG_TAIL_BYTES: usize = 128 * 1024;
 
+/// The most memory of a place: a window.
+const PLACE_BYTES: usize = 33 * 1024;
+
 /// Compressed data that is being read.
 pub(super) struct Compressed {
     decompressor: Box<Decompressor>,
@@ -82,6 +85,19 @@ impl Compressed {
             }
         }
         Ok(step)
+    }
+
+    /// Memory of the decompressor and of what is kept.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.decompressor.memory_bytes() + PLACE_BYTES + self.tail.as_ref().map_or(0, Vec::capacity)
+    }
+
+    /// The most memory that reading this much takes on top of that. A tail that grows is there twice.
+    pub(super) fn growth_bytes(&self, bytes: usize) -> usize {
+        let capacity = self.tail.as_ref().map_or(0, Vec::capacity);
+        let len = self.tail.as_ref().map_or(0, Vec::len) + bytes;
+        let tail = if len <= capacity { 0 } else { len.max(2 * capacity) };
+        self.decompressor.growth_bytes() + PLACE_BYTES + tail
     }
 
     /// Text that has come out, from the first byte on.

@@ -8,11 +8,14 @@ use super::access::Scope;
 use super::context::{Context, JobsConfig};
 use super::error::JobError;
 use super::failure::{Failure, FailureKind};
+use super::file_options::FileOptions;
 use super::finish::load_counted;
 use super::form::FormUpload;
+use super::live_file::upload_bytes;
+use super::memory::MemoryShare;
 use super::model::{FileState, Job, JobFile, JobId, State};
 use super::options::JobOptions;
-use super::receive::{FileOptions, FileUpload};
+use super::receive::FileUpload;
 use super::store::{ChangedBy, CheckpointId, Inserted, JobClosed, OpenedFile, ResumedFile, StoredFile, Writer};
 use super::upkeep::expire;
 use crate::ingest::{Pipeline, PipelineReader};
@@ -91,6 +94,7 @@ impl Context {
         let _name = self.reserve_name(new).await?;
         self.check_room().await?;
         let permit = self.permit_upload()?;
+        let memory = self.share_memory(0)?;
         let failed = |failure| JobError::Failed { id: new.id, failure };
         let pipeline = self.new_pipeline(&options.format).map_err(failed)?;
         let job = new.begin(State::Receiving);
@@ -104,7 +108,7 @@ impl Context {
         match self.store.insert_with_file(&job, new.idempotency_key.as_deref(), &file).await? {
             Some(writer) => {
                 let running = presence.run_with(permit);
-                Ok(Begun::New(Box::new(FileUpload::begin(presence, writer, file, pipeline, running))))
+                Ok(Begun::New(Box::new(FileUpload::begin(presence, writer, file, (pipeline, memory), running))))
             }
             None => self.after_lost_race(new).await.map(Begun::Before),
         }
@@ -131,11 +135,12 @@ impl Context {
         let _name = self.reserve_name(new).await?;
         self.check_room().await?;
         let permit = self.permit_upload()?;
+        let memory = self.share_memory(0)?;
         let mut job = new.begin(State::Receiving);
         job.details.is_form = true;
         let presence = self.enter_new(job.clone());
         match self.store.insert(&job, new.idempotency_key.as_deref()).await? {
-            Inserted::Done => Ok(Begun::New(Box::new(FormUpload::new(presence, permit)))),
+            Inserted::Done => Ok(Begun::New(Box::new(FormUpload::new(presence, permit, memory)))),
             // A job that a form makes is none of the open ones.
             Inserted::KeyTaken | Inserted::TooManyOpen => self.after_lost_race(new).await.map(Begun::Before),
         }
@@ -318,6 +323,7 @@ impl Context {
         };
         self.check_room().await?;
         let permit = self.permit_upload()?;
+        let memory = self.share_memory(0)?;
         let failed = |failure| JobError::FileFailed { id, failure, offset: None };
         let pipeline = self.new_pipeline(&options.format).map_err(failed)?;
         let JobsConfig { max_files, keep_open, .. } = &self.config;
@@ -328,7 +334,7 @@ impl Context {
             OpenedFile::Writer(writer) => {
                 load_counted(&presence);
                 let running = presence.run_with(permit);
-                let upload = FileUpload::begin(presence, writer, file, pipeline, running);
+                let upload = FileUpload::begin(presence, writer, file, (pipeline, memory), running);
                 Ok(FileOpened::Upload(Box::new(upload)))
             }
             OpenedFile::Complete(file) => Ok(FileOpened::Complete(file)),
@@ -377,6 +383,8 @@ impl Context {
             Some(running) => Ok(running),
             None => Err(self.permit_upload()?),
         };
+        let state_bytes = presence.live().latest().file(name).map_or(0, |file| file.memory_bytes);
+        let memory = self.share_memory(state_bytes)?;
         match self.store.resume_file(scope, id, name, offset, keep_open).await? {
             ResumedFile::Writer(stored, checkpoint) => {
                 let StoredFile { writer, mut file } = *stored;
@@ -384,7 +392,7 @@ impl Context {
                 presence.live().fence_file(name);
                 file.length = file.length.or(length);
                 let pipeline = match checkpoint {
-                    Some(checkpoint) => load_pipeline(self, &file, writer, checkpoint).await,
+                    Some(checkpoint) => load_pipeline(self, &file, writer, checkpoint, &memory).await,
                     None => self.new_pipeline(&file.format),
                 };
                 let pipeline = match pipeline {
@@ -397,7 +405,7 @@ impl Context {
                 };
                 load_counted(&presence);
                 let running = running_or_permit.unwrap_or_else(|permit| presence.run_with(permit));
-                Ok(FileOpened::Upload(Box::new(FileUpload::begin(presence, writer, file, pipeline, running))))
+                Ok(FileOpened::Upload(Box::new(FileUpload::begin(presence, writer, file, (pipeline, memory), running))))
             }
             ResumedFile::Complete(file) if file.offset == offset && length.is_none_or(|length| length == offset) => {
                 Ok(FileOpened::Complete(file))
@@ -439,6 +447,7 @@ async fn load_pipeline(
     file: &JobFile,
     writer: Writer,
     checkpoint: CheckpointId,
+    memory: &MemoryShare,
 ) -> Result<Pipeline, Failure> {
     let lost = |error: &dyn std::fmt::Display| {
         tracing::error!(file = %writer.file, %error, "a checkpoint cannot be read");
@@ -451,6 +460,9 @@ async fn load_pipeline(
         let Some(piece) = piece.map_err(|error| Failure::from(&error))? else {
             break;
         };
+        let now_bytes = upload_bytes(reader.memory_bytes_with(&[]));
+        let most_bytes = upload_bytes(reader.memory_bytes_with(&piece) + piece.len());
+        memory.raise_or_give_up(now_bytes, most_bytes)?;
         let read = move || reader.push(&piece).map(|()| reader);
         reader = context.workers.run(read).await?.map_err(|error| lost(&error))?;
     }

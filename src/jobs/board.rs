@@ -12,13 +12,13 @@ use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::access::Scope;
-use super::checkpoint::DueStates;
 use super::failure::{Failure, FailureKind};
 use super::live_file::{LiveFile, Running};
+use super::memory::MemoryShare;
 use super::model::{FileId, FileState, Job, Leader, State};
 use super::store::EndedBy;
 use crate::engine::{Aggregate, Fatal, Metric, combined_leaders};
-use crate::ingest::{FileProgress, LaneObserver, Pipeline};
+use crate::ingest::Pipeline;
 
 /// Those who wait for changes are told of progress this often at most.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
@@ -252,8 +252,14 @@ impl Live {
     }
 
     /// Shows a file as being received.
-    pub(super) fn add_file(&self, name: &str, pipeline: Pipeline, running: &Arc<Running>) -> Arc<LiveFile> {
-        let file = Arc::new(LiveFile::new(name, pipeline, self.cancelled.child_token(), running));
+    pub(super) fn add_file(
+        &self,
+        name: &str,
+        pipeline: Pipeline,
+        memory: MemoryShare,
+        running: &Arc<Running>,
+    ) -> Arc<LiveFile> {
+        let file = Arc::new(LiveFile::new(name, pipeline, memory, self.cancelled.child_token(), running));
         self.files().push(Arc::clone(&file));
         file
     }
@@ -405,7 +411,7 @@ impl Live {
     }
 
     /// Tells of progress when that is due, with the leaders when it is time to look for them.
-    fn advanced(&self) {
+    pub(super) fn advanced(&self) {
         self.are_leaders_behind.store(true, Ordering::Relaxed);
         let now_millis = self.elapsed_millis();
         let due_millis = self.next_notice_millis.load(Ordering::Relaxed);
@@ -484,24 +490,6 @@ impl Look {
 )]
 fn per_second(bytes: u64, elapsed_seconds: f64) -> u64 {
     if elapsed_seconds > 0.0 { (bytes as f64 / elapsed_seconds) as u64 } else { 0 }
-}
-
-/// Shows how a file of a job is being read, and takes its state when that is due.
-pub(super) struct FileObserver {
-    pub(super) live: Arc<Live>,
-    pub(super) file: Arc<LiveFile>,
-    pub(super) states: DueStates,
-}
-
-impl LaneObserver for FileObserver {
-    fn batch_read(&self, pipeline: &mut Pipeline) {
-        self.states.take_when_due(pipeline);
-    }
-
-    fn advanced(&self, progress: FileProgress) {
-        self.file.show(progress);
-        self.live.advanced();
-    }
 }
 
 /// A list as it is shown.

@@ -1,11 +1,12 @@
 //! When the state of a file that is being received is taken, to be stored.
 
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc;
 
+use super::memory::{Apart, MemoryBudget};
 use super::store::{Checkpoint, NewBlocks};
 use crate::ingest::{FileProgress, Pipeline, SavedPipeline};
 
@@ -26,7 +27,11 @@ const SMALL_TAIL_BYTES: u64 = 1024 * 1024;
 pub(super) struct TakenState {
     pub(super) saved: SavedPipeline,
     pub(super) progress: FileProgress,
+    /// Memory of the pipeline that goes on from it.
+    pub(super) memory_bytes: u64,
     pub(super) taking: Taking,
+    /// Memory of the state.
+    pub(super) room: Apart,
 }
 
 /// What taking a state has cost.
@@ -37,13 +42,15 @@ pub(super) struct Taking {
 }
 
 impl TakenState {
-    /// The latest state, if there is one that has not been taken. Computes: for workers.
-    pub(super) fn take(pipeline: &mut Pipeline) -> Option<Self> {
+    /// The latest state, if there is one that has not been taken, and there is room for it. Computes: for workers.
+    pub(super) fn take(pipeline: &mut Pipeline, mut room: Apart) -> Option<Self> {
         let begun = Instant::now();
-        let saved = pipeline.take_latest()?;
+        let saved = pipeline.take_latest_within(room.bytes())?;
+        room.shrink(saved.memory_bytes() as u64);
         let progress = FileProgress { bytes_received: saved.offset, ..FileProgress::of(pipeline) };
         let taking = Taking { took: begun.elapsed(), is_large: saved.pieces.len() > SMALL_PIECES };
-        Some(Self { saved, progress, taking })
+        let memory_bytes = pipeline.memory_bytes() as u64;
+        Some(Self { saved, progress, memory_bytes, taking, room })
     }
 }
 
@@ -108,15 +115,22 @@ impl DueStates {
     }
 
     /// Takes the state if it is time to: at once, or, within compressed data, at the next position that can be gone on from.
-    pub(super) fn take_when_due(&self, pipeline: &mut Pipeline) {
+    pub(super) fn take_when_due(&self, pipeline: &mut Pipeline, budget: &Arc<MemoryBudget>) {
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
         if next.due.is_none_or(|due| Instant::now() < due) || !next.is_worth_it(pipeline) {
             return;
         }
-        if let Some(state) = TakenState::take(pipeline) {
+        // Without room it is tried again behind the next batch.
+        let Some(room) = budget.try_room_to_save(pipeline.state_bytes() as u64) else {
+            return;
+        };
+        if let Some(state) = TakenState::take(pipeline, room) {
             *next = Next { due: None, offset_before: state.saved.offset };
             // The receiver is gone when the file has ended.
             drop(self.taken.try_send(state));
+        } else if pipeline.can_be_saved() {
+            // It is too large.
+            next.due = Some(Instant::now() + self.interval);
         } else {
             pipeline.save_when_possible();
         }

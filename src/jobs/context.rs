@@ -17,11 +17,12 @@ use super::board::{Live, cancelled};
 use super::error::JobError;
 use super::failure::{Failure, FailureKind};
 use super::live_file::Running;
+use super::memory::{Kind, MemoryBudget, MemoryShare};
 use super::model::{FileFormat, Job, JobId, State};
 use super::results_dir::ResultsDir;
 use super::store::{DatabaseLock, DiskCondition, Store, StoreError};
 use crate::engine::{KeptRejects, Kernel, Limits, SkipBudget, TallyOptions};
-use crate::ingest::{Pipeline, PipelineOptions, Workers};
+use crate::ingest::{LANE_BYTES, Pipeline, PipelineOptions, Workers};
 
 /// How the service runs.
 #[derive(Clone, Debug)]
@@ -32,6 +33,8 @@ pub struct JobsConfig {
     pub results_dir: Option<PathBuf>,
     /// Threads that parse.
     pub parser_threads: NonZeroUsize,
+    /// Memory that uploads may take together, and what becomes of them.
+    pub memory_budget_bytes: u64,
     /// Uploads at once; more are refused.
     pub max_concurrent_uploads: usize,
     /// What a single file may make grow.
@@ -68,12 +71,18 @@ struct Measured {
     disk: DiskCondition,
 }
 
+/// Memory of an upload that has read nothing, besides its lane.
+const FIRST_BYTES: u64 = 256 * 1024;
+
 /// The store, the threads and the running jobs.
 pub(super) struct Context {
     pub(super) config: JobsConfig,
     pub(super) store: Store,
     pub(super) results_dir: Option<ResultsDir>,
     pub(super) workers: Workers,
+    pub(super) memory: Arc<MemoryBudget>,
+    /// Held while files are merged: each holds memory while it waits for more.
+    pub(super) merging: AsyncMutex<()>,
     /// Owns every task that outlives its request.
     pub(super) tracker: TaskTracker,
     measured: Mutex<Measured>,
@@ -108,6 +117,8 @@ impl Context {
             store,
             results_dir: config.results_dir.clone().map(ResultsDir::new),
             workers: Workers::new(config.parser_threads),
+            memory: MemoryBudget::new(config.memory_budget_bytes),
+            merging: AsyncMutex::default(),
             tracker: TaskTracker::new(),
             upload_permits: Arc::new(Semaphore::new(config.max_concurrent_uploads)),
             draining: CancellationToken::new(),
@@ -143,6 +154,15 @@ impl Context {
             max_text_bytes: self.config.max_text_bytes,
             max_decompression_ratio: self.config.max_decompression_ratio,
             with_digest: *with_digest,
+        })
+    }
+
+    /// Memory for one more upload, which is restored from a state that takes so much.
+    pub(super) fn share_memory(&self, state_bytes: u64) -> Result<MemoryShare, JobError> {
+        let share = self.memory.begin(Kind::Upload, LANE_BYTES as u64 + FIRST_BYTES + state_bytes);
+        share.map_err(|_| {
+            metrics::counter!("adtally_memory_refusals_total", "upload" => "not_begun").increment(1);
+            JobError::MemoryBudget { memory_budget_bytes: self.memory.max_bytes() }
         })
     }
 

@@ -196,6 +196,12 @@ pub enum JobError {
         /// The name.
         name: String,
     },
+    /// All memory for uploads is taken.
+    #[error("all memory for uploads is taken; try again in a moment")]
+    MemoryBudget {
+        /// The limit in force.
+        memory_budget_bytes: u64,
+    },
     /// The server is about to stop.
     #[error("the server is stopping and takes no new uploads; try again in a moment")]
     Draining,
@@ -216,6 +222,9 @@ impl JobError {
         match self {
             Self::Failed { failure, .. } | Self::FileFailed { failure, .. } => failure,
             Self::Store(error) => Failure::from(&error),
+            Self::MemoryBudget { memory_budget_bytes } => {
+                FailureKind::MemoryBudget.because(self.to_string()).with_limit("memory_budget", memory_budget_bytes)
+            }
             other => FailureKind::Internal.because(other.to_string()),
         }
     }

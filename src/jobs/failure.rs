@@ -78,6 +78,8 @@ pub enum FailureKind {
     TooManySkipped,
     /// More campaigns than allowed.
     TooManyCampaigns,
+    /// It takes more memory than all uploads together may take.
+    MemoryBudgetExceeded,
     /// Sums beyond what the reports can compute with.
     TotalsOverflow,
     /// Compressed data that is cut off or damaged.
@@ -124,6 +126,8 @@ pub enum FailureKind {
     CheckpointLost,
     /// The file cannot be cut there: what came cannot be stored as a whole.
     NotDivisible,
+    /// All memory for uploads is taken.
+    MemoryBudget,
     /// There is no room for the results.
     StorageFull,
     /// The store does not answer.
@@ -148,6 +152,7 @@ impl FailureKind {
                 | Self::FileDeleted
                 | Self::TokenRevoked
                 | Self::ServerStopped
+                | Self::MemoryBudget
                 | Self::StorageFull
                 | Self::StoreUnavailable
                 | Self::Internal
@@ -164,6 +169,7 @@ impl FailureKind {
                 | Self::TokenRevoked
                 | Self::SenderTooSlow
                 | Self::ServerStopped
+                | Self::MemoryBudget
                 | Self::LengthMismatch
                 | Self::NotDivisible
         )
@@ -191,6 +197,7 @@ impl FailureKind {
                 | Self::NotCsv
                 | Self::TooManySkipped
                 | Self::TooManyCampaigns
+                | Self::MemoryBudgetExceeded
                 | Self::TotalsOverflow
                 | Self::DamagedCompression
                 | Self::TextTooLarge
@@ -213,6 +220,8 @@ impl FailureKind {
             Self::NotCsv => "not_csv",
             Self::TooManySkipped => "too_many_skipped",
             Self::TooManyCampaigns => "too_many_campaigns",
+            Self::MemoryBudgetExceeded => "memory_budget_exceeded",
+            Self::MemoryBudget => "memory_budget",
             Self::TotalsOverflow => "totals_overflow",
             Self::DamagedCompression => "damaged_compression",
             Self::TextTooLarge => "text_too_large",

@@ -8,9 +8,10 @@ use tokio::time::sleep_until;
 use super::board::{Live, Loading, cancelled, fenced, leaders_of};
 use super::context::{Context, Presence};
 use super::failure::{Failure, FailureKind};
+use super::memory::{Kind, MemoryShare};
 use super::model::{FileState, Job, JobFile, State, now};
 use super::publish::publish_results;
-use super::reports::{Reports, hex};
+use super::reports::{Reports, hex, storing_bytes};
 use super::store::{EndedBy, Finishing, StoreError, StoredFile};
 use crate::engine::report::Stats;
 use crate::engine::{Aggregate, AggregateReader, Metric};
@@ -59,6 +60,9 @@ pub(super) async fn record_end(context: &Context, live: &Live, by: EndedBy, job:
     }
 }
 
+/// What a piece of totals has uncompressed.
+const PIECE_BYTES: usize = 1024 * 1024;
+
 /// A file all of which has been counted, and which is recorded as complete only with the success of its job.
 pub(super) struct LastFile {
     pub(super) file: JobFile,
@@ -82,7 +86,8 @@ pub(super) async fn conclude(
     let Some((job, reports)) = summary else {
         return Err(cancelled());
     };
-    match context.store.succeed(&job, by, reports.produce()).await {
+    let room = context.memory.room_for_results(storing_bytes(&reports.aggregate)).await;
+    match context.store.succeed(&job, by, reports.produce(room)).await {
         Ok(true) => {}
         Ok(false) => {
             let stored = context.store.job(live.owner(), job.id).await.map_err(|error| Failure::from(&error))?;
@@ -172,7 +177,8 @@ pub(super) async fn finish_files(presence: &Presence, finishing: Finishing) -> R
         (job.state, job.expires_at) = (State::Receiving, None);
         job.add_up();
     });
-    let finished = match load_totals(context, files).await {
+    let memory = context.memory.begin_finishing();
+    let finished = match load_totals(context, files, &memory).await {
         Ok(aggregate) => conclude(context, live, by, None, aggregate).await,
         Err(failure) => Err(failure),
     };
@@ -193,18 +199,30 @@ pub(super) async fn finish_files(presence: &Presence, finishing: Finishing) -> R
 }
 
 /// Merges the totals of complete files, in the order of completion.
-async fn load_totals(context: &Context, files: Vec<StoredFile>) -> Result<Aggregate, Failure> {
+async fn load_totals(context: &Context, files: Vec<StoredFile>, memory: &MemoryShare) -> Result<Aggregate, Failure> {
+    // Two that hold memory could wait for each other's.
+    let _turn = context.merging.lock().await;
     let mut merged = Aggregate::new(context.config.limits.max_campaigns);
     for stored in files {
-        let aggregate = load_file(context, &stored).await?;
+        let merged_bytes = merged.memory_bytes();
+        let aggregate = load_file(context, &stored, memory, merged_bytes).await?;
+        let both_bytes = merged_bytes + aggregate.memory_bytes();
+        let most_bytes = both_bytes + merged.merge_growth_bytes(&aggregate);
+        memory.raise_in_turn(both_bytes as u64, most_bytes as u64).await?;
         let merge = move || merged.merge(aggregate).map(|()| merged);
         merged = context.workers.run(merge).await?.map_err(|fatal| Failure::from(ContentError::from(fatal)))?;
     }
+    memory.settle(merged.memory_bytes() as u64);
     Ok(merged)
 }
 
-/// The totals of a complete file.
-async fn load_file(context: &Context, StoredFile { writer, file }: &StoredFile) -> Result<Aggregate, Failure> {
+/// The totals of a complete file. `before_bytes` of the memory are taken for something else.
+async fn load_file(
+    context: &Context,
+    StoredFile { writer, file }: &StoredFile,
+    memory: &MemoryShare,
+    before_bytes: usize,
+) -> Result<Aggregate, Failure> {
     let damaged = |error: &dyn std::fmt::Display| {
         tracing::error!(file = %writer.file, %error, "stored totals cannot be read");
         FailureKind::Internal
@@ -216,6 +234,10 @@ async fn load_file(context: &Context, StoredFile { writer, file }: &StoredFile) 
         let Some(piece) = piece else {
             break;
         };
+        let text_bytes = zstd::bulk::Decompressor::upper_bound(&piece).unwrap_or(PIECE_BYTES);
+        let now_bytes = before_bytes + reader.memory_bytes_with(0);
+        let most_bytes = before_bytes + reader.memory_bytes_with(text_bytes) + text_bytes + piece.len();
+        memory.raise_in_turn(now_bytes as u64, most_bytes as u64).await?;
         let read = move || -> Result<_, String> {
             let piece = zstd::decode_all(piece.as_slice()).map_err(|error| error.to_string())?;
             reader.push(&piece).map_err(|error| error.to_string())?;
@@ -236,12 +258,14 @@ pub(super) fn load_counted(presence: &Presence) {
 
 async fn load_all_counted(presence: Presence, loading: Loading) {
     let (context, live) = (presence.context(), presence.live());
+    // Only for show: it is given up before anything else has to.
+    let Ok(memory) = context.memory.begin(Kind::Shown, 0) else { return };
     let loaded = async {
         let files = context.store.files(presence.id()).await.map_err(|error| Failure::from(&error))?;
         for stored in files.into_iter().filter(|stored| stored.file.state == FileState::Complete) {
             let id = stored.writer.file;
             if !live.has_counted(id) {
-                let aggregate = load_file(context, &stored).await?;
+                let aggregate = load_file(context, &stored, &memory, 0).await?;
                 let live = Arc::clone(live);
                 let counted = context.workers.run(move || live.count_loaded(loading, id, aggregate)).await?;
                 counted.map_err(|fatal| Failure::from(ContentError::from(fatal)))?;

@@ -13,17 +13,21 @@ use super::board::{Stopped, cancelled};
 use super::context::Presence;
 use super::error::JobError;
 use super::failure::{Failure, FailureKind};
+use super::file_options::FileOptions;
 use super::finish::{end_without_results, finish_files};
 use super::live_file::Running;
+use super::memory::MemoryShare;
 use super::model::Job;
 use super::options::JobOptions;
-use super::receive::{FileOptions, FileUpload, vanished};
+use super::receive::{FileUpload, vanished};
 use super::store::{ChangedBy, EndedBy, FinishingBegun, OpenedFile};
 
 /// A job that a form makes. It is [finished](Self::finish) or [fails](Self::fail); when it is dropped before, its sender has vanished.
 pub struct FormUpload {
     presence: Presence,
     running: Arc<Running>,
+    /// Of the form itself: what waits to be taken apart.
+    _memory: MemoryShare,
     names: HashSet<String>,
     /// The latest file, read to its end. It is recorded as complete when another one follows: the totals of a form's only file need
     /// not be stored.
@@ -32,9 +36,9 @@ pub struct FormUpload {
 }
 
 impl FormUpload {
-    pub(super) fn new(presence: Presence, permit: OwnedSemaphorePermit) -> Self {
+    pub(super) fn new(presence: Presence, permit: OwnedSemaphorePermit, memory: MemoryShare) -> Self {
         let running = presence.run_with(permit);
-        Self { presence, running, names: HashSet::new(), latest: None, has_ended: false }
+        Self { presence, running, _memory: memory, names: HashSet::new(), latest: None, has_ended: false }
     }
 
     /// Resolves on cancel or shutdown. The byte source must poll it.
@@ -109,6 +113,7 @@ impl FormUpload {
 
     async fn open_file(&self, options: FileOptions) -> Result<FileUpload, Failure> {
         let context = self.presence.context();
+        let memory = context.share_memory(0).map_err(JobError::into_failure)?;
         let pipeline = context.new_pipeline(&options.format)?;
         let file = options.file();
         let _beginning = self.presence.live().begin_writer().await;
@@ -122,9 +127,13 @@ impl FormUpload {
             keep_open,
         );
         match opened.await.map_err(|error| Failure::from(&error))? {
-            OpenedFile::Writer(writer) => {
-                Ok(FileUpload::begin(self.presence.clone(), writer, file, pipeline, Arc::clone(&self.running)))
-            }
+            OpenedFile::Writer(writer) => Ok(FileUpload::begin(
+                self.presence.clone(),
+                writer,
+                file,
+                (pipeline, memory),
+                Arc::clone(&self.running),
+            )),
             OpenedFile::TooManyFiles => {
                 let detail = format!("the form has more than {max_files} files; the limit is max_files");
                 Err(FailureKind::FormTooLarge.because(detail).with_limit("max_files", max_files as u64))

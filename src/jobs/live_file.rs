@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::ingest::{FileProgress, Pipeline, SharedPipeline};
+use super::memory::MemoryShare;
+use crate::ingest::{FileProgress, LANE_BYTES, Pipeline, SharedPipeline};
 
 /// One of the uploads that may run at once. The files of a form, which come one after the other, share one; so do the writer of a file and
 /// the one that takes its place.
@@ -23,12 +24,19 @@ impl Running {
     }
 }
 
+/// Memory of an upload whose pipeline takes this.
+pub(super) fn upload_bytes(pipeline_bytes: usize) -> u64 {
+    (LANE_BYTES + pipeline_bytes) as u64
+}
+
 const NOT_WAITING: u64 = u64::MAX;
 
 /// A file that is being received.
 pub(super) struct LiveFile {
     name: String,
     pipeline: SharedPipeline,
+    /// Of the pipeline, and of what becomes of it. Freed behind it.
+    memory: MemoryShare,
     bytes_received: AtomicU64,
     durable_offset: AtomicU64,
     rows_read: AtomicU64,
@@ -47,11 +55,19 @@ pub(super) struct LiveFile {
 
 impl LiveFile {
     /// A file that goes on after what `pipeline` has read, which is stored.
-    pub(super) fn new(name: &str, pipeline: Pipeline, fence: CancellationToken, running: &Arc<Running>) -> Self {
+    pub(super) fn new(
+        name: &str,
+        pipeline: Pipeline,
+        memory: MemoryShare,
+        fence: CancellationToken,
+        running: &Arc<Running>,
+    ) -> Self {
+        memory.settle(upload_bytes(pipeline.memory_bytes()));
         let progress = FileProgress::of(&pipeline);
         let file = Self {
             name: name.to_owned(),
             pipeline: Arc::new(Mutex::new(Some(pipeline))),
+            memory,
             bytes_received: AtomicU64::new(0),
             durable_offset: AtomicU64::new(progress.bytes_received),
             rows_read: AtomicU64::new(0),
@@ -74,6 +90,11 @@ impl LiveFile {
     /// Locked by a worker while it reads a batch.
     pub(super) fn pipeline(&self) -> &SharedPipeline {
         &self.pipeline
+    }
+
+    /// What its pipeline, and what becomes of it, may take.
+    pub(super) fn memory(&self) -> &MemoryShare {
+        &self.memory
     }
 
     /// What its writer runs with, as long as it does.

@@ -210,6 +210,8 @@ pub struct JobFile {
     pub error: Option<Failure>,
     /// What its sender said about it when it was created, as it was written: it is told so again.
     pub metadata: Option<String>,
+    /// Memory of what its state becomes when it goes on; 0 when that is not known.
+    pub memory_bytes: u64,
 }
 
 /// How the bytes of a file are read.

@@ -1,9 +1,10 @@
 //! A file that is being received.
 
-use std::future::pending;
-use std::pin::Pin;
+use std::future::{pending, poll_fn};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{self, Poll};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,18 +14,23 @@ use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, interval_at, sleep};
 
-use super::board::{FileObserver, LEADERS_INTERVAL, Stopped, fenced};
+use super::board::{LEADERS_INTERVAL, Stopped, fenced};
 use super::checkpoint::{Checkpoints, DueStates, TakenState};
 use super::context::Presence;
+use super::durable::{Durable, crc64_text};
 use super::error::JobError;
 use super::failure::{Failure, FailureKind};
+use super::file_options::BodyEnd;
 use super::finish::{LastFile, conclude, end_without_results, show_leaders};
-use super::live_file::{LiveFile, Running};
+use super::live_file::{LiveFile, Running, upload_bytes};
+use super::memory::MemoryShare;
 use super::model::{FileFormat, FileState, Job, JobFile};
-use super::reports::hex;
+use super::observer::FileObserver;
+use super::reports::{hex, storing_bytes};
 use super::store::{EndedBy, StoreError, Writer};
+use super::watched::Watched;
 use crate::engine::Aggregate;
-use crate::ingest::{ContentError, FileProgress, Finished, LaneError, Pipeline, SavedPipeline, Sha256Digest, receive};
+use crate::ingest::{ContentError, FileProgress, Finished, LaneError, Pipeline, Sha256Digest, receive};
 
 /// Stored totals are cut into pieces of at most this size.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -34,41 +40,6 @@ const ZSTD_LEVEL: i32 = 1;
 
 /// How often the end of a writer is tried to be recorded when the store refuses.
 const RELEASE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What is known of a file before its first byte.
-#[derive(Clone, Debug)]
-pub struct FileOptions {
-    /// The name its sender gave it.
-    pub name: String,
-    /// How it is read.
-    pub format: FileFormat,
-    /// Bytes to come, as they are sent.
-    pub length: Option<u64>,
-    /// The digest of these bytes, when the sender tells.
-    pub sha256: Option<Sha256Digest>,
-    /// What its sender says about it besides, to be told again.
-    pub metadata: Option<String>,
-}
-
-impl FileOptions {
-    /// The file as it begins.
-    pub(super) fn file(self) -> JobFile {
-        JobFile {
-            sha256: self.sha256.map(hex),
-            metadata: self.metadata,
-            ..JobFile::begin(self.name, self.format, self.length)
-        }
-    }
-}
-
-/// What the end of a body means for its file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BodyEnd {
-    /// The file is complete, unless it has a known length and is shorter.
-    EndsFile,
-    /// The file waits for more, unless it has reached a known length.
-    LeavesOpen,
-}
 
 /// What a whole file came to.
 struct Read {
@@ -103,8 +74,8 @@ pub struct FileUpload {
     /// A part of the body adds nothing: what is wrong with the body is known at its end.
     takes_only_whole_body: bool,
     live_file: Arc<LiveFile>,
-    /// The latest checkpoint: how far the file had been read, and the CRC of that.
-    durable: Mutex<(FileProgress, Option<u64>)>,
+    /// The latest checkpoint.
+    durable: Mutex<Durable>,
     checkpoints: Arc<Checkpoints>,
     read: Option<Read>,
     has_ended: bool,
@@ -117,17 +88,18 @@ impl FileUpload {
         presence: Presence,
         writer: Writer,
         mut file: JobFile,
-        pipeline: Pipeline,
+        (pipeline, memory): (Pipeline, MemoryShare),
         running: Arc<Running>,
     ) -> Self {
         let keep = presence.context().config.keep_open;
         let (name, format, length) = (file.name.clone(), file.format.clone(), file.length);
         let (sha256, metadata) = (file.sha256.clone(), file.metadata.clone());
         let progress = FileProgress::of(&pipeline);
-        let durable = Mutex::new((progress, pipeline.crc64()));
+        let memory_bytes = pipeline.memory_bytes() as u64;
+        let durable = Mutex::new(Durable { progress, crc64: pipeline.crc64(), memory_bytes });
         let checkpoints = Arc::new(Checkpoints::behind(&pipeline));
         file.state = FileState::Receiving;
-        let live_file = presence.live().add_file(&name, pipeline, &running);
+        let live_file = presence.live().add_file(&name, pipeline, memory, &running);
         presence.live().update(|job| {
             file.show(progress);
             job.put_file(file);
@@ -210,6 +182,7 @@ impl FileUpload {
             }
             _ => {}
         }
+        self.prepare_to_finish().await?;
         let pipeline = Arc::clone(self.live_file.pipeline());
         let max_skipped = self.format.options.max_skipped;
         let finish = move || -> Result<Read, Failure> {
@@ -236,6 +209,7 @@ impl FileUpload {
             return Err(FailureKind::DigestMismatch.because(detail));
         }
         read.aggregate.name_file(&self.name);
+        self.live_file.memory().settle(upload_bytes(read.aggregate.memory_bytes()));
         self.read = Some(read);
         Ok(true)
     }
@@ -256,13 +230,33 @@ impl FileUpload {
         Err(FailureKind::LengthMismatch.because(detail))
     }
 
+    /// Gets the memory for the end of the file. From then on nothing interrupts it.
+    async fn prepare_to_finish(&self) -> Result<(), Failure> {
+        let memory = self.live_file.memory();
+        let pipeline = Arc::clone(self.live_file.pipeline());
+        let measure = move || {
+            let pipeline = pipeline.lock().unwrap_or_else(PoisonError::into_inner);
+            pipeline.as_ref().map(Pipeline::finish_growth)
+        };
+        if let Some(growth) = self.presence.context().workers.run(measure).await? {
+            let raised = memory.raise_in_turn(upload_bytes(growth.now_bytes), upload_bytes(growth.most_bytes));
+            tokio::select! {
+                raised = raised => raised?,
+                failure = self.stopped() => return Err(failure),
+            }
+        }
+        if memory.finish() { Ok(()) } else { Err(memory.failure()) }
+    }
+
     /// Reads a body, and stores the file's state every so often meanwhile.
     async fn receive(&self, source: &mut (impl Stream<Item = Result<Bytes, Failure>> + Unpin)) -> Result<(), Failure> {
         let context = self.presence.context();
         let interval = (!self.takes_only_whole_body).then_some(context.config.checkpoint_interval);
         let (states, mut taken) = DueStates::new(interval, self.live_file.progress().bytes_received);
         let (live, file) = (Arc::clone(self.presence.live()), Arc::clone(&self.live_file));
-        let observer = Arc::new(FileObserver { live, file, states });
+        let budget = Arc::clone(&context.memory);
+        let waits_for_memory = AtomicBool::new(false);
+        let observer = Arc::new(FileObserver { live, file, states, budget, waits_for_memory });
         let storing = async {
             while let Some(state) = taken.recv().await {
                 let (begun, taking) = (Instant::now(), state.taking);
@@ -283,6 +277,12 @@ impl FileUpload {
                 }
             }
         };
+        // While nothing is read the source is not asked whether the upload is to end.
+        let mut stopped = pin!(self.stopped());
+        let stopped_while_waiting = poll_fn(|task| {
+            if observer.waits_for_memory.load(Ordering::Relaxed) { stopped.as_mut().poll(task) } else { Poll::Pending }
+        });
+        let memory = self.live_file.memory();
         let mut source = Watched { source, file: &self.live_file };
         let receiving = receive(&mut source, self.live_file.pipeline(), &context.workers, &observer);
         tokio::select! {
@@ -292,6 +292,8 @@ impl FileUpload {
                 LaneError::Content(error) => error.into(),
                 LaneError::Worker(error) => error.into(),
             }),
+            () = memory.interrupted().cancelled() => Err(memory.failure()),
+            failure = stopped_while_waiting => Err(failure),
             stopped = storing => stopped,
             () = looking => Ok(()),
         }
@@ -299,8 +301,9 @@ impl FileUpload {
 
     /// Stores a state ahead of the end of the body. What the store does not take now is tried again with the next one.
     async fn store_checkpoint(&self, state: TakenState) -> Result<(), Failure> {
-        let TakenState { saved, progress, .. } = state;
-        let SavedPipeline { offset, crc64, .. } = saved;
+        let durable = Durable::of(&state);
+        let TakenState { saved, room: _room, .. } = state;
+        let offset = saved.offset;
         if self.length == Some(offset) {
             // A file that stands at its end is complete, and this one is about to be.
             return Ok(());
@@ -311,7 +314,7 @@ impl FileUpload {
             Ok(true) => {
                 self.live_file.set_durable_offset(offset);
                 self.checkpoints.set_stored_blocks(block_count);
-                *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = (progress, crc64);
+                *self.durable.lock().unwrap_or_else(PoisonError::into_inner) = durable;
                 Ok(())
             }
             Ok(false) => Err(fenced()),
@@ -392,6 +395,7 @@ impl FileUpload {
     /// Stores totals piece by piece: all but the last are staged, with that one the file is complete.
     async fn store_totals(&self, file: &JobFile, aggregate: Aggregate) -> Result<Aggregate, Failure> {
         let context = self.presence.context();
+        let _room = context.memory.room_for_results(storing_bytes(&aggregate)).await;
         let (sender, mut pieces) = mpsc::channel(1);
         let save = spawn_blocking(move || {
             for piece in aggregate.save_pieces(PIECE_BYTES) {
@@ -472,18 +476,23 @@ impl FileUpload {
                 return Ok(None);
             }
             let pipeline = Arc::clone(live_file.pipeline());
+            let memory = live_file.memory();
+            // No more is read of the body.
+            let room = if takes_anything { context.memory.room_to_save(memory.settled_bytes()).await } else { None };
             let take = move || {
-                let mut pipeline = pipeline.lock().unwrap_or_else(PoisonError::into_inner);
-                pipeline.as_mut().and_then(TakenState::take)
+                let mut pipeline = pipeline.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+                TakenState::take(&mut pipeline, room?)
             };
-            let taken = if takes_anything { context.workers.run(take).await? } else { None };
+            let taken = context.workers.run(take).await?;
+            memory.settle(upload_bytes(0));
             // Another state than the stored one, when anything has come.
             let received = live_file.progress().bytes_received;
             let taken = taken
-                .filter(|state| state.saved.offset > durable.0.bytes_received)
+                .filter(|state| state.saved.offset > durable.progress.bytes_received)
                 .filter(|state| takes_part || state.saved.offset == received);
-            goes_on_at(&mut file, taken.as_ref().map_or(durable, |state| (state.progress, state.saved.crc64)));
-            let checkpoint = taken.map(|state| checkpoints.next(state.saved));
+            taken.as_ref().map_or(durable, Durable::of).write_to(&mut file);
+            let (saved, _room) = taken.map(|state| (state.saved, state.room)).unzip();
+            let checkpoint = saved.map(|saved| checkpoints.next(saved));
             let keep = context.config.keep_open;
             match context.store.release_file(presence.id(), writer, &file, checkpoint, keep).await {
                 Ok(Some(durable_offset)) => {
@@ -499,20 +508,13 @@ impl FileUpload {
                 }
                 Err(error) => {
                     tracing::error!(file = %writer.file, %error, "what came of a file could not be stored");
-                    goes_on_at(&mut file, durable);
+                    durable.write_to(&mut file);
                     context.tracker.spawn(release_later(presence.clone(), writer, live_file, file));
                     Err(Failure::from(&error))
                 }
             }
         }
     }
-}
-
-/// Writes into a file that it goes on at this position.
-fn goes_on_at(file: &mut JobFile, (progress, crc64): (FileProgress, Option<u64>)) {
-    file.show(progress);
-    file.durable_offset = progress.bytes_received;
-    file.crc64nvme = crc64.map(crc64_text);
 }
 
 /// Records that a file has no writer any more as soon as the store takes it: until then only a sender that goes on where the file
@@ -535,29 +537,6 @@ async fn release_later(presence: Presence, writer: Writer, live_file: Arc<LiveFi
             Err(error) => tracing::debug!(file = %writer.file, %error, "the end of a writer could not be recorded yet"),
         }
     }
-}
-
-/// A source of bytes that tells how long it has been waited for. Time during which nothing was asked of it does not count.
-struct Watched<'a, S> {
-    source: &'a mut S,
-    file: &'a LiveFile,
-}
-
-impl<S: Stream + Unpin> Stream for Watched<'_, S> {
-    type Item = S::Item;
-
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut task::Context<'_>) -> Poll<Option<S::Item>> {
-        let polled = Pin::new(&mut *self.source).poll_next(context);
-        match &polled {
-            Poll::Pending => self.file.waits(),
-            Poll::Ready(_) => self.file.waits_no_more(),
-        }
-        polled
-    }
-}
-
-fn crc64_text(crc64: u64) -> String {
-    format!("{crc64:016x}")
 }
 
 /// Shows a file that has no writer any more.

@@ -5,6 +5,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 
+use super::memory::Apart;
 use super::options::JobOptions;
 use super::store::{Output, ResultFile, ResultPiece, STATS_NAME};
 use crate::engine::report::{Stats, campaign_header, campaign_lines, campaign_table, list_name, rejects_pieces};
@@ -19,6 +20,16 @@ const QUEUED_PIECES: usize = 2;
 
 /// Fast, and a third of the size.
 const ZSTD_LEVEL: i32 = 1;
+
+/// The most memory that storing totals or results takes besides the totals: text, what it is compressed to, and pieces that wait.
+const STORING_BYTES: u64 = 6 * 1024 * 1024;
+
+/// Memory that storing what was counted takes besides it.
+pub(super) fn storing_bytes(aggregate: &Aggregate) -> u64 {
+    // Small totals become small pieces.
+    let pieces = (256 * 1024 + 4 * aggregate.memory_bytes() as u64).min(STORING_BYTES);
+    pieces + aggregate.sorting_bytes() as u64
+}
 
 /// All that a finished job has counted.
 pub(super) struct Reports {
@@ -42,13 +53,14 @@ impl Reports {
     }
 
     /// Makes the results on a thread of its own, which waits while the queue is full.
-    pub(super) fn produce(self) -> mpsc::Receiver<Result<Output, String>> {
+    pub(super) fn produce(self, room: Option<Apart>) -> mpsc::Receiver<Result<Output, String>> {
         let (sender, receiver) = mpsc::channel(QUEUED_PIECES);
         let runtime = Handle::current();
         // Ranking, sorting, writing and compressing take time that the runtime's threads are not to lose.
         spawn_blocking(move || {
             runtime.block_on(async {
                 let result = self.write(&sender).await;
+                drop((self, room));
                 // The receiver is gone when the store has given up.
                 drop(sender.send(result.map(|()| Output::Complete)).await);
             });

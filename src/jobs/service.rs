@@ -14,11 +14,12 @@ use super::begin::{Begun, FileOpened, NewJob};
 use super::board::cancelled;
 use super::context::{Context, JobsConfig as Config, Presence};
 use super::error::JobError;
+use super::file_options::FileOptions;
 use super::finish::{end_without_results, finish_files, load_counted};
 use super::form::FormUpload;
 use super::model::{Job, JobFile, JobId, State};
 use super::publish::remove_published;
-use super::receive::{FileOptions, FileUpload};
+use super::receive::FileUpload;
 use super::results::read_result;
 use super::store::{ChangedBy, EndedBy, FinishingBegun, JobClosed, JobFilter, ResultFile, StoreError};
 use super::upkeep::{end_left_behind, expire, run_upkeep};
@@ -68,6 +69,12 @@ impl Jobs {
     #[must_use]
     pub fn running_uploads(&self) -> usize {
         self.0.config.max_concurrent_uploads.saturating_sub(self.0.upload_permits.available_permits())
+    }
+
+    /// Memory that uploads may take together, and what they take.
+    #[must_use]
+    pub fn memory_budget(&self) -> (u64, u64) {
+        (self.0.memory.max_bytes(), self.0.memory.used_bytes())
     }
 
     /// Checks that new jobs would be taken and stored.

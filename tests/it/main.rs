@@ -29,6 +29,7 @@ mod http2_aborts;
 mod jobs;
 mod large_reports;
 mod many_campaigns;
+mod memory_budget;
 mod metrics_address;
 mod odd_rows;
 mod openapi;

@@ -118,6 +118,7 @@ fn config(url: &str, directory: &Path) -> JobsConfig {
         database_url: url.to_owned(),
         results_dir: Some(directory.join("results")),
         parser_threads: NonZeroUsize::new(2).unwrap(),
+        memory_budget_bytes: 1 << 30,
         max_concurrent_uploads: 16,
         limits: Limits::default(),
         max_rejects_bytes: DEFAULT_MAX_REJECTS_BYTES,

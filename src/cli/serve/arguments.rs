@@ -12,6 +12,7 @@ use clap::{Args, ValueEnum, value_parser};
 use jiff::SignedDuration;
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 
+use super::machine_memory::{default_memory_budget, parse_memory_budget};
 use crate::cli::values;
 use crate::engine::Limits;
 use crate::http::{AllowedHost, ConnectionLimits, CorsOrigin, HttpConfig, TlsFiles, TlsTermination, Tokens};
@@ -168,6 +169,12 @@ pub(in crate::cli) struct Arguments {
         value_parser = values::parse_count, help_heading = "Limits")]
     max_concurrent_downloads: usize,
 
+    /// Memory that all uploads together may take, and what becomes of them; 60 % of what the machine or the container has if not given.
+    /// When it runs out, the youngest upload is interrupted
+    #[arg(long, env = "ADTALLY_MEMORY_BUDGET", value_name = "SIZE", value_parser = parse_memory_budget,
+        help_heading = "Limits")]
+    memory_budget: Option<u64>,
+
     /// Most connections at once; more wait
     #[arg(long, env = "ADTALLY_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000,
         value_parser = values::parse_count, help_heading = "Limits")]
@@ -255,6 +262,7 @@ impl Arguments {
             parser_threads: parser_threads
                 .or_else(|| thread::available_parallelism().ok())
                 .unwrap_or(NonZeroUsize::MIN),
+            memory_budget_bytes: self.memory_budget.unwrap_or_else(default_memory_budget),
             max_concurrent_uploads: self.max_concurrent_uploads,
             limits: Limits { max_record_bytes: self.max_record, max_campaigns: self.max_campaigns },
             max_rejects_bytes: self.max_rejects,

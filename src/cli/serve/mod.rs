@@ -4,6 +4,7 @@ mod arguments;
 mod check;
 mod directories;
 mod log_lines;
+mod machine_memory;
 mod refusals;
 mod reload;
 mod token_file;
@@ -92,7 +93,7 @@ async fn run_service(
         None => None,
     };
     let config = arguments.jobs_config();
-    let database = config.database_url.clone();
+    let (database, memory_budget_bytes) = (config.database_url.clone(), config.memory_budget_bytes);
     let jobs = Jobs::open(config).await.map_err(|error| Stop::Refused(cannot_open(&database, &error)))?;
     let shutdown = Shutdown::default();
     let scheme = if tls.is_some() { "https" } else { "http" };
@@ -124,7 +125,7 @@ async fn run_service(
     if let Some(address) = metrics_address {
         let _ = writeln!(io::stdout(), "metrics on http://{address}/metrics");
     }
-    tracing::info!(%address, %database, "ready");
+    tracing::info!(%address, %database, memory_budget_bytes, "ready");
 
     let name = signals.first().await;
     let drain_timeout = arguments.drain_timeout();

@@ -71,6 +71,9 @@ enum Selected {
     Portable,
 }
 
+/// Memory of a scanner besides itself: its marks, and room for the separators of a window.
+pub(crate) const SCANNER_BYTES: usize = size_of::<Marks>() + 8 * WINDOW_BYTES;
+
 impl Scanner {
     /// A scanner for texts with this delimiter and limit; `None` when it is switched off or cannot read them.
     pub(crate) fn new(kernel: Kernel, delimiter: u8, max_record_bytes: usize) -> Option<Self> {

@@ -37,6 +37,13 @@ fn plain(text: &'static str) -> Response {
 pub(in crate::http) async fn metrics(State(shared): State<Shared>) -> Response {
     #[expect(clippy::cast_precision_loss, reason = "uploads at once are few")]
     metrics::gauge!("adtally_uploads_in_progress").set(shared.service.running_uploads() as f64);
+    let (max_bytes, used_bytes) = shared.service.memory_budget();
+    #[expect(clippy::cast_precision_loss, reason = "memory is below 2^53 bytes")]
+    for (name, bytes) in
+        [("adtally_memory_budget_bytes", max_bytes as f64), ("adtally_memory_used_bytes", used_bytes as f64)]
+    {
+        metrics::gauge!(name).set(bytes);
+    }
     let content_type = "text/plain; version=0.0.4; charset=utf-8";
     (StatusCode::OK, [(CONTENT_TYPE, content_type), (CACHE_CONTROL, "no-store")], shared.metrics.render())
         .into_response()
