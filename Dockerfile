@@ -12,6 +12,7 @@ COPY docs/architecture.md docs/architecture.md
 # Cargo wants to see what the manifest names, also what is not built here.
 COPY benches/engine.rs benches/engine.rs
 COPY tests/it/main.rs tests/it/main.rs
+COPY tests/memory.rs tests/memory.rs
 # With a target named, the flags do not reach build scripts and macros, which cannot be static.
 RUN target="$(rustc -vV | sed -n 's/^host: //p')" \
     && RUSTFLAGS="-C target-feature=+crt-static -C strip=symbols" \

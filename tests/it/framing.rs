@@ -21,7 +21,7 @@ fn assert_closed(connection: Connection) {
 
 #[test]
 fn a_host_that_is_missing_or_there_twice_or_none() {
-    let service = Service::start();
+    let service = Service::start_with(&["--allowed-host", "*"]);
     let healthz = |fields: &str| format!("GET /healthz HTTP/1.1\r\n{fields}\r\n");
     assert_refused(&service, healthz(""), "Host: it is missing");
     assert_refused(&service, "GET http://test/healthz HTTP/1.1\r\n\r\n", "Host: it is missing");

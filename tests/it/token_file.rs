@@ -42,7 +42,7 @@ impl Guarded {
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(self.path("log")).unwrap()
+        self.service.log()
     }
 }
 
