@@ -447,6 +447,8 @@ impl From<JobError> for Problem {
                 Self::new(Kind::Failure(FailureKind::MemoryBudget), detail)
                     .with_limit("memory_budget", memory_budget_bytes)
             }
+            JobError::TooManyUploadsOfTenant { max_uploads_per_tenant } => Self::new(Kind::TooManyUploads, detail)
+                .with_limit("max_uploads_per_tenant", max_uploads_per_tenant as u64),
             JobError::Draining => Self::new(Kind::Draining, detail),
             JobError::IdempotencyKeyInUse(id) => {
                 Self::new(Kind::IdempotencyKeyInUse, detail).with_job(id).with_header(RETRY_AFTER, RETRY_AFTER_SECONDS)

@@ -93,7 +93,7 @@ impl Context {
         }
         let _name = self.reserve_name(new).await?;
         self.check_room().await?;
-        let permit = self.permit_upload()?;
+        let permit = self.uploads.permit(&new.tenant)?;
         let memory = self.share_memory(0)?;
         let failed = |failure| JobError::Failed { id: new.id, failure };
         let pipeline = self.new_pipeline(&options.format).map_err(failed)?;
@@ -134,7 +134,7 @@ impl Context {
         }
         let _name = self.reserve_name(new).await?;
         self.check_room().await?;
-        let permit = self.permit_upload()?;
+        let permit = self.uploads.permit(&new.tenant)?;
         let memory = self.share_memory(0)?;
         let mut job = new.begin(State::Receiving);
         job.details.is_form = true;
@@ -322,7 +322,7 @@ impl Context {
             return Err(self.why_closed(scope, id, JobClosed::Gone).await);
         };
         self.check_room().await?;
-        let permit = self.permit_upload()?;
+        let permit = self.uploads.permit(&presence.live().latest().tenant)?;
         let memory = self.share_memory(0)?;
         let failed = |failure| JobError::FileFailed { id, failure, offset: None };
         let pipeline = self.new_pipeline(&options.format).map_err(failed)?;
@@ -381,7 +381,7 @@ impl Context {
         // A writer that takes over runs with what the one before has.
         let running_or_permit = match presence.live().running(name) {
             Some(running) => Ok(running),
-            None => Err(self.permit_upload()?),
+            None => Err(self.uploads.permit(&presence.live().latest().tenant)?),
         };
         let state_bytes = presence.live().latest().file(name).map_or(0, |file| file.memory_bytes);
         let memory = self.share_memory(state_bytes)?;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::SignedDuration;
-use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,6 +19,7 @@ use super::failure::{Failure, FailureKind};
 use super::live_file::Running;
 use super::memory::{Kind, MemoryBudget, MemoryShare};
 use super::model::{FileFormat, Job, JobId, State};
+use super::permits::{UploadPermit, UploadPermits};
 use super::results_dir::ResultsDir;
 use super::store::{DatabaseLock, DiskCondition, Store, StoreError};
 use crate::engine::{KeptRejects, Kernel, Limits, SkipBudget, TallyOptions};
@@ -37,6 +38,8 @@ pub struct JobsConfig {
     pub memory_budget_bytes: u64,
     /// Uploads at once; more are refused.
     pub max_concurrent_uploads: usize,
+    /// Uploads of one tenant at once; more are refused.
+    pub max_uploads_per_tenant: usize,
     /// What a single file may make grow.
     pub limits: Limits,
     /// The most bytes of skipped rows that are kept, where all are wanted.
@@ -87,7 +90,7 @@ pub(super) struct Context {
     pub(super) tracker: TaskTracker,
     measured: Mutex<Measured>,
     /// One permit for each upload that may run.
-    pub(super) upload_permits: Arc<Semaphore>,
+    pub(super) uploads: Arc<UploadPermits>,
     /// Cancelled when no new uploads are taken.
     pub(super) draining: CancellationToken,
     /// Cancelled when running uploads end.
@@ -120,7 +123,7 @@ impl Context {
             memory: MemoryBudget::new(config.memory_budget_bytes),
             merging: AsyncMutex::default(),
             tracker: TaskTracker::new(),
-            upload_permits: Arc::new(Semaphore::new(config.max_concurrent_uploads)),
+            uploads: UploadPermits::new(config.max_concurrent_uploads, config.max_uploads_per_tenant),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             board: Mutex::default(),
@@ -201,13 +204,6 @@ impl Context {
             return Err(JobError::DiskFull { free_bytes: disk.free_bytes, disk_reserve_bytes });
         }
         if stored_bytes < max_stored_bytes { Ok(()) } else { Err(JobError::StoreFull { max_stored_bytes }) }
-    }
-
-    /// Permits one more upload.
-    pub(super) fn permit_upload(&self) -> Result<OwnedSemaphorePermit, JobError> {
-        let max_concurrent_uploads = self.config.max_concurrent_uploads;
-        let permit = Arc::clone(&self.upload_permits).try_acquire_owned();
-        permit.map_err(|_| JobError::TooManyUploads { max_concurrent_uploads })
     }
 
     /// The job, when it is shown on the board and reached.
@@ -327,7 +323,7 @@ impl Presence {
 
 impl Presence {
     /// What a writer of one of the job's files runs with.
-    pub(super) fn run_with(&self, permit: OwnedSemaphorePermit) -> Arc<Running> {
+    pub(super) fn run_with(&self, permit: UploadPermit) -> Arc<Running> {
         let over = self.live.latest().closes_itself.then(|| self.live.over().clone().drop_guard());
         Running::new(permit, over)
     }

@@ -202,6 +202,12 @@ pub enum JobError {
         /// The limit in force.
         memory_budget_bytes: u64,
     },
+    /// As many uploads of the caller's tenant are running as may.
+    #[error("{max_uploads_per_tenant} uploads of this tenant are running, as many as may; try again in a moment")]
+    TooManyUploadsOfTenant {
+        /// The limit in force.
+        max_uploads_per_tenant: usize,
+    },
     /// The server is about to stop.
     #[error("the server is stopping and takes no new uploads; try again in a moment")]
     Draining,

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::Stream;
 use tokio::runtime::Handle;
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::board::{Stopped, cancelled};
 use super::context::Presence;
@@ -19,6 +18,7 @@ use super::live_file::Running;
 use super::memory::MemoryShare;
 use super::model::Job;
 use super::options::JobOptions;
+use super::permits::UploadPermit;
 use super::receive::{FileUpload, vanished};
 use super::store::{ChangedBy, EndedBy, FinishingBegun, OpenedFile};
 
@@ -36,7 +36,7 @@ pub struct FormUpload {
 }
 
 impl FormUpload {
-    pub(super) fn new(presence: Presence, permit: OwnedSemaphorePermit, memory: MemoryShare) -> Self {
+    pub(super) fn new(presence: Presence, permit: UploadPermit, memory: MemoryShare) -> Self {
         let running = presence.run_with(permit);
         Self { presence, running, _memory: memory, names: HashSet::new(), latest: None, has_ended: false }
     }

@@ -4,22 +4,22 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::memory::MemoryShare;
+use super::permits::UploadPermit;
 use crate::ingest::{FileProgress, LANE_BYTES, Pipeline, SharedPipeline};
 
 /// One of the uploads that may run at once. The files of a form, which come one after the other, share one; so do the writer of a file and
 /// the one that takes its place.
 pub(super) struct Running {
-    _permit: OwnedSemaphorePermit,
+    _permit: UploadPermit,
     /// Of a job that closes itself: tells when nothing more is written for it.
     _over: Option<DropGuard>,
 }
 
 impl Running {
-    pub(super) fn new(permit: OwnedSemaphorePermit, over: Option<DropGuard>) -> Arc<Self> {
+    pub(super) fn new(permit: UploadPermit, over: Option<DropGuard>) -> Arc<Self> {
         Arc::new(Self { _permit: permit, _over: over })
     }
 }

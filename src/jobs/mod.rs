@@ -19,6 +19,7 @@ mod memory;
 mod model;
 mod observer;
 mod options;
+mod permits;
 mod publish;
 mod receive;
 mod reports;

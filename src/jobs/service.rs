@@ -68,7 +68,7 @@ impl Jobs {
     /// Uploads that are running.
     #[must_use]
     pub fn running_uploads(&self) -> usize {
-        self.0.config.max_concurrent_uploads.saturating_sub(self.0.upload_permits.available_permits())
+        self.0.uploads.running()
     }
 
     /// Memory that uploads may take together, and what they take.
@@ -105,9 +105,8 @@ impl Jobs {
 
     /// Waits until no upload is running, at most this long.
     pub async fn drained(&self, at_most: Duration) {
-        let all = u32::try_from(self.0.config.max_concurrent_uploads).unwrap_or(u32::MAX);
         // What is still running then is stopped.
-        drop(timeout(at_most, self.0.upload_permits.acquire_many(all)).await);
+        drop(timeout(at_most, self.0.uploads.wait_for_all()).await);
     }
 
     /// Ends the uploads that are still running, and waits until their end is recorded.

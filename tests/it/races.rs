@@ -120,6 +120,7 @@ fn config(url: &str, directory: &Path) -> JobsConfig {
         parser_threads: NonZeroUsize::new(2).unwrap(),
         memory_budget_bytes: 1 << 30,
         max_concurrent_uploads: 16,
+        max_uploads_per_tenant: 16,
         limits: Limits::default(),
         max_rejects_bytes: DEFAULT_MAX_REJECTS_BYTES,
         max_text_bytes,

@@ -164,6 +164,11 @@ pub(in crate::cli) struct Arguments {
         value_parser = values::parse_count, help_heading = "Limits")]
     max_concurrent_uploads: usize,
 
+    /// Most uploads of one tenant at once; more are refused with 503. As many as --max-concurrent-uploads if not given
+    #[arg(long, env = "ADTALLY_MAX_UPLOADS_PER_TENANT", value_name = "N", value_parser = values::parse_count,
+        help_heading = "Limits")]
+    max_uploads_per_tenant: Option<usize>,
+
     /// Most results that are sent at once; more are refused with 503
     #[arg(long, env = "ADTALLY_MAX_CONCURRENT_DOWNLOADS", value_name = "N", default_value_t = 256,
         value_parser = values::parse_count, help_heading = "Limits")]
@@ -264,6 +269,7 @@ impl Arguments {
                 .unwrap_or(NonZeroUsize::MIN),
             memory_budget_bytes: self.memory_budget.unwrap_or_else(default_memory_budget),
             max_concurrent_uploads: self.max_concurrent_uploads,
+            max_uploads_per_tenant: self.max_uploads_per_tenant.unwrap_or(self.max_concurrent_uploads),
             limits: Limits { max_record_bytes: self.max_record, max_campaigns: self.max_campaigns },
             max_rejects_bytes: self.max_rejects,
             max_text_bytes: self.max_text,
