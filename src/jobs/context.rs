@@ -191,9 +191,12 @@ impl Context {
             is_due
         };
         if is_due {
-            let (stored_bytes, disk) = (self.store.stored_bytes().await?, self.store.disk_condition().await);
-            let mut measured = measured();
-            (measured.stored_bytes, measured.disk) = (stored_bytes, disk);
+            let disk = self.store.disk_condition().await;
+            measured().disk = disk;
+            if disk.is_in_place {
+                let stored_bytes = self.store.stored_bytes().await?;
+                measured().stored_bytes = stored_bytes;
+            }
         }
         let Measured { stored_bytes, disk, .. } = *measured();
         let (max_stored_bytes, disk_reserve_bytes) = (self.config.max_stored_bytes, self.config.disk_reserve_bytes);

@@ -85,8 +85,9 @@ impl Jobs {
         if self.is_draining() {
             return Err(JobError::Draining);
         }
-        self.0.store.check().await?;
+        // First: whether the database is still there.
         self.0.check_room().await?;
+        self.0.store.check().await?;
         Ok(self.0.store.check_writes().await?)
     }
 

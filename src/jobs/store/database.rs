@@ -84,7 +84,7 @@ impl Store {
             // After some errors the database has ended the transaction by itself, and the connection does not know.
             .before_acquire(|connection, _| Box::pin(async move { Ok(!connection.is_in_transaction()) }))
             .after_connect(move |connection, _| Box::pin(dialect.prepare(connection)))
-            .connect(&dialect.connection_url(url))
+            .connect(&dialect.existing_url(url))
             .await?;
         dialect.migrator().run(&pool).await?;
         Ok(Self { pool, dialect, writing: Mutex::new(()), needs_room: AtomicBool::new(false), disk })

@@ -41,6 +41,14 @@ impl Dialect {
         }
     }
 
+    /// The address with what keeps a database that is gone from being made anew.
+    pub(super) fn existing_url(self, url: &str) -> String {
+        match self {
+            Self::Sqlite if url.contains('?') => url.to_owned(),
+            Self::Sqlite => format!("{url}?mode=rw"),
+        }
+    }
+
     pub(super) fn migrator(self) -> &'static Migrator {
         match self {
             Self::Sqlite => &SQLITE_MIGRATIONS,
