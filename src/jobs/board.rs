@@ -218,6 +218,14 @@ impl Live {
         is_begun.then_some(Loading(counted.generation))
     }
 
+    /// They could not be loaded: another may try.
+    pub(super) fn give_up_loading(&self, loading: Loading) {
+        let mut counted = self.counted();
+        if loading.0 == counted.generation {
+            counted.is_loading = false;
+        }
+    }
+
     /// All complete files are part of what is shown, unless the sum has begun anew since.
     pub(super) fn end_loading(&self, loading: Loading) {
         let mut counted = self.counted();

@@ -259,7 +259,9 @@ pub(super) fn load_counted(presence: &Presence) {
 async fn load_all_counted(presence: Presence, loading: Loading) {
     let (context, live) = (presence.context(), presence.live());
     // Only for show: it is given up before anything else has to.
-    let Ok(memory) = context.memory.begin(Kind::Shown, 0) else { return };
+    let Ok(memory) = context.memory.begin(Kind::Shown, 0) else {
+        return live.give_up_loading(loading);
+    };
     let loaded = async {
         let files = context.store.files(presence.id()).await.map_err(|error| Failure::from(&error))?;
         for stored in files.into_iter().filter(|stored| stored.file.state == FileState::Complete) {
@@ -279,7 +281,10 @@ async fn load_all_counted(presence: Presence, loading: Loading) {
             show_leaders(&presence).await;
         }
         // Without them there are no leaders to be shown; the end of the job will find the same.
-        Err(failure) => tracing::warn!(job = %presence.id(), %failure, "files cannot be shown together"),
+        Err(failure) => {
+            live.give_up_loading(loading);
+            tracing::warn!(job = %presence.id(), %failure, "files cannot be shown together");
+        }
     }
 }
 

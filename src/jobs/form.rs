@@ -27,7 +27,7 @@ pub struct FormUpload {
     presence: Presence,
     running: Arc<Running>,
     /// Of the form itself: what waits to be taken apart.
-    _memory: MemoryShare,
+    memory: Option<MemoryShare>,
     names: HashSet<String>,
     /// The latest file, read to its end. It is recorded as complete when another one follows: the totals of a form's only file need
     /// not be stored.
@@ -38,7 +38,7 @@ pub struct FormUpload {
 impl FormUpload {
     pub(super) fn new(presence: Presence, permit: UploadPermit, memory: MemoryShare) -> Self {
         let running = presence.run_with(permit);
-        Self { presence, running, _memory: memory, names: HashSet::new(), latest: None, has_ended: false }
+        Self { presence, running, memory: Some(memory), names: HashSet::new(), latest: None, has_ended: false }
     }
 
     /// Resolves on cancel or shutdown. The byte source must poll it.
@@ -153,6 +153,8 @@ impl FormUpload {
             return Err(self.fail(FailureKind::FormWithoutFile.because("there was no file")).await);
         };
         self.has_ended = true;
+        // Nothing waits any more, and the end may need it.
+        self.memory = None;
         if self.names.len() == 1 {
             return latest.finish().await;
         }

@@ -215,9 +215,11 @@ impl State {
         true
     }
 
-    /// Wakes the oldest that waits.
+    /// Wakes the one that is next to get memory: the order is that of [`Self::is_older_waiting`].
     fn wake_next(&self) {
-        if let Some(share) = self.shares.values().find(|share| share.waits()) {
+        let mut waiting = self.shares.values().filter(|share| share.waits());
+        let finishing = waiting.clone().find(|share| share.kind == Kind::Finishing);
+        if let Some(share) = finishing.or_else(|| waiting.next()) {
             share.freed.notify_one();
         }
     }
@@ -249,8 +251,22 @@ impl MemoryShare {
     /// Notes how much memory is taken now.
     pub(super) fn settle(&self, bytes: u64) {
         let mut state = self.budget.state();
+        let used_bytes = state.used_bytes;
         self.set(&mut state, bytes, 0);
-        state.wake_next();
+        // Otherwise there is nothing new for those that wait, who may be this one.
+        if state.used_bytes < used_bytes {
+            state.wake_next();
+        }
+    }
+
+    /// Nothing is waited for any more.
+    pub(super) fn stop_waiting(&self) {
+        let mut state = self.budget.state();
+        if let Some(share) = state.shares.get_mut(&self.number)
+            && std::mem::take(&mut share.is_waiting)
+        {
+            state.wake_next();
+        }
     }
 
     fn set(&self, state: &mut State, settled_bytes: u64, growth_bytes: u64) {
@@ -264,7 +280,10 @@ impl MemoryShare {
     /// Raises the share from what is taken now, if nobody has to give way.
     pub(super) fn try_raise(&self, now_bytes: u64, most_bytes: u64) -> Result<(), Exhausted> {
         let mut state = self.budget.state();
-        self.raise(&mut state, now_bytes, most_bytes)
+        self.raise(&mut state, now_bytes, most_bytes)?;
+        // There may be more than this one needs.
+        state.wake_next();
+        Ok(())
     }
 
     fn raise(&self, state: &mut State, now_bytes: u64, most_bytes: u64) -> Result<(), Exhausted> {
@@ -276,6 +295,9 @@ impl MemoryShare {
             return Err(Exhausted);
         }
         self.set(state, now_bytes, growth_bytes);
+        if let Some(share) = state.shares.get_mut(&self.number) {
+            share.is_waiting = false;
+        }
         Ok(())
     }
 
@@ -303,6 +325,8 @@ impl MemoryShare {
         }
         // An older one comes first, and makes room.
         if state.is_older_waiting(self.number) {
+            // What this one might have taken until now is free.
+            state.wake_next();
             return Err(Refused::ForNow);
         }
         let growth_bytes = most_bytes.saturating_sub(now_bytes);
@@ -414,5 +438,70 @@ impl Apart {
         let needed = usize::try_from(bytes.div_ceil(PERMIT_BYTES)).unwrap_or(usize::MAX);
         let unneeded = self.0.num_permits().saturating_sub(needed);
         drop(self.0.split(unneeded));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const MIB: u64 = 1024 * 1024;
+
+    /// 48 MiB for shares, 16 apart; two uploads that have 20 MiB each.
+    fn two_uploads() -> (Arc<MemoryBudget>, MemoryShare, MemoryShare) {
+        let budget = MemoryBudget::new(64 * MIB);
+        let [older, younger] = [0, 1].map(|_| budget.begin(Kind::Upload, 20 * MIB).unwrap());
+        (budget, older, younger)
+    }
+
+    fn is_woken(share: &MemoryShare) -> bool {
+        share.freed().now_or_never().is_some()
+    }
+
+    #[test]
+    fn what_finishes_is_woken_before_uploads_that_wait() {
+        let (budget, older, younger) = two_uploads();
+        let finishing = budget.begin_finishing();
+        assert_eq!(finishing.request(0, 20 * MIB), Err(Refused::ForNow));
+        assert!(younger.interrupted().is_cancelled() && !older.interrupted().is_cancelled());
+        assert_eq!(older.request(20 * MIB, 21 * MIB), Err(Refused::ForNow));
+        is_woken(&finishing);
+        drop(younger);
+        assert!(is_woken(&finishing) && !is_woken(&older));
+        assert_eq!(finishing.request(0, 20 * MIB), Ok(()));
+        assert!(is_woken(&older), "the next one is told");
+        assert_eq!(older.request(20 * MIB, 21 * MIB), Ok(()));
+    }
+
+    #[test]
+    fn one_that_waits_is_woken_only_by_memory_that_is_freed() {
+        let (budget, older, younger) = two_uploads();
+        assert_eq!(older.request(20 * MIB, 30 * MIB), Err(Refused::ForNow));
+        older.settle(20 * MIB);
+        assert!(!is_woken(&older), "it would ask again and again");
+        drop(younger);
+        assert!(is_woken(&older));
+        assert!(budget.begin(Kind::Upload, MIB).is_err(), "nothing new begins while it waits");
+        assert_eq!(older.try_raise(20 * MIB, 30 * MIB), Ok(()));
+        assert!(budget.begin(Kind::Upload, MIB).is_ok(), "it waits no more");
+    }
+
+    #[test]
+    fn one_that_ends_while_it_waits_is_in_nobodys_way() {
+        let (budget, older, younger) = two_uploads();
+        assert_eq!(older.request(20 * MIB, 30 * MIB), Err(Refused::ForNow));
+        drop(younger);
+        older.stop_waiting();
+        assert!(budget.begin(Kind::Upload, MIB).is_ok());
+    }
+
+    #[test]
+    fn one_that_never_fits_is_told_so() {
+        let (_budget, older, younger) = two_uploads();
+        assert_eq!(older.request(20 * MIB, 49 * MIB), Err(Refused::Interrupted));
+        assert_eq!(older.failure().kind, FailureKind::MemoryBudgetExceeded);
+        assert!(!younger.interrupted().is_cancelled());
     }
 }

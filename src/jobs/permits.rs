@@ -34,11 +34,11 @@ impl UploadPermits {
         let (max_concurrent_uploads, max_uploads_per_tenant) =
             (self.max_concurrent_uploads, self.max_uploads_per_tenant);
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let permit = Arc::clone(&self.all).try_acquire_owned();
+        let permit = permit.map_err(|_| JobError::TooManyUploads { max_concurrent_uploads })?;
         if running.get(tenant).is_some_and(|running| *running >= max_uploads_per_tenant) {
             return Err(JobError::TooManyUploadsOfTenant { max_uploads_per_tenant });
         }
-        let permit = Arc::clone(&self.all).try_acquire_owned();
-        let permit = permit.map_err(|_| JobError::TooManyUploads { max_concurrent_uploads })?;
         *running.entry(tenant.to_owned()).or_default() += 1;
         Ok(UploadPermit { permits: Arc::clone(self), tenant: tenant.to_owned(), _permit: permit })
     }

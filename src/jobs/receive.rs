@@ -462,7 +462,7 @@ impl FileUpload {
         file.error.clone_from(&failure);
         let durable = *self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         let (presence, writer, live_file) = (self.presence.clone(), self.writer, Arc::clone(&self.live_file));
-        let checkpoints = Arc::clone(&self.checkpoints);
+        let (checkpoints, length) = (Arc::clone(&self.checkpoints), self.length);
         async move {
             let (context, live) = (presence.context(), presence.live());
             let job = live.latest();
@@ -477,6 +477,7 @@ impl FileUpload {
             }
             let pipeline = Arc::clone(live_file.pipeline());
             let memory = live_file.memory();
+            memory.stop_waiting();
             // No more is read of the body.
             let room = if takes_anything { context.memory.room_to_save(memory.settled_bytes()).await } else { None };
             let take = move || {
@@ -489,6 +490,8 @@ impl FileUpload {
             let received = live_file.progress().bytes_received;
             let taken = taken
                 .filter(|state| state.saved.offset > durable.progress.bytes_received)
+                // A file that stands at its end is complete, and this one is not.
+                .filter(|state| length != Some(state.saved.offset))
                 .filter(|state| takes_part || state.saved.offset == received);
             taken.as_ref().map_or(durable, Durable::of).write_to(&mut file);
             let (saved, _room) = taken.map(|state| (state.saved, state.room)).unzip();

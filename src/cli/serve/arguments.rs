@@ -62,7 +62,7 @@ pub(in crate::cli) struct Arguments {
     #[arg(long, env = "ADTALLY_TLS_KEY", value_name = "PATH", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// Address for /metrics, without TLS; --listen has none then
+    /// Address for /metrics, without TLS and without tokens; --listen has none then
     #[arg(long, env = "ADTALLY_METRICS_LISTEN", value_name = "ADDRESS")]
     pub(super) metrics_listen: Option<SocketAddr>,
 

@@ -62,16 +62,13 @@ impl Store {
         let database = dialect.file_of(url)?;
         let disk = spawn_blocking(move || Disk::of(database)).await.map_err(io::Error::other).flatten();
         let disk = disk.map_err(|error| StoreError::Database(error.into()))?;
-        loop {
-            match Self::open_on(url, dialect, disk.clone()).await {
-                Err(error) if error.may_want_room() && disk.give_reserve().await => {}
-                opened => {
-                    disk.note_opened().await;
-                    disk.keep_reserve().await;
-                    return opened;
-                }
-            }
-        }
+        let opened = match Self::open_on(url, dialect, disk.clone()).await {
+            Err(error) if disk.gave_reserve_for(&error).await => Self::open_on(url, dialect, disk.clone()).await,
+            opened => opened,
+        };
+        disk.note_opened().await;
+        disk.keep_reserve().await;
+        opened
     }
 
     async fn open_on(url: &str, dialect: Dialect, disk: Disk) -> Result<Self, StoreError> {
@@ -129,10 +126,9 @@ impl Store {
         turn.commit(transaction).await
     }
 
-    /// True when the caller, which frees room or ends something, failed for want of room and should try again: it has the reserve now. That is
-    /// so once, until the reserve is made again.
+    /// True when the caller, which frees room or ends something, failed for want of room and should try once more: it has the reserve now.
     pub(super) async fn gave_reserve_for(&self, error: &StoreError) -> bool {
-        error.may_want_room() && self.disk.give_reserve().await
+        self.disk.gave_reserve_for(error).await
     }
 
     /// Bytes that the database has in use: what was freed and can be used again does not count.

@@ -44,7 +44,7 @@ impl Dialect {
     /// The address with what keeps a database that is gone from being made anew.
     pub(super) fn existing_url(self, url: &str) -> String {
         match self {
-            Self::Sqlite if url.contains('?') => url.to_owned(),
+            Self::Sqlite if url.contains('?') => url.replace("mode=rwc", "mode=rw"),
             Self::Sqlite => format!("{url}?mode=rw"),
         }
     }

@@ -71,7 +71,7 @@ impl Disk {
     }
 
     /// Makes room for the caller from the reserve. Gives false when there is none left.
-    pub(super) async fn give_reserve(&self) -> bool {
+    async fn give_reserve(&self) -> bool {
         self.run(false, |place| match place.give_reserve() {
             Ok(was_there) => {
                 if was_there {
@@ -85,6 +85,19 @@ impl Disk {
             }
         })
         .await
+    }
+
+    /// Makes room from the reserve for the caller, which failed with this error, if that was for want of room.
+    pub(super) async fn gave_reserve_for(&self, error: &StoreError) -> bool {
+        let wants_room = match error {
+            StoreError::Full(_) => true,
+            // SQLite has many words for it.
+            StoreError::Database(_) | StoreError::Migration(_) => {
+                self.condition().await.free_bytes < RESERVE_NEEDS_BYTES
+            }
+            _ => false,
+        };
+        wants_room && self.give_reserve().await
     }
 
     /// How the disk is now.
@@ -155,13 +168,6 @@ fn incompressible_bytes() -> Vec<u8> {
         state.to_le_bytes()
     });
     words.collect()
-}
-
-impl StoreError {
-    /// True when the same may succeed with more room on the disk.
-    pub(super) fn may_want_room(&self) -> bool {
-        matches!(self, Self::Full(_) | Self::Database(_) | Self::Migration(_))
-    }
 }
 
 #[cfg(test)]

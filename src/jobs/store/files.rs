@@ -202,11 +202,9 @@ impl Store {
         name: &str,
         keep: Keep,
     ) -> Result<Result<bool, JobClosed>, StoreError> {
-        loop {
-            match self.try_delete_file(scope, job, name, keep).await {
-                Err(error) if self.gave_reserve_for(&error).await => {}
-                result => return result,
-            }
+        match self.try_delete_file(scope, job, name, keep).await {
+            Err(error) if self.gave_reserve_for(&error).await => self.try_delete_file(scope, job, name, keep).await,
+            result => result,
         }
     }
 

@@ -167,11 +167,9 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn end(&self, job: &Job, frees_key: bool, by: EndedBy) -> Result<bool, StoreError> {
-        loop {
-            match self.try_end(job, frees_key, by).await {
-                Err(error) if self.gave_reserve_for(&error).await => {}
-                result => return result,
-            }
+        match self.try_end(job, frees_key, by).await {
+            Err(error) if self.gave_reserve_for(&error).await => self.try_end(job, frees_key, by).await,
+            result => result,
         }
     }
 
@@ -280,11 +278,9 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn delete(&self, scope: &Scope, id: JobId) -> Result<bool, StoreError> {
-        loop {
-            match self.try_delete(scope, id).await {
-                Err(error) if self.gave_reserve_for(&error).await => {}
-                result => return result,
-            }
+        match self.try_delete(scope, id).await {
+            Err(error) if self.gave_reserve_for(&error).await => self.try_delete(scope, id).await,
+            result => result,
         }
     }
 
@@ -302,11 +298,9 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
-        loop {
-            match self.try_expire(now).await {
-                Err(error) if self.gave_reserve_for(&error).await => {}
-                result => return result,
-            }
+        match self.try_expire(now).await {
+            Err(error) if self.gave_reserve_for(&error).await => self.try_expire(now).await,
+            result => result,
         }
     }
 
@@ -355,11 +349,11 @@ impl Store {
         keep: jiff::SignedDuration,
         keep_open: jiff::SignedDuration,
     ) -> Result<usize, StoreError> {
-        loop {
-            match self.try_fail_receiving(failure, keep, keep_open).await {
-                Err(error) if self.gave_reserve_for(&error).await => {}
-                result => return result,
+        match self.try_fail_receiving(failure, keep, keep_open).await {
+            Err(error) if self.gave_reserve_for(&error).await => {
+                self.try_fail_receiving(failure, keep, keep_open).await
             }
+            result => result,
         }
     }
 
