@@ -160,7 +160,8 @@ async fn begun(
     let pieces = pieces.inspect(move |_| {
         let _ = &permit;
     });
-    let mut pieces = Box::pin(pieces);
+    // Compression asks again behind the end, for trailers.
+    let mut pieces = Box::pin(pieces.fuse());
     match pieces.try_next().await {
         Ok(first) => Ok(Body::from_stream(stream::iter(first.map(Ok)).chain(pieces))),
         Err(error) => {
