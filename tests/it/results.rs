@@ -245,9 +245,10 @@ fn answers_are_compressed_for_those_who_ask_for_it() {
             assert_eq!(plain.header("content-encoding"), None);
             assert_eq!(decompress(&reply.body), plain.body, "{coding} {accept}");
         }
-        let reply = done.get("campaigns.csv?spreadsheet=safe", &[("accept-encoding", coding)]);
+        let safe = format!("{}?spreadsheet=safe", done.job["links"]["results"]["campaigns.csv"].as_str().unwrap());
+        let reply = done.service.send("GET", &safe, &[("accept-encoding", coding)], b"");
         assert_eq!(reply.header("content-encoding"), Some(coding));
-        assert_eq!(decompress(&reply.body), done.get("campaigns.csv?spreadsheet=safe", &[]).body, "{coding}");
+        assert_eq!(decompress(&reply.body), done.service.get(&safe).body, "{coding}");
         let reply = done.service.send("GET", "/v1/jobs/ad_data.csv", &[("accept-encoding", coding)], b"");
         let job: Value = serde_json::from_slice(&decompress(&reply.body)).unwrap();
         assert_eq!(job, done.job, "{coding}");
