@@ -27,7 +27,11 @@ pub(super) fn read_result(
         if at >= end {
             return Ok(None);
         }
-        let Some(piece) = context.store.piece(&scope, id, &name, at).await? else {
+        // In a task of its own: a body whose receiver is slow is not polled for a long time, and must not hold a connection meanwhile.
+        let (shared, owner, result) = (Arc::clone(&context), scope.clone(), name.clone());
+        let piece = context.tracker.spawn(async move { shared.store.piece(&owner, id, &result, at).await });
+        let piece = piece.await.map_err(|error| StoreError::Output(error.to_string()))??;
+        let Some(piece) = piece else {
             return Err(StoreError::Damaged(format!("{name} of job {id} ends at {at}, or is being removed")));
         };
         let text = spawn_blocking(move || reports::decompress(&piece).map(|text| (piece.start, text)));

@@ -1,6 +1,6 @@
 //! The token file.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -60,6 +60,10 @@ impl TokenFile {
 
 fn read(path: &Path) -> Result<TokenTable, String> {
     let mut text = Vec::new();
+    // Opening a pipe would wait for its writer.
+    if !fs::metadata(path).map_err(|error| error.to_string())?.is_file() {
+        return Err("it is not a regular file".into());
+    }
     let file = File::open(path).map_err(|error| error.to_string())?;
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut text).map_err(|error| error.to_string())?;
     if text.len() as u64 > MAX_FILE_BYTES {
