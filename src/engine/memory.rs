@@ -41,8 +41,8 @@ impl Totals {
             + self.wide.capacity() * size_of::<Wide>()
     }
 
-    /// The most memory that campaigns take on top of that while they are added: this many rows, with ids of so many bytes. A table that grows
-    /// is there twice.
+    /// The most memory that adding campaigns may take beyond what is taken now: this many rows, with this many bytes of ids. While a table
+    /// grows, the old one and the new one exist together.
     fn growth_bytes(&self, rows: usize, id_bytes: usize) -> usize {
         let entries = self.entries.len() + rows.min(self.max_campaigns().saturating_sub(self.len()));
         let slots = slots_for(entries, self.slots.len()) - self.slots.len();

@@ -91,7 +91,7 @@ pub(super) async fn authorize(State(tokens): State<Option<Tokens>>, mut request:
         },
         _ => None,
     };
-    // From here on nobody can tell the token.
+    // No route sees the token.
     request.headers_mut().remove(AUTHORIZATION);
     let tag = holder
         .as_ref()

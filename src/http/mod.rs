@@ -147,7 +147,7 @@ fn shared(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) -> Sha
     Shared { service: jobs, config, metrics, downloads }
 }
 
-/// What is done for every request, whatever its route.
+/// The layers around all routes.
 fn layers(config: &HttpConfig) -> impl FnOnce(Router) -> Router + use<> {
     let max_bytes = config.max_upload_bytes.max(MIN_LINGER_BYTES);
     let origins = RequestOrigins::new(&config.cors_origins, config.allowed_hosts.as_deref());

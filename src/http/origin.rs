@@ -55,7 +55,7 @@ impl FromStr for AllowedHost {
 pub(super) struct RequestOrigins {
     /// Pages of these origins may change something, too.
     cors_origins: Arc<[CorsOrigin]>,
-    /// The names, beside those that nobody can give another address to. None: any name.
+    /// Names of hosts that are taken beside addresses and `localhost`. None: every name is taken.
     allowed_hosts: Option<Arc<[AllowedHost]>>,
 }
 

@@ -308,13 +308,13 @@ impl Arguments {
         are_checked.then(|| self.allowed_hosts.clone())
     }
 
-    /// Certificate and key, when the service is to speak TLS.
+    /// The files of certificate and key. None: the service speaks no TLS.
     pub(super) fn tls_files(&self) -> Option<TlsFiles> {
         let (certificate, key) = (self.tls_cert.clone()?, self.tls_key.clone()?);
         Some(TlsFiles { certificate, key })
     }
 
-    /// Reads certificate and key, if there are to be any.
+    /// Reads the files of certificate and key, if they are given.
     pub(super) fn load_tls(&self) -> Result<Option<TlsTermination>, String> {
         let loaded = self.tls_files().map(TlsTermination::load).transpose();
         loaded.map_err(|error| format!("--tls-cert, --tls-key: {error}"))

@@ -1,4 +1,4 @@
-//! One line of the log for one event, whatever is in it.
+//! Each event is one line of the log, also when a text in it has line ends.
 
 use std::borrow::Cow;
 use std::io::{self, Write};

@@ -13,7 +13,7 @@ pub(super) fn cannot_open(database: &str, error: &StoreError) -> String {
     }
 }
 
-/// Why nobody can listen on an address, and what to change.
+/// Why the service cannot listen on an address, and what to change.
 pub(super) fn cannot_listen(flag: &str, address: SocketAddr, error: &io::Error) -> String {
     let reason = match error.kind() {
         io::ErrorKind::AddrInUse => {
