@@ -1,5 +1,6 @@
 //! What every request has at hand.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,10 @@ pub struct HttpConfig {
     pub receive_grace: Duration,
     /// The most results that are sent at once.
     pub max_concurrent_downloads: usize,
+    /// The most requests of one tenant in a second; none is no limit.
+    pub max_request_rate: Option<NonZeroU32>,
+    /// The most connections of one tenant at once; none is no limit.
+    pub max_connections_per_tenant: Option<usize>,
     /// How long the rest of a refused upload is read, so that its sender gets to read the answer.
     pub linger_timeout: Duration,
     /// Pages of these origins may use the interface. Without any, nothing is said to browsers about it.

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
-use axum::http::header::AUTHORIZATION;
+use axum::http::header::{AUTHORIZATION, CONNECTION};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::problem::{Kind, Problem};
+use super::tenant_limits::TenantLimits;
 use super::tokens::{Holder, TokenRefused, Tokens};
 use crate::jobs::{Access, Failure, FailureKind};
 
@@ -80,16 +81,47 @@ impl<S: Send + Sync> FromRequestParts<S> for Caller {
     }
 }
 
-/// Refuses requests without a valid token, before their bodies are asked for and before anything is told. Without tokens every request is
-/// taken for one of the same caller.
-pub(super) async fn authorize(State(tokens): State<Option<Tokens>>, mut request: Request, next: Next) -> Response {
+/// What requests have to pass.
+#[derive(Clone)]
+pub(super) struct Gate {
+    /// None on a service without tokens.
+    pub(super) tokens: Option<Tokens>,
+    pub(super) limits: Arc<TenantLimits>,
+}
+
+impl Gate {
+    /// The holder of a request's token; none on a service without tokens, and for what is there for everybody.
+    fn admit(&self, request: &Request) -> Result<Option<Arc<Holder>>, Problem> {
+        if OPEN_PATHS.contains(&request.uri().path()) {
+            return Ok(None);
+        }
+        let holder = self.tokens.as_ref().map(|tokens| holder(tokens, request.headers())).transpose()?;
+        let tenant = holder.as_ref().map_or_else(Arc::default, |holder| Arc::clone(holder.tenant()));
+        self.limits.admit(&tenant, request.extensions().get())?;
+        Ok(holder.map(Arc::new))
+    }
+}
+
+/// True for requests about an upload's offset: their senders take most refusals for the end of the upload.
+fn is_resuming(request: &Request) -> bool {
     let path = request.uri().path();
-    let holder = match &tokens {
-        Some(tokens) if !OPEN_PATHS.contains(&path) => match holder(tokens, request.headers()) {
-            Ok(holder) => Some(Arc::new(holder)),
-            Err(problem) => return problem.into_response(),
-        },
-        _ => None,
+    path.starts_with("/v1/tus/") || (request.method() == Method::HEAD && path.contains("/files/"))
+}
+
+/// Refuses requests without a valid token, and those beyond what their tenant may send, before their bodies are asked for and before anything is
+/// told. Without tokens every request is taken for one of the same caller.
+pub(super) async fn authorize(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
+    let holder = match gate.admit(&request) {
+        Ok(holder) => holder,
+        Err(problem) => {
+            let closes = problem.kind() == Kind::TooManyConnections && request.version() < Version::HTTP_2;
+            let problem = if is_resuming(&request) { problem.for_resuming_client() } else { problem };
+            let mut response = problem.into_response();
+            if closes {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            return response;
+        }
     };
     // No route sees the token.
     request.headers_mut().remove(AUTHORIZATION);

@@ -26,6 +26,7 @@ mod sent_body;
 mod server;
 mod streams;
 mod table;
+mod tenant_limits;
 mod tls;
 mod tls_client;
 mod tokens;
@@ -65,7 +66,7 @@ use crate::jobs::Jobs;
 pub use app::HttpConfig;
 use app::Shared;
 use body::{LingerLimits, linger};
-use caller::authorize;
+use caller::{Gate, authorize};
 use framing::refuse_ambiguous;
 use log::{X_REQUEST_ID, log_request, sanitize_request_id, tag_route};
 use media::allow_identity;
@@ -73,6 +74,7 @@ use origin::{RequestOrigins, check_origin};
 use problem::{Kind, Problem};
 use routes::{appends, events, files, jobs, results, service, tus, uploads};
 use security_fields::add_security_fields;
+use tenant_limits::TenantLimits;
 
 /// The least of a refused body that is read, also when uploads have to be smaller: without it senders do not get to read the answer.
 const MIN_LINGER_BYTES: u64 = 1024 * 1024;
@@ -80,7 +82,10 @@ const MIN_LINGER_BYTES: u64 = 1024 * 1024;
 /// The whole interface.
 pub fn router(jobs: Arc<Jobs>, mut config: HttpConfig, metrics: PrometheusHandle) -> Router {
     let layered = layers(&config);
-    let tokens = config.tokens.take();
+    let gate = Gate {
+        tokens: config.tokens.take(),
+        limits: TenantLimits::new(config.max_request_rate, config.max_connections_per_tenant),
+    };
     let metrics_route =
         if config.serves_metrics { Router::new().route("/metrics", get(service::metrics)) } else { Router::new() };
     let routes = metrics_route
@@ -125,7 +130,7 @@ pub fn router(jobs: Arc<Jobs>, mut config: HttpConfig, metrics: PrometheusHandle
         // Uploads have limits of their own.
         .layer(DefaultBodyLimit::disable())
         // Around every route and what answers when there is none.
-        .layer(from_fn_with_state(tokens, authorize))
+        .layer(from_fn_with_state(gate, authorize))
         .layer(from_fn(tag_route))
         .with_state(shared(jobs, config, metrics));
     layered(routes)

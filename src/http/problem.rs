@@ -90,6 +90,8 @@ pub(super) enum Kind {
     DamagedRecord,
     TooManyUploads,
     TooManyDownloads,
+    TooManyConnections,
+    TooManyRequests,
     Draining,
     NotReady,
     TusVersion,
@@ -155,6 +157,10 @@ impl Kind {
             Self::DamagedRecord => ("damaged_record", S::INTERNAL_SERVER_ERROR, "A stored record cannot be read"),
             Self::TooManyUploads => ("too_many_uploads", S::SERVICE_UNAVAILABLE, "Too many uploads at once"),
             Self::TooManyDownloads => ("too_many_downloads", S::SERVICE_UNAVAILABLE, "Too many downloads at once"),
+            Self::TooManyConnections => {
+                ("too_many_connections", S::SERVICE_UNAVAILABLE, "Too many connections at once")
+            }
+            Self::TooManyRequests => ("too_many_requests", S::TOO_MANY_REQUESTS, "Too many requests in a second"),
             Self::Draining => ("draining", S::SERVICE_UNAVAILABLE, "The server is stopping"),
             Self::NotReady => ("not_ready", S::SERVICE_UNAVAILABLE, "The service takes no uploads at the moment"),
             Self::TusVersion => ("tus_version", S::PRECONDITION_FAILED, "Not a version of tus that is spoken here"),
@@ -321,7 +327,7 @@ impl Problem {
     /// True when the same request may well succeed later.
     pub(super) fn may_pass(&self) -> bool {
         let status = self.0.kind.describe().1;
-        status.is_server_error() && self.0.kind != Kind::DamagedRecord
+        (status.is_server_error() && self.0.kind != Kind::DamagedRecord) || status == StatusCode::TOO_MANY_REQUESTS
     }
 
     /// The same for clients that take a server's error for the end of their upload, and would start over from its first byte.
@@ -435,6 +441,12 @@ impl From<JobError> for Problem {
             JobError::NoFiles(id) => Self::new(Kind::NoFiles, detail).with_job(id),
             JobError::TooManyOpenJobs { max_open_jobs } => {
                 Self::new(Kind::TooManyOpenJobs, detail).with_limit("max_open_jobs", max_open_jobs)
+            }
+            JobError::TooManyOpenJobsOfTenant { max_open_jobs_per_tenant } => Self::new(Kind::TooManyOpenJobs, detail)
+                .with_limit("max_open_jobs_per_tenant", max_open_jobs_per_tenant),
+            JobError::TenantStoreFull { max_stored_bytes_per_tenant } => {
+                Self::new(Kind::Failure(FailureKind::StorageFull), detail)
+                    .with_limit("max_stored_bytes_per_tenant", max_stored_bytes_per_tenant)
             }
             JobError::StoreFull { max_stored_bytes } => Self::new(Kind::Failure(FailureKind::StorageFull), detail)
                 .with_limit("max_stored_bytes", max_stored_bytes),

@@ -26,6 +26,7 @@ use super::body::Stopping;
 use super::deadline::DetectionStream;
 use super::sent_body::SentBody;
 use super::streams::StreamExecutor;
+use super::tenant_limits::Connection;
 use super::tls::{TlsTermination, agreed_protocol};
 use super::write_deadline::WriteDeadlineStream;
 
@@ -172,11 +173,13 @@ impl Server {
         activity: Arc<Activity>,
     ) {
         let Self { router, limits, shutdown, .. } = self;
+        let user = Connection::default();
         let service = service_fn(|request: Request<Incoming>| {
             let guard = activity.begin_request();
             // The request's body, too: what is left of it may still be read after the answer.
             let mut request = request.map(|body| GuardedBody::new(body, guard.clone()));
             request.extensions_mut().insert(Stopping(shutdown.stop.clone()));
+            request.extensions_mut().insert(user.clone());
             let response = router.clone().oneshot(request);
             async move { Ok::<_, Infallible>(response.await?.map(|body| GuardedBody::new(SentBody::new(body), guard))) }
         });

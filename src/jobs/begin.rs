@@ -16,7 +16,9 @@ use super::memory::MemoryShare;
 use super::model::{FileState, Job, JobFile, JobId, State};
 use super::options::JobOptions;
 use super::receive::FileUpload;
-use super::store::{ChangedBy, CheckpointId, Inserted, JobClosed, OpenedFile, ResumedFile, StoredFile, Writer};
+use super::store::{
+    ChangedBy, CheckpointId, Inserted, JobClosed, OpenJobLimits, OpenedFile, ResumedFile, StoredFile, Writer,
+};
 use super::upkeep::expire;
 use crate::ingest::{Pipeline, PipelineReader};
 
@@ -92,7 +94,7 @@ impl Context {
             None => {}
         }
         let _name = self.reserve_name(new).await?;
-        self.check_room().await?;
+        self.check_room_for(&new.tenant).await?;
         let permit = self.uploads.permit(&new.tenant)?;
         let memory = self.share_memory(0)?;
         let failed = |failure| JobError::Failed { id: new.id, failure };
@@ -133,7 +135,7 @@ impl Context {
             None => {}
         }
         let _name = self.reserve_name(new).await?;
-        self.check_room().await?;
+        self.check_room_for(&new.tenant).await?;
         let permit = self.uploads.permit(&new.tenant)?;
         let memory = self.share_memory(0)?;
         let mut job = new.begin(State::Receiving);
@@ -142,7 +144,9 @@ impl Context {
         match self.store.insert(&job, new.idempotency_key.as_deref()).await? {
             Inserted::Done => Ok(Begun::New(Box::new(FormUpload::new(presence, permit, memory)))),
             // A job that a form makes is none of the open ones.
-            Inserted::KeyTaken | Inserted::TooManyOpen => self.after_lost_race(new).await.map(Begun::Before),
+            Inserted::KeyTaken | Inserted::TooManyOpen | Inserted::TooManyOpenOfTenant => {
+                self.after_lost_race(new).await.map(Begun::Before)
+            }
         }
     }
 
@@ -210,13 +214,12 @@ impl Context {
             return Ok(Begun::Before(Box::new(job)));
         }
         let _name = self.reserve_name(&new).await?;
-        self.check_room().await?;
-        let max_open_jobs = self.config.max_open_jobs;
+        self.check_room_for(&new.tenant).await?;
         let mut job = new.begin(State::Open);
         job.settle(self.config.keep_open);
-        match self.store.insert_open(&job, None, new.idempotency_key.as_deref(), max_open_jobs).await? {
+        match self.store.insert_open(&job, None, new.idempotency_key.as_deref(), self.config.open_jobs).await? {
             Inserted::Done => Ok(Begun::New(Box::new(job))),
-            Inserted::TooManyOpen => Err(JobError::TooManyOpenJobs { max_open_jobs }),
+            refused @ (Inserted::TooManyOpen | Inserted::TooManyOpenOfTenant) => Err(self.too_many_open(refused)),
             Inserted::KeyTaken => self.after_lost_creation(&new, false).await,
         }
     }
@@ -233,20 +236,27 @@ impl Context {
         if let Some(job) = self.made_before(&new, true).await? {
             return Ok(Begun::Before(Box::new(job)));
         }
-        self.check_room().await?;
-        let max_open_jobs = self.config.max_open_jobs;
+        self.check_room_for(&new.tenant).await?;
         let file = waiting(options);
         let mut job = new.begin(State::Open);
         job.settle(self.config.keep_open);
         // From the first writer on it is settled as one that closes itself.
         job.closes_itself = true;
-        match self.store.insert_open(&job, Some(&file), new.idempotency_key.as_deref(), max_open_jobs).await? {
+        match self.store.insert_open(&job, Some(&file), new.idempotency_key.as_deref(), self.config.open_jobs).await? {
             Inserted::Done => {
                 job.put_file(file);
                 Ok(Begun::New(Box::new(job)))
             }
-            Inserted::TooManyOpen => Err(JobError::TooManyOpenJobs { max_open_jobs }),
+            refused @ (Inserted::TooManyOpen | Inserted::TooManyOpenOfTenant) => Err(self.too_many_open(refused)),
             Inserted::KeyTaken => self.after_lost_creation(&new, true).await,
+        }
+    }
+
+    fn too_many_open(&self, refused: Inserted) -> JobError {
+        let OpenJobLimits { max_open_jobs, max_open_jobs_per_tenant } = self.config.open_jobs;
+        match refused {
+            Inserted::TooManyOpenOfTenant => JobError::TooManyOpenJobsOfTenant { max_open_jobs_per_tenant },
+            _ => JobError::TooManyOpenJobs { max_open_jobs },
         }
     }
 
@@ -266,7 +276,7 @@ impl Context {
         let Some(presence) = self.enter(scope, id).await? else {
             return Err(self.why_closed(scope, id, JobClosed::Gone).await);
         };
-        self.check_room().await?;
+        self.check_room_for(&presence.live().latest().tenant).await?;
         let JobsConfig { max_files, keep_open, .. } = &self.config;
         let file = waiting(options);
         match self.store.open_file(scope, id, &file, ChangedBy::Others, *max_files, *keep_open).await? {
@@ -321,7 +331,7 @@ impl Context {
         let Some(presence) = self.enter(scope, id).await? else {
             return Err(self.why_closed(scope, id, JobClosed::Gone).await);
         };
-        self.check_room().await?;
+        self.check_room_for(&presence.live().latest().tenant).await?;
         let permit = self.uploads.permit(&presence.live().latest().tenant)?;
         let memory = self.share_memory(0)?;
         let failed = |failure| JobError::FileFailed { id, failure, offset: None };

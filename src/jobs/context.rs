@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::SignedDuration;
 use tokio::sync::Mutex as AsyncMutex;
@@ -21,7 +21,8 @@ use super::memory::{Kind, MemoryBudget, MemoryShare};
 use super::model::{FileFormat, Job, JobId, State};
 use super::permits::{UploadPermit, UploadPermits};
 use super::results_dir::ResultsDir;
-use super::store::{DatabaseLock, DiskCondition, Store, StoreError};
+use super::room::{Room, RoomLimits};
+use super::store::{DatabaseLock, OpenJobLimits, Store, StoreError};
 use crate::engine::{KeptRejects, Kernel, Limits, SkipBudget, TallyOptions};
 use crate::ingest::{LANE_BYTES, Pipeline, PipelineOptions, Workers};
 
@@ -53,25 +54,17 @@ pub struct JobsConfig {
     /// How long open jobs are kept while no file is received.
     pub keep_open: SignedDuration,
     /// Open jobs at once; more are refused.
-    pub max_open_jobs: u64,
+    pub open_jobs: OpenJobLimits,
     /// Bytes that the store may have in use; beyond that, no new jobs and files are taken.
     pub max_stored_bytes: u64,
+    /// Bytes that the jobs of one tenant may take in the store; beyond that, it gets no new jobs and files. None is no limit.
+    pub max_stored_bytes_per_tenant: Option<u64>,
     /// Bytes that stay free on the store's disk: below that, no new jobs and files are taken.
     pub disk_reserve_bytes: u64,
     /// Files of an open job.
     pub max_files: usize,
     /// The least time between two checkpoints of a file.
     pub checkpoint_interval: Duration,
-}
-
-/// For how long a measurement of the store is good.
-const MEASURE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// What the store had in use and its disk had left at some time.
-struct Measured {
-    at: Instant,
-    stored_bytes: u64,
-    disk: DiskCondition,
 }
 
 /// Memory of an upload that has read nothing, besides its lane.
@@ -88,7 +81,7 @@ pub(super) struct Context {
     pub(super) merging: AsyncMutex<()>,
     /// Owns every task that outlives its request.
     pub(super) tracker: TaskTracker,
-    measured: Mutex<Measured>,
+    pub(super) room: Room,
     /// One permit for each upload that may run.
     pub(super) uploads: Arc<UploadPermits>,
     /// Cancelled when no new uploads are taken.
@@ -111,12 +104,13 @@ impl Context {
         let lock = spawn_blocking(move || DatabaseLock::acquire(&url)).await;
         let lock = lock.map_err(|error| StoreError::Output(error.to_string()))??;
         let store = Store::open(&config.database_url).await?;
+        let room_limits = RoomLimits {
+            max_stored_bytes: config.max_stored_bytes,
+            max_stored_bytes_per_tenant: config.max_stored_bytes_per_tenant,
+            disk_reserve_bytes: config.disk_reserve_bytes,
+        };
         Ok(Arc::new(Self {
-            measured: Mutex::new(Measured {
-                at: Instant::now(),
-                stored_bytes: store.stored_bytes().await?,
-                disk: store.disk_condition().await,
-            }),
+            room: Room::measure(&store, room_limits).await?,
             store,
             results_dir: config.results_dir.clone().map(ResultsDir::new),
             workers: Workers::new(config.parser_threads),
@@ -177,36 +171,10 @@ impl Context {
         Ok(Pipeline::new(&self.pipeline_options(format)?)?)
     }
 
-    /// Refuses new jobs and files when the store has no room for them. Uploads that have begun may go on: the store has little more of each
-    /// at its end than while it runs.
-    pub(super) async fn check_room(&self) -> Result<(), JobError> {
-        let measured = || self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_due = {
-            let at = &mut measured().at;
-            // The others do not wait for it.
-            let is_due = at.elapsed() >= MEASURE_INTERVAL;
-            if is_due {
-                *at = Instant::now();
-            }
-            is_due
-        };
-        if is_due {
-            let disk = self.store.disk_condition().await;
-            measured().disk = disk;
-            if disk.is_in_place {
-                let stored_bytes = self.store.stored_bytes().await?;
-                measured().stored_bytes = stored_bytes;
-            }
-        }
-        let Measured { stored_bytes, disk, .. } = *measured();
-        let (max_stored_bytes, disk_reserve_bytes) = (self.config.max_stored_bytes, self.config.disk_reserve_bytes);
-        if !disk.is_in_place {
-            return Err(StoreError::Removed.into());
-        }
-        if disk.free_bytes < disk_reserve_bytes {
-            return Err(JobError::DiskFull { free_bytes: disk.free_bytes, disk_reserve_bytes });
-        }
-        if stored_bytes < max_stored_bytes { Ok(()) } else { Err(JobError::StoreFull { max_stored_bytes }) }
+    /// Refuses new jobs and files of a tenant when the store has no room for them. Uploads that have begun may go on: the store has little more of
+    /// each at its end than while it runs.
+    pub(super) async fn check_room_for(&self, tenant: &str) -> Result<(), JobError> {
+        self.room.check_for(&self.store, tenant).await
     }
 
     /// The job, when it is shown on the board and reached.

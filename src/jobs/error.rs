@@ -165,11 +165,25 @@ pub enum JobError {
         /// The limit in force.
         max_open_jobs: u64,
     },
+    /// As many jobs of the tenant are open as may be.
+    #[error("{max_open_jobs_per_tenant} jobs of this tenant are open, as many as may be; complete or delete some")]
+    TooManyOpenJobsOfTenant {
+        /// The limit in force.
+        max_open_jobs_per_tenant: u64,
+    },
     /// The store has as much as it may.
     #[error("the store has no room for more; delete jobs, or wait until some expire; the limit is max_stored_bytes")]
     StoreFull {
         /// The limit in force.
         max_stored_bytes: u64,
+    },
+    /// The tenant has as much in the store as it may.
+    #[error(
+        "what is stored of this tenant's jobs is as much as may be; delete some, or wait until some expire; the limit is max_stored_bytes_per_tenant"
+    )]
+    TenantStoreFull {
+        /// The limit in force.
+        max_stored_bytes_per_tenant: u64,
     },
     /// The disk of the store has too little room left.
     #[error(

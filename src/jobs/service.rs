@@ -86,7 +86,7 @@ impl Jobs {
             return Err(JobError::Draining);
         }
         // First: whether the database is still there.
-        self.0.check_room().await?;
+        self.0.room.check(&self.0.store).await?;
         self.0.store.check().await?;
         Ok(self.0.store.check_writes().await?)
     }
@@ -265,6 +265,7 @@ impl TenantJobs {
             Ok(false) => return Err(JobError::FileNotFound { id, name: name.into() }),
             Err(closed) => return Err(self.context.why_closed(self.scope(), id, closed).await),
         }
+        self.context.room.forget(self.access.own_tenant());
         presence.live().fence_file(name);
         presence.live().forget_file(name, keep);
         load_counted(&presence);
@@ -381,6 +382,7 @@ impl TenantJobs {
         if !self.context.store.delete(self.scope(), id).await? {
             return Err(JobError::NotFound(id_or_name.into()));
         }
+        self.context.room.forget(self.access.own_tenant());
         if let Some(live) = self.context.live_job(self.scope(), id) {
             self.context.end_removed(&live);
             // Its files may just be being written.

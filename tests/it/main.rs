@@ -60,6 +60,7 @@ mod storage;
 mod store;
 mod store_faults;
 mod store_tenants;
+mod tenant_limits;
 mod tenants;
 mod texts;
 mod tidy;

@@ -13,7 +13,7 @@ use adtally::ingest::PipelineOptions;
 use adtally::jobs::store::{ChangedBy, Checkpoint, NewBlocks, OpenedFile, ResumedFile, Writer};
 use adtally::jobs::{
     Access, Begun, BodyEnd, Details, Failure, FailureKind, FileFormat, FileOpened, FileOptions, FileState, FileUpload,
-    Job, JobError, JobFile, JobId, Jobs, JobsConfig, NewJob, Scope, State, Store, TenantJobs,
+    Job, JobError, JobFile, JobId, Jobs, JobsConfig, NewJob, OpenJobLimits, Scope, State, Store, TenantJobs,
 };
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
@@ -127,8 +127,9 @@ fn config(url: &str, directory: &Path) -> JobsConfig {
         max_decompression_ratio,
         keep_finished: KEEP,
         keep_open: KEEP,
-        max_open_jobs: u64::MAX,
+        open_jobs: OpenJobLimits { max_open_jobs: u64::MAX, max_open_jobs_per_tenant: u64::MAX },
         max_stored_bytes: u64::MAX,
+        max_stored_bytes_per_tenant: None,
         disk_reserve_bytes: 0,
         max_files: 9,
         checkpoint_interval: Duration::ZERO,

@@ -143,6 +143,8 @@ impl Service {
             .args(["serve", "--listen", "127.0.0.1:0", "--allowed-host", "test", "--data-dir"])
             .arg(self.path("data"));
         command.arg("--results-dir").arg(self.path("results")).args(&self.arguments);
+        // Tests that wait for something ask for it again and again.
+        command.env("ADTALLY_MAX_REQUEST_RATE", "0");
         command
     }
 

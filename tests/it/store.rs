@@ -8,7 +8,7 @@ use adtally::jobs::store::{
 };
 use adtally::jobs::{
     Details, Failure, FailureKind, FileFormat, FileState, Job, JobFile, JobFilter, JobId, JobOptions, Leader,
-    ResultFile, Scope, State, Store, StoreError,
+    OpenJobLimits, ResultFile, Scope, State, Store, StoreError,
 };
 use jiff::{SignedDuration, Timestamp};
 use sqlx::{Connection as _, Executor as _};
@@ -251,14 +251,19 @@ async fn each_tenant_has_keys_of_its_own(database: &Database) {
 
 async fn no_more_jobs_are_open_than_may_be(database: &Database) {
     let (one, other) = (database.open().await, database.open().await);
+    let limits = OpenJobLimits { max_open_jobs: 7, max_open_jobs_per_tenant: 5 };
+    let job =
+        |tenant: &str| Job { state: State::Open, closes_itself: false, tenant: tenant.into(), ..receiving("open") };
     let attempts = (0..20).map(|number| {
-        let store = if number % 2 == 0 { &one } else { &other };
-        let job = Job { state: State::Open, closes_itself: false, ..receiving("open") };
-        async move { store.insert_open(&job, None, None, 7).await.unwrap() }
+        let (store, job) = (if number % 2 == 0 { &one } else { &other }, job("we"));
+        async move { store.insert_open(&job, None, None, limits).await.unwrap() }
     });
     let inserted = futures_util::future::join_all(attempts).await;
-    assert_eq!(inserted.iter().filter(|inserted| **inserted == Inserted::Done).count(), 7);
-    assert_eq!(inserted.iter().filter(|inserted| **inserted == Inserted::TooManyOpen).count(), 13);
+    assert_eq!(inserted.iter().filter(|inserted| **inserted == Inserted::Done).count(), 5);
+    assert_eq!(inserted.iter().filter(|inserted| **inserted == Inserted::TooManyOpenOfTenant).count(), 15);
+    for expected in [Inserted::Done, Inserted::Done, Inserted::TooManyOpen] {
+        assert_eq!(one.insert_open(&job("they"), None, None, limits).await.unwrap(), expected);
+    }
     let all = JobFilter { limit: 100, ..JobFilter::default() };
     assert_eq!(one.list(&Scope::All, &all).await.unwrap().len(), 7);
 }

@@ -224,24 +224,3 @@ fn jobs_made_without_tokens_belong_to_the_tenant_without_a_name() {
     guarded.service.get("/v1/jobs/secret").expect_problem(404, "job_not_found", &[]);
     assert_eq!(guarded.service.get("/v1/jobs").expect(200)["jobs"].as_array().unwrap().len(), 1);
 }
-
-#[test]
-fn a_tenant_takes_no_more_places_for_uploads_than_it_may() {
-    let (guarded, [mine, yours]) = Guarded::start([MINE, YOURS], &["--max-uploads-per-tenant", "1"]);
-    let mut first = guarded.service.connect();
-    let body = csv(10);
-    let head = format!(
-        "PUT /v1/jobs/first HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {mine}\r\nContent-Length: {}\r\n\r\n",
-        body.len()
-    );
-    first.send(head).send(&body[..50]);
-    let [mine, yours] = [&mine, &yours].map(|token| guarded.client(token));
-    wait_until("it is received", || mine.get("/v1/jobs/first").status == 200);
-    let refused = mine.put("/v1/jobs/second", &csv(10));
-    let problem = refused.expect_problem(503, "too_many_uploads", &["of this tenant"]);
-    assert_eq!(problem["limit"], json!({"name": "max_uploads_per_tenant", "value": 1}));
-    assert!(refused.header("retry-after").is_some(), "{refused:?}");
-    yours.put("/v1/jobs/second", &csv(10)).expect(201);
-    assert_eq!(first.send(&body[50..]).read_reply().status, 201);
-    wait_until("its place is free", || mine.put("/v1/jobs/second", &csv(10)).status == 201);
-}

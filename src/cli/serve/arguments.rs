@@ -2,7 +2,7 @@
 #![expect(clippy::doc_markdown, reason = "the comments on arguments are their help on the terminal")]
 
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::cli::values;
 use crate::engine::Limits;
 use crate::http::{AllowedHost, ConnectionLimits, CorsOrigin, HttpConfig, TlsFiles, TlsTermination, Tokens};
 use crate::ingest::PipelineOptions;
-use crate::jobs::{JobsConfig, Store};
+use crate::jobs::{JobsConfig, OpenJobLimits, Store};
 
 /// The database's file in the data directory.
 const DATABASE_FILE: &str = "adtally.db";
@@ -149,10 +149,21 @@ pub(in crate::cli) struct Arguments {
         value_parser = value_parser!(u64).range(1..), help_heading = "Limits")]
     max_open_jobs: u64,
 
+    /// Most open jobs of one tenant at once; more are refused with 503. As many as --max-open-jobs if not given
+    #[arg(long, env = "ADTALLY_MAX_OPEN_JOBS_PER_TENANT", value_name = "N", value_parser = value_parser!(u64).range(1..),
+        help_heading = "Limits")]
+    max_open_jobs_per_tenant: Option<u64>,
+
     /// Most room that the database may use; new jobs and files are refused with 507 then
     #[arg(long, env = "ADTALLY_MAX_STORED", value_name = "SIZE", default_value = "64GiB",
         value_parser = values::parse_size, help_heading = "Limits")]
     max_stored: u64,
+
+    /// Most room that the jobs of one tenant may use in the database; it gets no new jobs and files with 507 then. No limit but --max-stored if
+    /// not given
+    #[arg(long, env = "ADTALLY_MAX_STORED_PER_TENANT", value_name = "SIZE", value_parser = values::parse_size,
+        help_heading = "Limits")]
+    max_stored_per_tenant: Option<u64>,
 
     /// Room that stays free on the database's disk: with less, new jobs and files are refused with 507
     #[arg(long, env = "ADTALLY_DISK_RESERVE", value_name = "SIZE", default_value = "64MiB",
@@ -184,6 +195,15 @@ pub(in crate::cli) struct Arguments {
     #[arg(long, env = "ADTALLY_MAX_CONNECTIONS", value_name = "N", default_value_t = 10_000,
         value_parser = values::parse_count, help_heading = "Limits")]
     max_connections: usize,
+
+    /// Most connections of one tenant at once; requests on more are refused with 503. No limit but --max-connections if not given
+    #[arg(long, env = "ADTALLY_MAX_CONNECTIONS_PER_TENANT", value_name = "N", value_parser = values::parse_count,
+        help_heading = "Limits")]
+    max_connections_per_tenant: Option<usize>,
+
+    /// Most requests of one tenant in a second, and at once; more are refused with 429; 0 is no limit
+    #[arg(long, env = "ADTALLY_MAX_REQUEST_RATE", value_name = "N", default_value_t = 1000, help_heading = "Limits")]
+    max_request_rate: u32,
 
     /// Threads that parse, 1 to 256; as many as there are cores if not given
     #[arg(long, env = "ADTALLY_PARSER_THREADS", value_name = "N", value_parser = value_parser!(u16).range(1..=256),
@@ -277,8 +297,12 @@ impl Arguments {
             keep_finished: SignedDuration::try_from(self.keep_finished).unwrap_or(SignedDuration::MAX),
             keep_open: SignedDuration::try_from(self.keep_open).unwrap_or(SignedDuration::MAX),
             checkpoint_interval: self.checkpoint_interval,
-            max_open_jobs: self.max_open_jobs,
+            open_jobs: OpenJobLimits {
+                max_open_jobs: self.max_open_jobs,
+                max_open_jobs_per_tenant: self.max_open_jobs_per_tenant.unwrap_or(self.max_open_jobs),
+            },
             max_stored_bytes: self.max_stored,
+            max_stored_bytes_per_tenant: self.max_stored_per_tenant,
             disk_reserve_bytes: self.disk_reserve,
             max_files: self.max_files,
         }
@@ -293,6 +317,8 @@ impl Arguments {
             min_receive_rate: self.min_receive_rate,
             receive_grace: self.receive_grace,
             max_concurrent_downloads: self.max_concurrent_downloads,
+            max_request_rate: NonZeroU32::new(self.max_request_rate),
+            max_connections_per_tenant: self.max_connections_per_tenant,
             linger_timeout: self.linger_timeout,
             cors_origins: self.cors_origins.clone(),
             tokens,

@@ -140,6 +140,15 @@ impl Store {
         u64::try_from(row.try_get::<i64, _>(0)?).map_err(|error| StoreError::Damaged(error.to_string()))
     }
 
+    /// Bytes that the jobs of a tenant take, but for what the database needs to keep them in order.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn stored_bytes_of(&self, tenant: &str) -> Result<u64, StoreError> {
+        let row = sqlx::query(sql::STORED_BYTES_OF_TENANT).bind(tenant.to_owned()).fetch_one(&self.pool).await?;
+        u64::try_from(row.try_get::<i64, _>(0)?).map_err(|error| StoreError::Damaged(error.to_string()))
+    }
+
     /// Waits until the caller is the only writer.
     pub(super) async fn turn(&self) -> Turn<'_> {
         let writing = self.writing.lock().await;

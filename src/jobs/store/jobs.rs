@@ -44,6 +44,17 @@ pub enum Inserted {
     KeyTaken,
     /// As many jobs are open as may be.
     TooManyOpen,
+    /// As many jobs of the tenant are open as may be.
+    TooManyOpenOfTenant,
+}
+
+/// How many jobs may be open at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenJobLimits {
+    /// In all.
+    pub max_open_jobs: u64,
+    /// Of each tenant.
+    pub max_open_jobs_per_tenant: u64,
 }
 
 /// Who ends a job, and ends nothing once another has taken its place.
@@ -97,7 +108,7 @@ impl Store {
         Ok(inserted)
     }
 
-    /// Adds a job that waits for files, or for the first byte of this one, unless `max_open_jobs` of that kind have not ended.
+    /// Adds a job that waits for files, or for the first byte of this one, unless as many of that kind as may be have not ended.
     ///
     /// # Errors
     /// When the database refuses.
@@ -106,18 +117,19 @@ impl Store {
         job: &Job,
         file: Option<&JobFile>,
         idempotency_key: Option<&str>,
-        max_open_jobs: u64,
+        limits: OpenJobLimits,
     ) -> Result<Inserted, StoreError> {
         let (turn, mut transaction) = self.begin().await?;
         let inserted = insert(&mut transaction, job, idempotency_key).await?;
         if inserted == Inserted::Done {
-            let count: i64 = sqlx::query(sql::COUNT_OPEN_JOBS)
-                .bind(now().as_microsecond())
-                .fetch_one(&mut *transaction)
-                .await?
-                .try_get(0)?;
-            if u64::try_from(count).unwrap_or_default() > max_open_jobs {
+            let row = sqlx::query(sql::COUNT_OPEN_JOBS).bind(now().as_microsecond()).bind(job.tenant.clone());
+            let row = row.fetch_one(&mut *transaction).await?;
+            let count = |column| row.try_get::<i64, _>(column).map(|count| u64::try_from(count).unwrap_or_default());
+            if count(0)? > limits.max_open_jobs {
                 return Ok(Inserted::TooManyOpen);
+            }
+            if count(1)? > limits.max_open_jobs_per_tenant {
+                return Ok(Inserted::TooManyOpenOfTenant);
             }
             if let Some(file) = file {
                 let first_writer = Writer { file: FileId::new(), epoch: 1 };

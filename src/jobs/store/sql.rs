@@ -133,11 +133,23 @@ pub(super) const PIECE_AT: &str = "SELECT start, length, body FROM result_pieces
 
 pub(super) const LAST_PIECE: &str = " ORDER BY start DESC LIMIT 1";
 
+/// What a tenant's jobs take: their documents, results and states, as they are stored.
+pub(super) const STORED_BYTES_OF_TENANT: &str = "SELECT \
+    (SELECT COALESCE(SUM(LENGTH(details)), 0) FROM jobs WHERE tenant = $1) \
+    + (SELECT COALESCE(SUM(LENGTH(body)), 0) FROM jobs JOIN result_pieces ON job_id = jobs.id WHERE tenant = $1) \
+    + (SELECT COALESCE(SUM(LENGTH(files.details)), 0) FROM jobs JOIN files ON job_id = jobs.id WHERE tenant = $1) \
+    + (SELECT COALESCE(SUM(LENGTH(body)), 0) FROM jobs JOIN files ON job_id = jobs.id JOIN file_totals ON file_id = files.id \
+        WHERE tenant = $1) \
+    + (SELECT COALESCE(SUM(LENGTH(body)), 0) FROM jobs JOIN files ON job_id = jobs.id JOIN checkpoints ON file_id = files.id \
+        WHERE tenant = $1) \
+    + (SELECT COALESCE(SUM(LENGTH(body)), 0) FROM jobs JOIN files ON job_id = jobs.id JOIN reject_blocks ON file_id = files.id \
+        WHERE tenant = $1)";
+
 /// [`within`] follows.
 pub(super) const JOB_STATE: &str = "SELECT state, closes_itself, finishing FROM jobs WHERE id = $1";
 
-/// Open jobs that have not ended. Those that close themselves are open until their file has its first writer.
-pub(super) const COUNT_OPEN_JOBS: &str = "SELECT COUNT(*) FROM jobs WHERE state IN ('open', 'receiving', 'interrupted') \
+/// Open jobs that have not ended, in all and of a tenant. Those that close themselves are open until their file has its first writer.
+pub(super) const COUNT_OPEN_JOBS: &str = "SELECT COUNT(*), COUNT(CASE WHEN tenant = $2 THEN 1 END) FROM jobs WHERE state IN ('open', 'receiving', 'interrupted') \
     AND (closes_itself = 0 OR state = 'open') AND (expires_at IS NULL OR expires_at > $1)";
 
 pub(super) const FILES: &str = "SELECT id, name, state, epoch, durable_offset, checkpoint_epoch, checkpoint_number, details FROM files WHERE job_id = $1 \

@@ -1,0 +1,133 @@
+//! How much one tenant may ask of the service: requests in a second, and connections at once.
+//!
+//! A connection is not anybody's before its first request has been authorised. It counts for the tenant of its latest request, as a proxy may
+//! send requests of several tenants over one.
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::http::HeaderValue;
+use axum::http::header::RETRY_AFTER;
+use governor::clock::{Clock as _, DefaultClock};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+
+use super::problem::{Kind, Problem};
+
+/// What a tenant may use, and what each does.
+pub(super) struct TenantLimits {
+    max_request_rate: Option<RequestRate>,
+    max_connections: Option<usize>,
+    /// Connections that are open, by tenant. A tenant without any is not in it.
+    open: Mutex<HashMap<Arc<str>, usize>>,
+}
+
+/// Requests in a second; as many may come at once after a second without any. As there are only so many tokens, there are only so many tenants.
+struct RequestRate {
+    requests: DefaultKeyedRateLimiter<Arc<str>>,
+    max_requests: NonZeroU32,
+}
+
+/// A connection, as its requests know it.
+#[derive(Clone, Default)]
+pub(super) struct Connection(Arc<Mutex<Option<CountedConnection>>>);
+
+/// Counts as a connection of a tenant until it is dropped.
+struct CountedConnection {
+    limits: Arc<TenantLimits>,
+    tenant: Arc<str>,
+}
+
+impl TenantLimits {
+    /// At most so many requests in a second, and connections at once; none is no limit.
+    pub(super) fn new(max_request_rate: Option<NonZeroU32>, max_connections: Option<usize>) -> Arc<Self> {
+        let max_request_rate = max_request_rate.map(|max_requests| RequestRate {
+            requests: RateLimiter::keyed(Quota::per_second(max_requests)),
+            max_requests,
+        });
+        Arc::new(Self { max_request_rate, max_connections, open: Mutex::default() })
+    }
+
+    /// Lets a request of a tenant in.
+    ///
+    /// # Errors
+    /// When the tenant has too many connections with this one, or has sent too many requests.
+    pub(super) fn admit(self: &Arc<Self>, tenant: &Arc<str>, connection: Option<&Connection>) -> Result<(), Problem> {
+        if let (Some(connection), Some(max_connections)) = (connection, self.max_connections) {
+            connection.count_for(tenant, self, max_connections)?;
+        }
+        let Some(RequestRate { requests, max_requests }) = &self.max_request_rate else {
+            return Ok(());
+        };
+        requests.check_key(tenant).map_err(|too_early| {
+            let wait = too_early.wait_time_from(DefaultClock::default().now());
+            let detail = format!("more than {max_requests} requests of this tenant in a second");
+            Problem::new(Kind::TooManyRequests, detail)
+                .with_limit("max_request_rate", max_requests.get().into())
+                .with_header(RETRY_AFTER, HeaderValue::from(wait.as_secs().saturating_add(1)))
+        })
+    }
+
+    fn open(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(self: &Arc<Self>, tenant: &Arc<str>, max_connections: usize) -> Result<CountedConnection, Problem> {
+        let mut open = self.open();
+        if open.get(tenant).is_some_and(|open| *open >= max_connections) {
+            let detail =
+                format!("{max_connections} connections of this tenant are open, as many as may be; close some");
+            return Err(Problem::new(Kind::TooManyConnections, detail)
+                .with_limit("max_connections_per_tenant", max_connections as u64));
+        }
+        *open.entry(Arc::clone(tenant)).or_default() += 1;
+        Ok(CountedConnection { limits: Arc::clone(self), tenant: Arc::clone(tenant) })
+    }
+}
+
+impl Connection {
+    fn count_for(&self, tenant: &Arc<str>, limits: &Arc<TenantLimits>, max_connections: usize) -> Result<(), Problem> {
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.as_ref().is_none_or(|counted| counted.tenant != *tenant) {
+            // The old count goes first: it must not be in the way of the same tenant's new one.
+            *counted = None;
+            *counted = Some(limits.count(tenant, max_connections)?);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for CountedConnection {
+    fn drop(&mut self) {
+        let mut open = self.limits.open();
+        if let Some(count) = open.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.tenant);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_counts_once_and_for_the_tenant_of_its_latest_request() {
+        let limits = TenantLimits::new(None, Some(1));
+        let (first, second) = (Connection::default(), Connection::default());
+        let (mine, yours): (Arc<str>, Arc<str>) = ("mine".into(), "yours".into());
+        let admit = |tenant, connection| limits.admit(tenant, Some(connection)).map_err(|problem| problem.kind());
+        assert_eq!(admit(&mine, &first), Ok(()));
+        assert_eq!(admit(&mine, &first), Ok(()));
+        assert_eq!(admit(&mine, &second), Err(Kind::TooManyConnections));
+        assert_eq!(admit(&yours, &second), Ok(()));
+        assert_eq!(admit(&yours, &first), Err(Kind::TooManyConnections));
+        // That connection is nobody's now.
+        assert_eq!(admit(&mine, &Connection::default()), Ok(()));
+        assert_eq!(limits.open().len(), 1, "one was never stored, the other one is dropped");
+        drop(second);
+        assert!(limits.open().is_empty());
+    }
+}
