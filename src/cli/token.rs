@@ -1,14 +1,15 @@
 //! `adtally token`: makes a token.
 
 use std::fs::OpenOptions;
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use jiff::Timestamp;
 
 use super::stop::{Stop, say};
-use crate::http::{NewToken, SECRET_BYTES, check_tenant, check_token_name, parse_expiry};
+use crate::http::{NewToken, SECRET_BYTES, TokenTable, check_tenant, check_token_name, parse_expiry};
 
 /// Makes a token for `adtally serve --token-file`.
 ///
@@ -58,6 +59,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
         .map_err(|error| Stop::Refused(format!("the system gives no random bytes: {error}")))?;
     let tenant = arguments.tenant.as_deref().unwrap_or(&arguments.name);
     let made = NewToken::new(&arguments.name, tenant, arguments.admin, arguments.expires.as_deref(), secret);
+    if let Some(date) = &arguments.expires
+        && parse_expiry(date).is_ok_and(|expiry| expiry <= Timestamp::now())
+    {
+        say(&format!("warning: {date} has passed: the token is refused from the beginning"));
+    }
     if let Some(path) = &arguments.append {
         // Before the token is shown: one that is not stored is none.
         append(path, &made.line).map_err(|error| Stop::Refused(format!("--append {}: {error}", path.display())))?;
@@ -70,11 +76,16 @@ pub(super) fn run(arguments: &Arguments) -> Result<(), Stop> {
         .map_err(|error| Stop::Refused(format!("standard output cannot be written to: {error}")))
 }
 
-fn append(path: &Path, line: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)?;
+fn append(path: &Path, line: &str) -> Result<(), String> {
+    let told = |error: io::Error| error.to_string();
+    let mut file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path).map_err(told)?;
+    let mut text = Vec::new();
+    file.read_to_end(&mut text).map_err(told)?;
     // One write, so that a service which reads the file meanwhile sees all of the line. A line end before it, in case the last line has none.
-    let has_contents = file.metadata()?.len() > 0;
-    let text = format!("{}{line}\n", if has_contents { "\n" } else { "" });
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
+    let is_between_lines = text.last().is_none_or(|last| *last == b'\n');
+    let line = format!("{}{line}\n", if is_between_lines { "" } else { "\n" });
+    text.extend_from_slice(line.as_bytes());
+    // The service would refuse it, for example when the name is taken.
+    TokenTable::parse(&text).map_err(|error| format!("with this token the file could not be read: {error}"))?;
+    file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).map_err(told)
 }

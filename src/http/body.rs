@@ -146,6 +146,11 @@ impl UploadBody {
     }
 }
 
+/// What an error comes from: the words around it say no more than that a body could not be read.
+fn root_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
+    error.source().map_or(error, root_cause)
+}
+
 /// The failure of an upload that has more bytes than allowed.
 pub(super) fn too_large(max_upload_bytes: u64) -> Failure {
     let detail = format!("the upload has more than {max_upload_bytes} bytes; the limit is max_upload_bytes");
@@ -182,7 +187,7 @@ impl Stream for UploadBody {
                 }
                 Some(Err(error)) => {
                     this.has_ended = true;
-                    return Poll::Ready(Some(Err(this.broken_off(&error))));
+                    return Poll::Ready(Some(Err(this.broken_off(&root_cause(&error)))));
                 }
                 None => {
                     this.has_ended = true;

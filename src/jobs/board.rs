@@ -355,6 +355,14 @@ impl Live {
             }
             is_first
         });
+        // Who watches the job must not keep the memory of what it has received.
+        self.files().clear();
+    }
+
+    /// Resolves when the job has ended.
+    pub(super) async fn ended(&self) {
+        // Its sender lives as long as `self`.
+        drop(self.subscribe().wait_for(|job| job.state.is_final()).await);
     }
 
     /// Keeps an end that could not be recorded.

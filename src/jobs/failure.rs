@@ -175,6 +175,12 @@ impl FailureKind {
         )
     }
 
+    /// True when the store did not take what was to be stored.
+    #[must_use]
+    pub fn is_about_store(self) -> bool {
+        matches!(self, Self::StorageFull | Self::StoreUnavailable)
+    }
+
     /// True when what came is not what its sender has said it is.
     #[must_use]
     pub fn is_about_digest(self) -> bool {

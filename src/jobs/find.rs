@@ -6,7 +6,7 @@ use super::access::Scope;
 use super::context::Context;
 use super::error::JobError;
 use super::model::{Job, JobId};
-use super::store::{JobClosed, JobFilter};
+use super::store::{JobClosed, JobFilter, JobPage};
 
 impl Context {
     /// The job that an id, or the newest one that a name means.
@@ -47,8 +47,9 @@ impl Context {
     ///
     /// # Errors
     /// When the store refuses.
-    pub(super) async fn list(&self, scope: &Scope, filter: &JobFilter) -> Result<Vec<Arc<Job>>, JobError> {
-        Ok(self.store.list(scope, filter).await?.into_iter().map(|job| self.as_of_now(scope, job)).collect())
+    pub(super) async fn list(&self, scope: &Scope, filter: &JobFilter) -> Result<JobPage<Arc<Job>>, JobError> {
+        let JobPage { jobs, has_more } = self.store.list(scope, filter).await?;
+        Ok(JobPage { jobs: jobs.into_iter().map(|job| self.as_of_now(scope, job)).collect(), has_more })
     }
 
     /// Why a job does not let its files be changed, as its sender is told.

@@ -178,7 +178,12 @@ pub(super) async fn finish_files(presence: &Presence, finishing: Finishing) -> R
         job.add_up();
     });
     let memory = context.memory.begin_finishing();
-    let finished = match load_totals(context, files, &memory).await {
+    let loaded = tokio::select! {
+        loaded = load_totals(context, files, &memory) => loaded,
+        // What waits for memory must not keep others from merging.
+        () = live.ended() => Err(cancelled()),
+    };
+    let finished = match loaded {
         Ok(aggregate) => conclude(context, live, by, None, aggregate).await,
         Err(failure) => Err(failure),
     };

@@ -45,4 +45,4 @@ pub use options::{InvalidOption, JobOptions};
 pub use receive::FileUpload;
 pub use reports::{fingerprint, hex};
 pub use service::{Jobs, Subscription, TenantJobs};
-pub use store::{DatabaseLock, JobFilter, OpenJobLimits, ResultFile, Store, StoreError};
+pub use store::{DatabaseLock, JobFilter, JobPage, OpenJobLimits, ResultFile, Store, StoreError};

@@ -98,7 +98,7 @@ pub(super) async fn publish_missing(context: &Arc<Context>) {
     let mut filter = JobFilter { state: Some(State::Succeeded), limit: 100, ..JobFilter::default() };
     loop {
         let jobs = match context.store.list(&Scope::All, &filter).await {
-            Ok(jobs) => jobs,
+            Ok(page) => page.jobs,
             Err(error) => return tracing::error!(%error, "jobs could not be listed"),
         };
         let Some(last) = jobs.last() else {

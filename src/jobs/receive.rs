@@ -151,9 +151,12 @@ impl FileUpload {
         self.sha256 = Some(hex(digest));
     }
 
-    /// True when the sender may go on after this failure.
+    /// True when the sender may go on after this failure. The results of a file that the store does not take can be made again from its latest
+    /// checkpoint; those of a form cannot.
     fn is_interruption(&self, failure: FailureKind) -> bool {
-        failure.is_interruption() || (self.takes_only_whole_body && failure.is_about_digest())
+        failure.is_interruption()
+            || (self.takes_only_whole_body && failure.is_about_digest())
+            || (failure.is_about_store() && !self.presence.live().latest().details.is_form)
     }
 
     /// Resolves on cancel, shutdown, or when the file is deleted. The byte source must poll it.
@@ -435,10 +438,13 @@ impl FileUpload {
     pub async fn fail(mut self, failure: Failure) -> JobError {
         let id = self.presence.id();
         let closes_itself = self.presence.live().latest().closes_itself;
+        let is_interruption = self.is_interruption(failure.kind);
         match self.release(Some(failure.clone())).await {
-            Ok(Some(file)) if self.is_interruption(failure.kind) => {
+            Ok(Some(file)) if is_interruption => {
                 JobError::FileFailed { id, failure, offset: Some(file.durable_offset) }
             }
+            // It is released as soon as the store takes that.
+            Err(_) if is_interruption => JobError::FileFailed { id, failure, offset: None },
             _ if closes_itself => JobError::Failed { id, failure },
             _ => JobError::FileFailed { id, failure, offset: None },
         }

@@ -21,7 +21,7 @@ use super::model::{Job, JobFile, JobId, State};
 use super::publish::remove_published;
 use super::receive::FileUpload;
 use super::results::read_result;
-use super::store::{ChangedBy, EndedBy, FinishingBegun, JobClosed, JobFilter, ResultFile, StoreError};
+use super::store::{ChangedBy, EndedBy, FinishingBegun, JobClosed, JobFilter, JobPage, ResultFile, StoreError};
 use super::upkeep::{end_left_behind, expire, run_upkeep};
 
 /// An upload that is cancelled ends within this time, unless something is very wrong.
@@ -321,7 +321,7 @@ impl TenantJobs {
     ///
     /// # Errors
     /// When the store refuses.
-    pub async fn list(&self, filter: &JobFilter) -> Result<Vec<Arc<Job>>, JobError> {
+    pub async fn list(&self, filter: &JobFilter) -> Result<JobPage<Arc<Job>>, JobError> {
         self.context.list(self.scope(), filter).await
     }
 

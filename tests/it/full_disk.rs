@@ -90,6 +90,37 @@ fn without_room_jobs_are_deleted_and_ended_and_the_service_starts() {
 }
 
 #[test]
+fn an_upload_whose_results_find_no_room_goes_on_when_there_is_some() {
+    let mut service = Service::prepare(&[]);
+    let Some(disk) = SmallDisk::new(&service.path("data")) else {
+        println!("skipped: no file system of our own can be had here");
+        return;
+    };
+    service.launch_in_shell(disk.prelude());
+    // More campaigns than the database's log has room for.
+    let rows: String =
+        (0..40_000_u32).map(|row| format!("{:08x},2025-01-01,9,3,1.50,1\n", row.wrapping_mul(0x9e37_79b9))).collect();
+    let body = format!("campaign_id,date,impressions,clicks,spend,conversions\n{rows}");
+    let (first, rest) = body.split_at(body.len() / 2);
+    let mut upload = service.connect();
+    let head = format!("PUT /v1/jobs/late HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len());
+    upload.send(head).send(first);
+    service.wait_for_job("late", |job| job["progress"]["bytes_received"].as_u64() == Some(first.len() as u64));
+    disk.fill();
+    let refused = upload.send(rest).read_reply();
+    refused.expect_problem(507, "storage_full", &["no room", "go on there"]);
+    let offset: usize = refused.header("upload-offset").unwrap().parse().unwrap();
+    let job = service.get("/v1/jobs/late").expect(200);
+    assert_eq!(job["state"], "interrupted");
+    disk.empty();
+    until(&service, |service| service.get("/readyz"), |reply| reply.status == 200).assert_ready();
+    let range = format!("bytes {offset}-{}/{}", body.len() - 1, body.len());
+    let address = job["links"]["resume"].as_str().unwrap();
+    let reply = service.send("PUT", address, &[("content-range", &range)], &body.as_bytes()[offset..]);
+    assert_eq!(reply.expect(200)["stats"]["rows_read"], 40_000);
+}
+
+#[test]
 fn while_the_disk_has_less_room_than_its_reserve_nothing_new_is_taken() {
     let service = Service::start_with(&["--disk-reserve", "1PiB"]);
     let refused = service.put("/v1/jobs/a", &csv(10));

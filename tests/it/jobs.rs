@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::harness::HEADER;
-use crate::senders::{LAST_CHUNK, OpenUpload, csv};
+use crate::senders::{FORM_TYPE, LAST_CHUNK, OpenUpload, csv, form};
 use crate::service::{Connection, Reply, Service};
 
 /// Makes a job that has succeeded, and gives it.
@@ -228,6 +228,28 @@ fn jobs_are_listed_newest_first_and_page_by_page() {
         assert_eq!(seen, expected, "{query}");
     }
     drop(upload);
+}
+
+/// A page is as long as what its jobs say is, not only as many jobs as were asked for.
+#[test]
+fn a_page_ends_early_with_jobs_of_very_many_files() {
+    let service = Service::start_with(&["--max-form-parts", "500"]);
+    service.put("/v1/jobs/first", &csv(1)).expect(201);
+    let file = csv(1);
+    let parts: Vec<_> = (0..500).map(|number| format!("name=file; filename={number}.csv")).collect();
+    let body = form(&parts.iter().map(|part| (part.as_str(), file.as_slice())).collect::<Vec<_>>());
+    for name in ["second", "third"] {
+        let job =
+            service.send("POST", &format!("/v1/jobs?name={name}"), &[("content-type", FORM_TYPE)], &body).expect(201);
+        assert_eq!(job["files"].as_array().unwrap().len(), 500);
+    }
+    let page = service.get("/v1/jobs?limit=9");
+    let names =
+        |page: &Value| page["jobs"].as_array().unwrap().iter().map(|job| job["name"].clone()).collect::<Vec<_>>();
+    assert_eq!(names(&page.expect(200)), ["third", "second"]);
+    let next = page.expect(200)["next_cursor"].as_str().unwrap().to_owned();
+    let last = service.get(&format!("/v1/jobs?limit=9&cursor={next}")).expect(200);
+    assert_eq!((names(&last), &last["next_cursor"]), (vec!["first".into()], &Value::Null));
 }
 
 /// An event: its name and its data.

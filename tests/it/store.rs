@@ -234,7 +234,7 @@ async fn of_many_with_the_same_key_at_once_one_is_inserted(database: &Database) 
     let inserted = futures_util::future::join_all(attempts).await;
     assert_eq!(inserted.iter().filter(|inserted| **inserted == Inserted::Done).count(), 1);
     let all = JobFilter { limit: 100, ..JobFilter::default() };
-    assert_eq!(one.list(&Scope::All, &all).await.unwrap().len(), 1);
+    assert_eq!(one.list(&Scope::All, &all).await.unwrap().jobs.len(), 1);
 }
 
 async fn each_tenant_has_keys_of_its_own(database: &Database) {
@@ -265,7 +265,7 @@ async fn no_more_jobs_are_open_than_may_be(database: &Database) {
         assert_eq!(one.insert_open(&job("they"), None, None, limits).await.unwrap(), expected);
     }
     let all = JobFilter { limit: 100, ..JobFilter::default() };
-    assert_eq!(one.list(&Scope::All, &all).await.unwrap().len(), 7);
+    assert_eq!(one.list(&Scope::All, &all).await.unwrap().jobs.len(), 7);
 }
 
 /// The process can die between the end of a migration and its record.
@@ -300,7 +300,7 @@ async fn jobs_are_listed_newest_first_by_what_is_asked(database: &Database) {
     }
     let list = async |state: Option<State>, name: Option<&str>, before: Option<JobId>, limit| {
         let filter = JobFilter { state, name: name.map(str::to_owned), before, limit };
-        store.list(&Scope::All, &filter).await.unwrap()
+        store.list(&Scope::All, &filter).await.unwrap().jobs
     };
     assert_eq!(list(None, None, None, 100).await, jobs);
     assert_eq!(list(None, None, None, 2).await, jobs[..2]);
@@ -411,7 +411,7 @@ async fn others_read_while_results_are_written(database: &Database) {
             assert_eq!(store.job(&Scope::All, job.id).await.unwrap().as_ref(), Some(&job));
             assert_eq!(store.result(&Scope::All, job.id, "a.csv").await.unwrap(), None);
             assert_eq!(
-                store.list(&Scope::All, &JobFilter { limit: 9, ..JobFilter::default() }).await.unwrap().len(),
+                store.list(&Scope::All, &JobFilter { limit: 9, ..JobFilter::default() }).await.unwrap().jobs.len(),
                 1
             );
             sender.send(output).await.unwrap();
@@ -609,7 +609,7 @@ async fn texts_of_all_kinds_are_kept(database: &Database) {
         assert_eq!(store.newest_named(&Scope::All, name).await.unwrap().as_ref(), Some(&job), "{name}");
         assert_eq!(store.job_by_key("", name).await.unwrap().as_ref(), Some(&job), "{name}");
         let filter = JobFilter { name: Some(name.into()), limit: 9, ..JobFilter::default() };
-        assert_eq!(store.list(&Scope::All, &filter).await.unwrap(), [job], "{name}");
+        assert_eq!(store.list(&Scope::All, &filter).await.unwrap().jobs, [job], "{name}");
     }
 }
 

@@ -156,20 +156,22 @@ fn a_file_of_an_open_job_is_complete_only_once_its_totals_are_stored() {
 }
 
 #[test]
-fn results_that_cannot_be_stored_fail_an_upload_and_leave_an_open_job_open() {
+fn results_that_cannot_be_stored_interrupt_an_upload_and_leave_an_open_job_open() {
     let mut service = start();
     let id = open(&service, &json!({}));
     service.put(&file_path(&id, "a.csv"), &csv(300)).expect(201);
     for event in ["BEFORE INSERT ON results", "BEFORE INSERT ON result_pieces"] {
         let fault = Fault::begin(&service, event);
-        let problem = assert_unavailable(&service.put("/v1/jobs/failed", &csv(300)));
-        let job = service.get("/v1/jobs/failed").expect(200);
-        assert_eq!((&job["state"], &job["error"]["type"]), (&json!("failed"), &problem["type"]), "{job}");
+        let problem = assert_unavailable(&service.put("/v1/jobs/late", &csv(300)));
+        let late = service.get("/v1/jobs/late").expect(200);
+        assert_eq!((&late["state"], &late["files"][0]["error"]["type"]), (&json!("interrupted"), &problem["type"]), "{late}");
         assert_unavailable(&complete(&service, &id));
         let job = service.get(&job_path(&id)).expect(200);
         assert_eq!((&job["state"], &job["files"][0]["state"]), (&json!("open"), &json!("complete")), "{job}");
         fault.end();
         assert_serves_others(&service);
+        let late = service.put(late["links"]["resume"].as_str().unwrap(), &csv(300)).expect(200);
+        Expected::of([("late", csv(300).as_slice())]).assert_are_those_of(&service, &late);
     }
     service.crash_and_restart();
     let job = complete(&service, &id).expect(200);

@@ -24,8 +24,8 @@ async fn jobs_of_other_tenants_are_not_reached() {
     {
         assert_eq!(store.job(scope, done.id).await.unwrap().is_some(), is_reached);
         assert_eq!(store.newest_named(scope, "job").await.unwrap().as_ref(), Some(newest));
-        assert_eq!(store.list(scope, &everything).await.unwrap().len(), jobs);
-        assert_eq!(store.list(scope, &named).await.unwrap().len(), usize::from(is_reached));
+        assert_eq!(store.list(scope, &everything).await.unwrap().jobs.len(), jobs);
+        assert_eq!(store.list(scope, &named).await.unwrap().jobs.len(), usize::from(is_reached));
         assert_eq!(store.result(scope, done.id, "a.csv").await.unwrap().is_some(), is_reached);
         assert_eq!(store.piece(scope, done.id, "a.csv", 120).await.unwrap().is_some(), is_reached);
     }

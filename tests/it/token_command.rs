@@ -44,8 +44,20 @@ fn lines_are_added_to_a_file_that_the_server_takes() {
         Client { service: &service, token }.get("/v1/jobs").expect(200);
     }
     Client { service: &service, token: &second }.get("/metrics");
+    // What the server would refuse is not added.
+    let before = place.read("tokens");
+    let again = run(adtally().args(["token", "second", "--append"]).arg(&file), b"");
+    again.assert_refused(&["--append", "tokens", "line 3: an earlier line has a token of the same name"]);
+    assert_eq!((again.stdout.as_str(), place.read("tokens")), ("", before));
     let nowhere = run(adtally().args(["token", "ci", "--append"]).arg(place.path("no/such/file")), b"");
     nowhere.assert_refused(&["--append", "no/such/file"]);
+}
+
+#[test]
+fn a_date_that_has_passed_is_warned_of() {
+    let made = run(adtally().args(["token", "late", "--expires", "2020-01-31"]), b"");
+    made.assert_done();
+    assert!(made.stderr.starts_with("warning: 2020-01-31 has passed"), "{made:?}");
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::http::problem::{JobTag, Kind, Problem, json_line};
 use crate::http::query::{Query, invalid_option};
 use crate::http::routes::set_field;
 use crate::http::view::{JobList, JobView, path};
-use crate::jobs::{Job, JobFilter, fingerprint};
+use crate::jobs::{Job, JobFilter, JobPage, fingerprint};
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
@@ -27,8 +27,8 @@ const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-appli
 const MAX_WAIT_SECONDS: u64 = 60;
 
 /// Jobs in a list, unless asked otherwise, and at most.
-const LIST_LIMIT: u32 = 50;
-const MAX_LIST_LIMIT: u32 = 100;
+const LIST_LIMIT: usize = 50;
+const MAX_LIST_LIMIT: usize = 100;
 
 /// `GET /v1/jobs/{job}`
 pub(in crate::http) async fn get(
@@ -130,16 +130,9 @@ pub(in crate::http) async fn list(app: App, uri: Uri) -> Result<Response, Proble
     let before = cursor.map_err(|_| {
         Problem::new(Kind::InvalidCursor, "cursor: expected the next_cursor of an earlier answer".to_owned())
     })?;
-    let filter = JobFilter {
-        state: query.parsed("state")?,
-        name: query.text("name").map(str::to_owned),
-        before,
-        // One more tells whether there are more.
-        limit: limit + 1,
-    };
-    let mut jobs = app.jobs.list(&filter).await?;
-    let has_more = jobs.len() > limit as usize;
-    jobs.truncate(limit as usize);
+    let filter =
+        JobFilter { state: query.parsed("state")?, name: query.text("name").map(str::to_owned), before, limit };
+    let JobPage { jobs, has_more } = app.jobs.list(&filter).await?;
     let next_cursor = jobs.last().filter(|_| has_more).map(|job| job.id);
     let views = jobs.iter().map(|job| JobView::summary(job, &app.caller)).collect();
     let list = json_line(&JobList { jobs: views, next_cursor }).map_err(|error| Problem::internal(&error))?;

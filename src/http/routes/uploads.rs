@@ -330,7 +330,11 @@ fn form_failure(error: &MultipartError) -> Failure {
         }
         source = error.source();
     }
-    FailureKind::MalformedForm.because(error.body_text())
+    let detail = format!(
+        "{}; expected parts between lines of -- and the boundary, and -- behind the last of these (RFC 7578)",
+        error.body_text()
+    );
+    FailureKind::MalformedForm.because(detail)
 }
 
 /// A job as the request asks for it, unless it asks too much.

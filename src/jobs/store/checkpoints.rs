@@ -119,7 +119,13 @@ impl Store {
         checkpoint: Option<Checkpoint>,
         keep: Keep,
     ) -> Result<Option<u64>, StoreError> {
-        self.change_checkpoint(writer, checkpoint, Some((job, file, keep))).await
+        let is_small = checkpoint.is_none();
+        match self.change_checkpoint(writer, checkpoint, Some((job, file, keep))).await {
+            Err(error) if is_small && self.gave_reserve_for(&error).await => {
+                self.change_checkpoint(writer, None, Some((job, file, keep))).await
+            }
+            released => released,
+        }
     }
 
     /// All pieces but the last are staged, and all blocks of rejects but the last batch. With these the checkpoint becomes the one that counts, and the writer may end. Gives where

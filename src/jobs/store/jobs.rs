@@ -32,8 +32,23 @@ pub struct JobFilter {
     /// Only those that began before this one.
     pub before: Option<JobId>,
     /// The most jobs to list.
-    pub limit: u32,
+    pub limit: usize,
 }
+
+/// Jobs that are listed together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobPage<J> {
+    /// As many as were asked for, or as have [`MAX_PAGE_FILES`].
+    pub jobs: Vec<J>,
+    /// Further ones follow.
+    pub has_more: bool,
+}
+
+/// A page ends with the job whose files make it so many: a job may have a thousand.
+const MAX_PAGE_FILES: usize = 1000;
+
+/// Rows that are read at once: that of a job may be large.
+const ROWS_AT_ONCE: usize = 8;
 
 /// How the attempt to add a job ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,20 +261,26 @@ impl Store {
     ///
     /// # Errors
     /// When the database refuses.
-    pub async fn list(&self, scope: &Scope, filter: &JobFilter) -> Result<Vec<Job>, StoreError> {
+    pub async fn list(&self, scope: &Scope, filter: &JobFilter) -> Result<JobPage<Job>, StoreError> {
         // Every id starts with a hexadecimal digit.
         let mut before = filter.before.map_or_else(|| "g".to_owned(), |id| id.to_string());
-        let mut jobs = Vec::new();
+        let (mut jobs, mut files) = (Vec::new(), 0);
         loop {
-            let wanted = filter.limit as usize - jobs.len();
+            // One more tells whether there are more.
+            let wanted = (filter.limit - jobs.len() + 1).min(ROWS_AT_ONCE);
             let Readable { rows, damage } = self.rows_before(scope, before, wanted, filter).await?;
             for job in rows.iter().filter_map(|row| job_of_row(row).inspect_err(warn_of_damage).ok()) {
-                jobs.push(self.with_files(job).await?);
+                if jobs.len() == filter.limit || files >= MAX_PAGE_FILES {
+                    return Ok(JobPage { jobs, has_more: true });
+                }
+                let job = self.with_files(job).await?;
+                files += job.details.files.len();
+                jobs.push(job);
             }
             let is_last_page = rows.len() < wanted && damage.is_none();
             match rows.iter().rev().find_map(|row| row.try_get("id").ok()) {
-                Some(last) if !is_last_page && jobs.len() < filter.limit as usize => before = last,
-                _ => return Ok(jobs),
+                Some(last) if !is_last_page => before = last,
+                _ => return Ok(JobPage { jobs, has_more: false }),
             }
         }
     }

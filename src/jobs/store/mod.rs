@@ -20,7 +20,7 @@ pub use database::Store;
 pub use disk::DiskCondition;
 pub use error::StoreError;
 pub use files::{ChangedBy, Finishing, FinishingBegun, JobClosed, OpenedFile, StoredFile, Writer};
-pub use jobs::{EndedBy, Inserted, JobFilter, OpenJobLimits};
+pub use jobs::{EndedBy, Inserted, JobFilter, JobPage, OpenJobLimits};
 pub use lock::DatabaseLock;
 pub use reject_blocks::NewBlocks;
 pub(super) use results::STATS_NAME;
