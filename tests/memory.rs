@@ -110,7 +110,7 @@ impl LaneObserver for Comparing {
 /// Reads data, and gives the memory that it took at the end. All cases in one test: they share the allocator.
 fn check(name: &str, options: &PipelineOptions, data: Vec<u8>) -> usize {
     let data = Bytes::from(data);
-    let workers = Workers::new(NonZeroUsize::new(2).unwrap());
+    let workers = Workers::new(NonZeroUsize::new(2).unwrap()).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     let before = NOW.load(Ordering::SeqCst);
     let pipeline = Arc::new(Mutex::new(Some(Pipeline::new(options).unwrap())));

@@ -173,7 +173,8 @@ mod tests {
     use super::super::decompress::{Coding, DecompressError};
     use super::super::growth::{Growth, Pushed};
     use super::super::lane::FileProgress;
-    use super::super::pipeline::{ContentError, Pipeline, PipelineOptions};
+    use super::super::pipeline::{ContentError, Finished, Pipeline, PipelineOptions};
+    use super::super::pipeline_reader::PipelineReader;
     use super::super::saved::SavedPipeline;
     use super::*;
     use crate::engine::{Limits, TallyOptions};
@@ -201,7 +202,7 @@ mod tests {
     }
 
     fn workers(threads: usize) -> Workers {
-        Workers::new(NonZeroUsize::new(threads).unwrap())
+        Workers::new(NonZeroUsize::new(threads).unwrap()).unwrap()
     }
 
     /// What can be seen of an upload: after each batch the latest state and the progress, and the end.
@@ -260,7 +261,7 @@ mod tests {
             asked.set(asked.get() + 1);
             asked.get() % 3 != 0
         };
-        while pipeline.push_all(&mut pieces, workers, permit)? == Pushed::Part {}
+        while pipeline.push_all(&mut pieces, workers, permit)? != Pushed::All {}
         Ok(())
     }
 
@@ -354,6 +355,71 @@ mod tests {
         assert!(read(&PipelineOptions::default(), &data, cut, Some(&workers)).end.is_ok());
         // Reading in order takes one buffer, and the first text that is handed over another one.
         assert_eq!(workers.kept_texts(), 2);
+    }
+
+    /// Goes on where a state stands, and reads to the end.
+    fn go_on(options: &PipelineOptions, state: &SavedPipeline, data: &[u8]) -> Finished {
+        let mut reader = PipelineReader::new(options);
+        state.pieces.iter().for_each(|piece| reader.push(piece).unwrap());
+        let mut pipeline = reader.finish().unwrap();
+        assert_eq!(pipeline.bytes_received(), state.offset);
+        pipeline.push(&data[usize::try_from(state.offset).unwrap()..]).unwrap();
+        pipeline.finish().unwrap()
+    }
+
+    fn outcome(finished: &Finished) -> (Vec<u8>, Option<u64>) {
+        (finished.aggregate.save_pieces_without_blocks(usize::MAX).flatten().collect(), finished.crc64)
+    }
+
+    /// Reads data as one batch. Gives how often the turn was over before its end, and what it came to. All states on the way are gone on from.
+    fn read_in_turns(
+        options: &PipelineOptions,
+        data: &[u8],
+        piece_bytes: usize,
+        workers: &Workers,
+    ) -> (usize, (Vec<u8>, Option<u64>)) {
+        let mut pipeline = Pipeline::new(options).unwrap();
+        let mut pieces: VecDeque<_> = data.chunks(piece_bytes).map(Bytes::copy_from_slice).collect();
+        let mut states = Vec::new();
+        let mut rows_read = 0;
+        while pipeline.push_all(&mut pieces, workers, |_| true).unwrap() == Pushed::TurnOver {
+            let rows_before = std::mem::replace(&mut rows_read, FileProgress::of(&pipeline).rows_read);
+            assert!(rows_before < rows_read && !pieces.is_empty());
+            states.push(pipeline.take_latest().unwrap());
+        }
+        let came_to = outcome(&pipeline.finish().unwrap());
+        for state in &states {
+            assert!(outcome(&go_on(options, state, data)) == came_to, "from {}", state.offset);
+        }
+        (states.len(), came_to)
+    }
+
+    #[test]
+    fn a_batch_of_much_text_takes_turns_with_what_waits_and_comes_to_the_same() {
+        let text = [varied(100_000).into_bytes(), b"c,2025-01-01,1,1,1,1\n".repeat(500_000)].concat();
+        let utf_16: Vec<_> = text.iter().flat_map(|byte| [*byte, 0]).collect();
+        let halves = text.split_at(text.len() / 2);
+        let default = PipelineOptions::default();
+        let in_utf_16 = PipelineOptions { encoding: encoding_rs::UTF_16LE, with_digest: true, ..default.clone() };
+        for (options, data, text_bytes) in [
+            (&default, gzip(&text), text.len()),
+            (&default, [gzip(halves.0), gzip(halves.1)].concat(), text.len()),
+            (&default, zstandard(&text), text.len()),
+            (&in_utf_16, gzip(&utf_16), utf_16.len()),
+        ] {
+            for piece_bytes in [data.len(), 16_384, 997] {
+                let workers = workers(1);
+                let alone = read_in_turns(options, &data, piece_bytes, &workers);
+                let (end, ended) = std::sync::mpsc::channel::<()>();
+                drop(workers.spawn(move || ended.recv()));
+                // This waits as long as the thread is busy.
+                drop(workers.spawn(|| ()));
+                let (turns, came_to) = read_in_turns(options, &data, piece_bytes, &workers);
+                drop(end);
+                assert!(alone == (0, came_to), "in pieces of {piece_bytes}");
+                assert_eq!(turns, text_bytes / (4 * 1024 * 1024), "in pieces of {piece_bytes}");
+            }
+        }
     }
 
     #[test]

@@ -18,4 +18,6 @@ pub(super) enum Pushed {
     All,
     /// What was left has to wait for memory.
     Part,
+    /// Others wait for the thread, and this upload has had its turn. What was left waits in line.
+    TurnOver,
 }

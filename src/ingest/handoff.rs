@@ -236,7 +236,7 @@ mod tests {
     }
 
     fn workers(threads: usize) -> Workers {
-        Workers::new(NonZeroUsize::new(threads).unwrap())
+        Workers::new(NonZeroUsize::new(threads).unwrap()).unwrap()
     }
 
     fn log(gates: Option<Receiver<()>>) -> (Option<Box<Log>>, Receiver<ThreadId>) {

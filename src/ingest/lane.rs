@@ -11,7 +11,8 @@
 //! [`LaneObserver::memory_freed`].
 //!
 //! Waking a thread costs more than reading a hundred kilobytes. So a worker that has read a batch goes on with the next one when that is
-//! full, and wakes the upload's task only when that waits for it.
+//! full, and wakes the upload's task only when that waits for it. When other work waits in line, it goes to the end of its account's
+//! line instead, after each batch, and in the middle of one that becomes much text.
 
 use std::collections::VecDeque;
 use std::future::pending;
@@ -84,10 +85,10 @@ pub trait LaneObserver: Send + Sync + 'static {
         pending()
     }
 
-    /// A batch has been read, or as much of it as there was memory for. The pipeline is locked.
+    /// A batch has been read, or as much of it as there was memory for, or as one turn allows. The pipeline is locked.
     fn batch_read(&self, pipeline: &mut Pipeline);
 
-    /// A batch has been read. The pipeline is not locked.
+    /// The same. The pipeline is not locked.
     fn advanced(&self, progress: FileProgress);
 }
 
@@ -105,7 +106,7 @@ pub enum LaneError<E> {
     Worker(#[from] WorkerPanicked),
 }
 
-/// Reads everything that comes into the pipeline. When this future is dropped, a batch that is being read is read to its end.
+/// Reads everything that comes into the pipeline. When this future is dropped, a worker that is reading ends its batch or its turn.
 ///
 /// # Errors
 /// When the source fails, or the contents cannot be used. What came before a failure of the source has been read.
@@ -160,7 +161,7 @@ struct Lane<O> {
 struct State {
     /// Pieces that wait to be read.
     batch: Batch,
-    /// What is left of a batch, as memory was refused.
+    /// What is left of a batch, as memory was refused or the turn was over.
     rest: Batch,
     /// No worker reads until memory is freed.
     is_parked: bool,
@@ -289,6 +290,10 @@ impl<O: LaneObserver> Lane<O> {
                     batch.bytes = 0;
                     state.spare = batch;
                     state.has_next() && !state.is_abandoned
+                }
+                Ok(Pushed::TurnOver) => {
+                    state.rest = batch;
+                    !state.is_abandoned
                 }
                 Ok(Pushed::Part) => {
                     state.rest = batch;

@@ -19,6 +19,7 @@ mod segments;
 mod step;
 mod tail;
 mod text;
+mod turns;
 mod workers;
 
 pub use charset::{TextDecoder, UnknownEncoding, encoding_for_label};

@@ -16,7 +16,7 @@ use super::growth::{Growth, Pushed};
 use super::saved::{SavedInput, SavedPipeline, State, restore_digest, save_digest};
 use super::tail::Compressed;
 use super::text::STEP_BYTES;
-use super::workers::Workers;
+use super::workers::{Load, Workers};
 use crate::engine::{Aggregate, Dialect, Fatal, RestoreError, Tally, TallyOptions};
 
 /// Text from which on the decompression ratio is looked at: a short text may well consist of one row repeated.
@@ -24,6 +24,10 @@ pub const RATIO_FREE_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Compressed data is asked memory for in steps of this much text, so that text is seldom waited for to be counted.
 const PERMITTED_TEXT_BYTES: usize = 4 * 1024 * 1024;
+
+/// The least text of compressed data after which an upload gives way to others, even in the middle of a batch: all of a permission, which
+/// is used up but for less than a step.
+const TURN_TEXT_BYTES: u64 = (PERMITTED_TEXT_BYTES - STEP_BYTES) as u64;
 
 /// The least that memory is asked for.
 const LEAST_TEXT_BYTES: usize = STEP_BYTES;
@@ -350,7 +354,8 @@ impl Pipeline {
     }
 
     /// Reads the next pieces. While text of compressed ones is decompressed, other workers that have nothing to do count what came before;
-    /// when this returns, all that was read has been counted. Memory is asked for ahead of it; when it is refused, some pieces are left.
+    /// when this returns, all that was read has been counted. Memory is asked for ahead of it; when it is refused, some pieces are left. So they
+    /// are when other work waits in line after [`TURN_TEXT_BYTES`]: hardly any bytes may become very much text.
     ///
     /// # Errors
     /// As [`Self::push`].
@@ -361,7 +366,7 @@ impl Pipeline {
         permit: impl Fn(Growth) -> bool,
     ) -> Result<Pushed, ContentError> {
         let reading = &mut Reading::begin(self, workers);
-        let read = reading.pipeline.push_as_permitted(pieces, permit);
+        let read = reading.pipeline.push_as_permitted(pieces, workers.load(), permit);
         // What is wrong with text comes before what is wrong behind it.
         reading.pipeline.counter.settle()?;
         read
@@ -370,8 +375,10 @@ impl Pipeline {
     fn push_as_permitted(
         &mut self,
         pieces: &mut VecDeque<Bytes>,
+        load: &Load,
         permit: impl Fn(Growth) -> bool,
     ) -> Result<Pushed, ContentError> {
+        let turn_end = self.text_bytes.saturating_add(TURN_TEXT_BYTES);
         let mut left: usize = pieces.iter().map(Bytes::len).sum();
         while let Some(piece) = pieces.front_mut() {
             if let Input::Start(start) = &self.input {
@@ -381,6 +388,8 @@ impl Pipeline {
                 self.permitted_text = STEP_BYTES;
                 self.push_permitted(&first)?;
                 self.permitted_text = 0;
+            } else if !self.is_permitted() && self.text_bytes >= turn_end && load.are_wanted() {
+                return Ok(Pushed::TurnOver);
             } else if self.is_permitted() || self.permit(left, &permit)? {
                 let consumed = self.push_permitted(piece)?;
                 left -= consumed;

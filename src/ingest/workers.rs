@@ -1,14 +1,19 @@
 //! The threads that compute, so that those of the runtime do not.
 
+use std::io;
+use std::mem::take;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Instant;
 
 use thiserror::Error;
-use tokio::runtime::{Builder, Runtime};
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::sync::oneshot;
 
 use super::text::Text;
+use super::turns::{Account, Turns};
 
 /// Buffers that are kept, for each thread: two threads that read an upload together use three.
 const SPARE_TEXTS: usize = 2;
@@ -16,16 +21,40 @@ const SPARE_TEXTS: usize = 2;
 /// The threads that parse, a fixed number for all uploads together. Work waits in line for them, at most a batch of
 /// each upload; a thread that is done takes the next from there without going to sleep between, which is what many uploads
 /// at once would spend their time on.
+///
+/// Tenants take turns, and so do the uploads of each: whose work has kept threads for the least time goes first. A clone works for the same
+/// account.
 #[derive(Clone)]
-pub struct Workers(Arc<Pool>);
+pub struct Workers {
+    pool: Arc<Pool>,
+    account: Account,
+}
 
 struct Pool {
-    /// Only its threads for blocking work are used: it keeps their number, and the line.
-    runtime: Option<Runtime>,
+    line: Arc<Line>,
     threads: usize,
-    load: Arc<Load>,
+    /// Uploads that have had an account.
+    uploads: AtomicU64,
     /// Buffers that no upload uses, at most [`SPARE_TEXTS`] for each thread.
     spare_texts: Mutex<Vec<Text>>,
+}
+
+/// What the threads share. They do not keep the pool.
+#[derive(Default)]
+struct Line {
+    state: Mutex<LineState>,
+    /// Work has come, or the line is closed.
+    changed: Condvar,
+    load: Arc<Load>,
+}
+
+#[derive(Default)]
+struct LineState {
+    turns: Turns<Box<dyn Work>>,
+    /// Threads that wait for work.
+    sleeping: usize,
+    /// The threads end.
+    is_closed: bool,
 }
 
 /// What the threads have to do.
@@ -44,63 +73,152 @@ impl Load {
     }
 }
 
-/// Work that counts as unfinished until this is dropped.
-struct Unfinished(Arc<Load>);
+/// Work for a thread.
+trait Work: Send {
+    /// Does it. May panic.
+    fn run(&mut self);
 
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        self.0.unfinished.fetch_sub(1, Ordering::Relaxed);
+    /// Tells what came of it: nothing, when it has panicked.
+    fn tell(self: Box<Self>);
+}
+
+struct Task<W, T> {
+    work: Option<W>,
+    outcome: Option<T>,
+    told: oneshot::Sender<T>,
+}
+
+impl<W: FnOnce() -> T + Send, T: Send> Work for Task<W, T> {
+    fn run(&mut self) {
+        self.outcome = self.work.take().map(|work| work());
+    }
+
+    fn tell(self: Box<Self>) {
+        let Self { outcome, told, .. } = *self;
+        if let Some(outcome) = outcome {
+            // Nobody may be waiting for it any more.
+            drop(told.send(outcome));
+        }
+    }
+}
+
+impl Line {
+    fn state(&self) -> MutexGuard<'_, LineState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, account: &Account, work: Box<dyn Work>) {
+        let mut state = self.state();
+        state.turns.add(account, work);
+        let has_sleeping = state.sleeping > 0;
+        drop(state);
+        if has_sleeping {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Waits for the work that is next. None when the line is closed.
+    fn next(&self) -> Option<(Account, Box<dyn Work>)> {
+        let mut state = self.state();
+        while !state.is_closed {
+            if let Some(next) = state.turns.take() {
+                return Some(next);
+            }
+            state.sleeping += 1;
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.sleeping -= 1;
+        }
+        None
+    }
+
+    /// What each thread does until the line is closed.
+    fn serve(&self) {
+        while let Some((account, mut work)) = self.next() {
+            let begun = Instant::now();
+            // The panic has been reported, and is told to those who wait for the work.
+            drop(catch_unwind(AssertUnwindSafe(|| work.run())));
+            // No work is free, however coarse the clock is.
+            let nanoseconds = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
+            self.state().turns.end(&account, nanoseconds);
+            self.load.unfinished.fetch_sub(1, Ordering::Relaxed);
+            // Dropping an outcome that nobody waits for may panic, too.
+            drop(catch_unwind(AssertUnwindSafe(|| work.tell())));
+        }
+    }
+
+    /// Ends the threads, each after the work that it is doing. Work that waits is dropped.
+    fn close(&self) {
+        let mut state = self.state();
+        state.is_closed = true;
+        let dropped = take(&mut state.turns);
+        drop(state);
+        self.changed.notify_all();
+        drop(dropped);
     }
 }
 
 impl Workers {
-    /// At most this many threads.
-    #[must_use]
-    #[expect(clippy::missing_panics_doc, reason = "it does not")]
-    pub fn new(threads: NonZeroUsize) -> Self {
-        let runtime = Builder::new_current_thread().max_blocking_threads(threads.get()).thread_name("parser").build();
-        #[expect(clippy::expect_used, reason = "without drivers there is nothing that the system could refuse")]
-        let runtime = runtime.expect("a runtime without drivers can be made");
-        let (load, spare_texts) = (Arc::default(), Mutex::default());
-        Self(Arc::new(Pool { runtime: Some(runtime), threads: threads.get(), load, spare_texts }))
+    /// Starts this many threads. They work for the service itself, until it is told [for whom](Self::of).
+    ///
+    /// # Errors
+    /// When the system does not start all of them.
+    pub fn new(threads: NonZeroUsize) -> io::Result<Self> {
+        let (line, threads) = (Arc::<Line>::default(), threads.get());
+        let pool = Pool { line, threads, uploads: AtomicU64::new(0), spare_texts: Mutex::default() };
+        for _ in 0..threads {
+            let line = Arc::clone(&pool.line);
+            // When one cannot be started, the pool is dropped, and with it those before.
+            thread::Builder::new().name("parser".into()).spawn(move || line.serve())?;
+        }
+        Ok(Self { pool: Arc::new(pool), account: Account::default() })
     }
 
-    pub(super) fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> JoinHandle<T> {
-        let Pool { runtime, load, .. } = &*self.0;
+    /// The same threads, for what is done for this tenant besides its uploads.
+    #[must_use]
+    pub fn of(&self, tenant: impl Into<Arc<str>>) -> Self {
+        Self { pool: Arc::clone(&self.pool), account: Account { tenant: Some(tenant.into()), upload: 0 } }
+    }
+
+    /// The same threads, for one upload of the same tenant.
+    #[must_use]
+    pub fn for_upload(&self) -> Self {
+        let upload = self.pool.uploads.fetch_add(1, Ordering::Relaxed) + 1;
+        Self { pool: Arc::clone(&self.pool), account: Account { upload, ..self.account.clone() } }
+    }
+
+    /// Has work done when it is its turn, also when nobody waits for its outcome. There is no outcome when it panics.
+    pub(super) fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+        let load = Arc::clone(self.load());
         load.waiting.fetch_add(1, Ordering::Relaxed);
         load.unfinished.fetch_add(1, Ordering::Relaxed);
-        let unfinished = Unfinished(Arc::clone(load));
-        let work = move || {
-            unfinished.0.waiting.fetch_sub(1, Ordering::Relaxed);
+        self.add(move || {
+            load.waiting.fetch_sub(1, Ordering::Relaxed);
             work()
-        };
-        match runtime {
-            Some(runtime) => runtime.spawn_blocking(work),
-            // It is taken only when the pool is dropped.
-            None => spawn_blocking(work),
-        }
+        })
     }
 
     /// Has work done by a thread that has nothing to do. False when there is none: then it is not done. Other work may get the thread first,
     /// and perhaps for long.
     pub(super) fn spawn_if_idle(&self, work: impl FnOnce() + Send + 'static) -> bool {
-        let Pool { runtime, threads, load, .. } = &*self.0;
-        let one_more = |unfinished| (unfinished < *threads).then_some(unfinished + 1);
-        let Some(runtime) = runtime else { return false };
-        if load.unfinished.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_err() {
-            return false;
+        let one_more = |unfinished| (unfinished < self.pool.threads).then_some(unfinished + 1);
+        let is_idle = self.load().unfinished.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
+        if is_idle {
+            // It does not count as waiting: no upload gives way to it.
+            drop(self.add(work));
         }
-        let unfinished = Unfinished(Arc::clone(load));
-        drop(runtime.spawn_blocking(move || {
-            work();
-            drop(unfinished);
-        }));
-        true
+        is_idle
+    }
+
+    /// Puts work in line that has been counted as unfinished.
+    fn add<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
+        let (told, outcome) = oneshot::channel();
+        self.pool.line.add(&self.account, Box::new(Task { work: Some(work), outcome: None, told }));
+        outcome
     }
 
     /// True when a thread has nothing to do.
     pub(super) fn are_idle(&self) -> bool {
-        self.0.load.unfinished.load(Ordering::Relaxed) < self.0.threads
+        self.load().unfinished.load(Ordering::Relaxed) < self.pool.threads
     }
 
     /// Runs something that computes, as soon as it is its turn.
@@ -112,7 +230,7 @@ impl Workers {
     }
 
     pub(super) fn load(&self) -> &Arc<Load> {
-        &self.0.load
+        &self.pool.line.load
     }
 
     /// A buffer, which may have its memory already. It is empty.
@@ -129,22 +247,20 @@ impl Workers {
     pub(super) fn keep_text(&self, mut text: Text) {
         text.clear();
         let mut spare = self.spare_texts();
-        if spare.len() < SPARE_TEXTS * self.0.threads {
+        if spare.len() < SPARE_TEXTS * self.pool.threads {
             spare.push(text);
         }
     }
 
     fn spare_texts(&self) -> MutexGuard<'_, Vec<Text>> {
-        self.0.spare_texts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pool.spare_texts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Pool {
+    /// Does not wait for the threads: the one that drops the pool may belong to a runtime, or to the pool.
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
-            // Waiting for abandoned work would block a thread of the other runtime.
-            runtime.shutdown_background();
-        }
+        self.line.close();
     }
 }
 
@@ -155,15 +271,44 @@ pub struct WorkerPanicked;
 
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::channel;
+    use std::sync::mpsc::{Receiver, Sender, channel};
+
+    use tokio::runtime::Builder;
 
     use super::*;
+
+    fn workers(threads: usize) -> Workers {
+        Workers::new(NonZeroUsize::new(threads).unwrap()).unwrap()
+    }
+
+    /// Keeps the only thread busy until the sender is dropped.
+    fn occupy(workers: &Workers) -> Sender<()> {
+        let (end, ended) = channel::<()>();
+        let (begun, begins) = channel();
+        drop(workers.spawn(move || {
+            begun.send(()).unwrap();
+            ended.recv()
+        }));
+        begins.recv().unwrap();
+        end
+    }
+
+    /// Work that tells its name.
+    fn note(workers: &Workers, done: &Sender<&'static str>, name: &'static str) {
+        let done = done.clone();
+        drop(workers.spawn(move || done.send(name)));
+    }
+
+    fn rest(done: &Receiver<&'static str>, sender: Sender<&'static str>) -> Vec<&'static str> {
+        drop(sender);
+        done.iter().collect()
+    }
 
     /// In this order: work counts as ended before its end is told.
     #[test]
     fn threads_are_idle_again_whenever_work_has_ended() {
         let waiting = Builder::new_current_thread().build().unwrap();
-        let workers = Workers::new(NonZeroUsize::new(1).unwrap());
+        let workers = workers(1);
         assert!(workers.are_idle());
         for _ in 0..3 {
             let (end, ended) = channel::<()>();
@@ -177,5 +322,69 @@ mod tests {
             assert!(workers.are_idle());
         }
         assert!(!workers.load().are_wanted());
+    }
+
+    #[test]
+    fn the_work_of_one_tenant_does_not_hold_up_that_of_another() {
+        let service = workers(1);
+        let (many, one) = (service.of("many"), service.of("one"));
+        let busy = occupy(&service);
+        let (done, notes) = channel();
+        for _ in 0..100 {
+            note(&many.for_upload(), &done, "many");
+        }
+        note(&one.for_upload(), &done, "one");
+        drop(busy);
+        let order = rest(&notes, done);
+        assert_eq!(order.len(), 101);
+        // The first one came first, and has used the thread for some time since.
+        assert_eq!(order[..2], ["many", "one"]);
+    }
+
+    #[test]
+    fn an_upload_does_not_hold_up_another_one_of_its_tenant() {
+        let tenant = workers(1).of("a");
+        let (large, small) = (tenant.for_upload(), tenant.for_upload());
+        let busy = occupy(&tenant);
+        let (done, notes) = channel();
+        for _ in 0..10 {
+            note(&large, &done, "large");
+        }
+        note(&small, &done, "small");
+        drop(busy);
+        assert_eq!(rest(&notes, done)[..2], ["large", "small"]);
+    }
+
+    #[test]
+    fn work_is_done_also_when_nobody_waits_for_it() {
+        let workers = workers(1);
+        let busy = occupy(&workers);
+        let (done, notes) = channel();
+        let sender = done.clone();
+        {
+            let mut run = std::pin::pin!(workers.run(move || sender.send("done")));
+            let mut task = std::task::Context::from_waker(std::task::Waker::noop());
+            assert!(run.as_mut().poll(&mut task).is_pending());
+        }
+        drop(busy);
+        assert_eq!(rest(&notes, done), ["done"]);
+    }
+
+    #[test]
+    fn threads_end_with_the_pool_without_being_waited_for() {
+        let workers = workers(2);
+        let line = Arc::downgrade(&workers.pool.line);
+        let busy = occupy(&workers);
+        let (done, notes) = channel();
+        let own = workers.clone();
+        // The last one that drops the pool is one of its threads.
+        note(&workers, &done, "done");
+        drop(workers.spawn(move || drop(own)));
+        drop(workers);
+        drop(busy);
+        assert_eq!(rest(&notes, done), ["done"]);
+        while line.strong_count() > 0 {
+            thread::yield_now();
+        }
     }
 }

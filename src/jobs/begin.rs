@@ -20,7 +20,7 @@ use super::store::{
     ChangedBy, CheckpointId, Inserted, JobClosed, OpenJobLimits, OpenedFile, ResumedFile, StoredFile, Writer,
 };
 use super::upkeep::expire;
-use crate::ingest::{Pipeline, PipelineReader};
+use crate::ingest::{Pipeline, PipelineReader, Workers};
 
 /// A job to be received.
 #[derive(Clone, Debug, Default)]
@@ -401,8 +401,9 @@ impl Context {
                 // An earlier writer, if there is one.
                 presence.live().fence_file(name);
                 file.length = file.length.or(length);
+                let workers = self.workers_for(presence.live());
                 let pipeline = match checkpoint {
-                    Some(checkpoint) => load_pipeline(self, &file, writer, checkpoint, &memory).await,
+                    Some(checkpoint) => load_pipeline(self, &workers, &file, writer, checkpoint, &memory).await,
                     None => self.new_pipeline(&file.format),
                 };
                 let pipeline = match pipeline {
@@ -454,6 +455,7 @@ fn is_other(job: &Job, new: &NewJob) -> bool {
 /// When the store refuses, or what it has is damaged.
 async fn load_pipeline(
     context: &Context,
+    workers: &Workers,
     file: &JobFile,
     writer: Writer,
     checkpoint: CheckpointId,
@@ -474,14 +476,14 @@ async fn load_pipeline(
         let most_bytes = upload_bytes(reader.memory_bytes_with(&piece) + piece.len());
         memory.raise_or_give_up(now_bytes, most_bytes)?;
         let read = move || reader.push(&piece).map(|()| reader);
-        reader = context.workers.run(read).await?.map_err(|error| lost(&error))?;
+        reader = workers.run(read).await?.map_err(|error| lost(&error))?;
     }
     for sequence in 0..reader.reject_blocks() {
         let block = context.store.reject_block(writer.file, sequence).await.map_err(|error| Failure::from(&error))?;
         let block = block.ok_or_else(|| lost(&"a block of rejects is missing"))?;
         let read = move || reader.push_reject_block(block).map(|()| reader);
-        reader = context.workers.run(read).await?.map_err(|error| lost(&error))?;
+        reader = workers.run(read).await?.map_err(|error| lost(&error))?;
     }
-    let pipeline = context.workers.run(move || reader.finish()).await?.map_err(|error| lost(&error))?;
+    let pipeline = workers.run(move || reader.finish()).await?.map_err(|error| lost(&error))?;
     if pipeline.bytes_received() == file.durable_offset { Ok(pipeline) } else { Err(lost(&"it has another offset")) }
 }

@@ -75,7 +75,7 @@ pub(super) struct Context {
     pub(super) config: JobsConfig,
     pub(super) store: Store,
     pub(super) results_dir: Option<ResultsDir>,
-    pub(super) workers: Workers,
+    workers: Workers,
     pub(super) memory: Arc<MemoryBudget>,
     /// Held while files are merged: each holds memory while it waits for more.
     pub(super) merging: AsyncMutex<()>,
@@ -113,7 +113,7 @@ impl Context {
             room: Room::measure(&store, room_limits).await?,
             store,
             results_dir: config.results_dir.clone().map(ResultsDir::new),
-            workers: Workers::new(config.parser_threads),
+            workers: Workers::new(config.parser_threads).map_err(StoreError::NoThreads)?,
             memory: MemoryBudget::new(config.memory_budget_bytes),
             merging: AsyncMutex::default(),
             tracker: TaskTracker::new(),
@@ -175,6 +175,14 @@ impl Context {
     /// each at its end than while it runs.
     pub(super) async fn check_room_for(&self, tenant: &str) -> Result<(), JobError> {
         self.room.check_for(&self.store, tenant).await
+    }
+
+    /// The threads that compute, for what is done for a job besides receiving its files: on its tenant's account.
+    pub(super) fn workers_for(&self, live: &Live) -> Workers {
+        match live.owner() {
+            Scope::Tenant(tenant) => self.workers.of(Arc::clone(tenant)),
+            Scope::All => self.workers.clone(),
+        }
     }
 
     /// The job, when it is shown on the board and reached.

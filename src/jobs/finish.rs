@@ -15,7 +15,7 @@ use super::reports::{Reports, hex, storing_bytes};
 use super::store::{EndedBy, Finishing, StoreError, StoredFile};
 use crate::engine::report::Stats;
 use crate::engine::{Aggregate, AggregateReader, Metric};
-use crate::ingest::{ContentError, Sha256Digest};
+use crate::ingest::{ContentError, Sha256Digest, Workers};
 
 /// Ends a job that has not ended. Gives false when it has ended otherwise, is gone, or another has taken the place of `by`.
 ///
@@ -82,7 +82,7 @@ pub(super) async fn conclude(
 ) -> Result<Arc<Job>, Failure> {
     let keep = context.config.keep_finished;
     let summarized = Arc::clone(live);
-    let summary = context.workers.run(move || summarize(&summarized, last_file, aggregate, keep)).await?;
+    let summary = context.workers_for(live).run(move || summarize(&summarized, last_file, aggregate, keep)).await?;
     let Some((job, reports)) = summary else {
         return Err(cancelled());
     };
@@ -170,7 +170,7 @@ pub(super) async fn finish_files(presence: &Presence, finishing: Finishing) -> R
     live.reset_counted();
     let freed = Arc::clone(live);
     // A panic there has been reported.
-    drop(context.workers.run(move || freed.free_counted()).await);
+    drop(context.workers_for(live).run(move || freed.free_counted()).await);
     // What is shown is behind, when the last file has only just been stored, and not certain to be in the same order.
     live.update(|job| {
         job.details.files = files.iter().map(|stored| stored.file.clone()).collect();
@@ -179,7 +179,7 @@ pub(super) async fn finish_files(presence: &Presence, finishing: Finishing) -> R
     });
     let memory = context.memory.begin_finishing();
     let loaded = tokio::select! {
-        loaded = load_totals(context, files, &memory) => loaded,
+        loaded = load_totals(context, live, files, &memory) => loaded,
         // What waits for memory must not keep others from merging.
         () = live.ended() => Err(cancelled()),
     };
@@ -204,18 +204,24 @@ pub(super) async fn finish_files(presence: &Presence, finishing: Finishing) -> R
 }
 
 /// Merges the totals of complete files, in the order of completion.
-async fn load_totals(context: &Context, files: Vec<StoredFile>, memory: &MemoryShare) -> Result<Aggregate, Failure> {
+async fn load_totals(
+    context: &Context,
+    live: &Live,
+    files: Vec<StoredFile>,
+    memory: &MemoryShare,
+) -> Result<Aggregate, Failure> {
     // Two that hold memory could wait for each other's.
     let _turn = context.merging.lock().await;
+    let workers = context.workers_for(live);
     let mut merged = Aggregate::new(context.config.limits.max_campaigns);
     for stored in files {
         let merged_bytes = merged.memory_bytes();
-        let aggregate = load_file(context, &stored, memory, merged_bytes).await?;
+        let aggregate = load_file(context, &workers, &stored, memory, merged_bytes).await?;
         let both_bytes = merged_bytes + aggregate.memory_bytes();
         let most_bytes = both_bytes + merged.merge_growth_bytes(&aggregate);
         memory.raise_in_turn(both_bytes as u64, most_bytes as u64).await?;
         let merge = move || merged.merge(aggregate).map(|()| merged);
-        merged = context.workers.run(merge).await?.map_err(|fatal| Failure::from(ContentError::from(fatal)))?;
+        merged = workers.run(merge).await?.map_err(|fatal| Failure::from(ContentError::from(fatal)))?;
     }
     memory.settle(merged.memory_bytes() as u64);
     Ok(merged)
@@ -224,6 +230,7 @@ async fn load_totals(context: &Context, files: Vec<StoredFile>, memory: &MemoryS
 /// The totals of a complete file. `before_bytes` of the memory are taken for something else.
 async fn load_file(
     context: &Context,
+    workers: &Workers,
     StoredFile { writer, file }: &StoredFile,
     memory: &MemoryShare,
     before_bytes: usize,
@@ -248,7 +255,7 @@ async fn load_file(
             reader.push(&piece).map_err(|error| error.to_string())?;
             Ok(reader)
         };
-        reader = context.workers.run(read).await?.map_err(|error| damaged(&error))?;
+        reader = workers.run(read).await?.map_err(|error| damaged(&error))?;
     }
     reader.finish().map_err(|error| damaged(&error))
 }
@@ -267,14 +274,15 @@ async fn load_all_counted(presence: Presence, loading: Loading) {
     let Ok(memory) = context.memory.begin(Kind::Shown, 0) else {
         return live.give_up_loading(loading);
     };
+    let workers = context.workers_for(live);
     let loaded = async {
         let files = context.store.files(presence.id()).await.map_err(|error| Failure::from(&error))?;
         for stored in files.into_iter().filter(|stored| stored.file.state == FileState::Complete) {
             let id = stored.writer.file;
             if !live.has_counted(id) {
-                let aggregate = load_file(context, &stored, &memory, 0).await?;
+                let aggregate = load_file(context, &workers, &stored, &memory, 0).await?;
                 let live = Arc::clone(live);
-                let counted = context.workers.run(move || live.count_loaded(loading, id, aggregate)).await?;
+                let counted = workers.run(move || live.count_loaded(loading, id, aggregate)).await?;
                 counted.map_err(|fatal| Failure::from(ContentError::from(fatal)))?;
             }
         }
@@ -306,7 +314,7 @@ pub(super) async fn show_leaders(presence: &Presence) {
 async fn look_now(presence: &Presence) -> Result<(), Instant> {
     let (context, live) = (presence.context(), presence.live());
     let looking = Arc::clone(live);
-    let Ok(looked) = context.workers.run(move || looking.show_leaders()).await else {
+    let Ok(looked) = context.workers_for(live).run(move || looking.show_leaders()).await else {
         return Ok(());
     };
     looked?;

@@ -30,7 +30,7 @@ use super::reports::{hex, storing_bytes};
 use super::store::{EndedBy, StoreError, Writer};
 use super::watched::Watched;
 use crate::engine::Aggregate;
-use crate::ingest::{ContentError, FileProgress, Finished, LaneError, Pipeline, Sha256Digest, receive};
+use crate::ingest::{ContentError, FileProgress, Finished, LaneError, Pipeline, Sha256Digest, Workers, receive};
 
 /// Stored totals are cut into pieces of at most this size.
 const PIECE_BYTES: usize = 1024 * 1024;
@@ -65,6 +65,8 @@ impl Read {
 /// [fails](Self::fail); when it is dropped before, its sender has vanished.
 pub struct FileUpload {
     presence: Presence,
+    /// The threads that compute, for this upload.
+    workers: Workers,
     writer: Writer,
     name: String,
     format: FileFormat,
@@ -110,6 +112,7 @@ impl FileUpload {
             }
         });
         Self {
+            workers: presence.context().workers_for(presence.live()).for_upload(),
             presence,
             writer,
             name,
@@ -204,7 +207,7 @@ impl FileUpload {
             };
             Ok(Read { aggregate, progress, sha256, crc64nvme: crc64.map(crc64_text) })
         };
-        let mut read = self.presence.context().workers.run(finish).await??;
+        let mut read = self.workers.run(finish).await??;
         if let (Some(told), Some(computed)) = (&self.sha256, read.sha256)
             && *told != hex(computed)
         {
@@ -241,7 +244,7 @@ impl FileUpload {
             let pipeline = pipeline.lock().unwrap_or_else(PoisonError::into_inner);
             pipeline.as_ref().map(Pipeline::finish_growth)
         };
-        if let Some(growth) = self.presence.context().workers.run(measure).await? {
+        if let Some(growth) = self.workers.run(measure).await? {
             let raised = memory.raise_in_turn(upload_bytes(growth.now_bytes), upload_bytes(growth.most_bytes));
             tokio::select! {
                 raised = raised => raised?,
@@ -276,7 +279,7 @@ impl FileUpload {
                 let live = Arc::clone(self.presence.live());
                 if live.are_leaders_behind() && self.live_file.silence() >= LEADERS_INTERVAL {
                     // What may not be done yet is tried again; a panic there has been reported.
-                    drop(context.workers.run(move || live.show_leaders()).await);
+                    drop(context.workers_for(&live).run(move || live.show_leaders()).await);
                 }
             }
         };
@@ -287,7 +290,7 @@ impl FileUpload {
         });
         let memory = self.live_file.memory();
         let mut source = Watched { source, file: &self.live_file };
-        let receiving = receive(&mut source, self.live_file.pipeline(), &context.workers, &observer);
+        let receiving = receive(&mut source, self.live_file.pipeline(), &self.workers, &observer);
         tokio::select! {
             biased;
             received = receiving => received.map_err(|error| match error {
@@ -362,9 +365,9 @@ impl FileUpload {
             Err(failure) => return Err(self.fail(failure).await),
         };
         self.has_ended = true;
-        let (context, live) = (self.presence.context(), self.presence.live());
+        let live = self.presence.live();
         let (counted, id) = (Arc::clone(live), self.writer.file);
-        if !matches!(context.workers.run(move || counted.count(id, aggregate)).await, Ok(Ok(()))) {
+        if !matches!(self.workers.run(move || counted.count(id, aggregate)).await, Ok(Ok(()))) {
             // The end of the job will find the same.
             tracing::warn!(job = %self.presence.id(), "files cannot be shown together");
         }
@@ -468,7 +471,7 @@ impl FileUpload {
         file.error.clone_from(&failure);
         let durable = *self.durable.lock().unwrap_or_else(PoisonError::into_inner);
         let (presence, writer, live_file) = (self.presence.clone(), self.writer, Arc::clone(&self.live_file));
-        let (checkpoints, length) = (Arc::clone(&self.checkpoints), self.length);
+        let (checkpoints, length, workers) = (Arc::clone(&self.checkpoints), self.length, self.workers.clone());
         async move {
             let (context, live) = (presence.context(), presence.live());
             let job = live.latest();
@@ -490,7 +493,7 @@ impl FileUpload {
                 let mut pipeline = pipeline.lock().unwrap_or_else(PoisonError::into_inner).take()?;
                 TakenState::take(&mut pipeline, room?)
             };
-            let taken = context.workers.run(take).await?;
+            let taken = workers.run(take).await?;
             memory.settle(upload_bytes(0));
             // Another state than the stored one, when anything has come.
             let received = live_file.progress().bytes_received;

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use adtally::engine::TallyOptions;
 use adtally::ingest::{
-    ContentError, FileProgress, LaneError, LaneObserver, Pipeline, PipelineOptions, SavedPipeline, Workers, receive,
+    ContentError, FileProgress, LaneError, LaneObserver, Pipeline, PipelineOptions, SavedPipeline, SharedPipeline,
+    Workers, receive,
 };
 use bytes::Bytes;
 use futures_util::stream;
@@ -91,7 +92,7 @@ fn check(options: &PipelineOptions, data: &[u8], piece_bytes: usize, workers: &W
 }
 
 fn workers(threads: usize) -> Workers {
-    Workers::new(NonZeroUsize::new(threads).unwrap())
+    Workers::new(NonZeroUsize::new(threads).unwrap()).unwrap()
 }
 
 #[test]
@@ -154,4 +155,70 @@ fn many_uploads_share_two_workers() {
             scope.spawn(move || check(&PipelineOptions::default(), data, piece_bytes, workers));
         }
     });
+}
+
+/// Notes how far the upload is whenever it gives up its worker.
+#[derive(Default)]
+struct Noting(Mutex<Vec<FileProgress>>);
+
+impl LaneObserver for Noting {
+    fn batch_read(&self, _: &mut Pipeline) {}
+
+    fn advanced(&self, progress: FileProgress) {
+        self.0.lock().unwrap().push(progress);
+    }
+}
+
+/// Rows that a pipeline has read.
+fn rows_read(pipeline: &SharedPipeline) -> u64 {
+    pipeline.lock().unwrap().as_ref().map_or(0, |pipeline| FileProgress::of(pipeline).rows_read)
+}
+
+/// Sends a bomb of one piece to the only worker while that is busy for another tenant, and then other work, unless there is none. Gives what
+/// that work saw, how often the upload had a turn, and its outcome.
+fn send_bomb(bomb: &[u8], other: Option<&Workers>, workers: &Workers) -> (Option<u64>, usize, Outcome) {
+    let busy = workers.of("busy");
+    let pipeline = Arc::new(Mutex::new(Some(Pipeline::new(&PipelineOptions::default()).unwrap())));
+    let observer = Arc::new(Noting::default());
+    let (end, ended) = channel::<()>();
+    let mut source = stream::iter([Ok::<_, std::convert::Infallible>(Bytes::copy_from_slice(bomb))]);
+    let seen = Arc::clone(&pipeline);
+    let look = async {
+        match other {
+            Some(other) => Some(other.run(move || rows_read(&seen)).await.unwrap()),
+            None => None,
+        }
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (busy, received, seen, ()) = runtime.block_on(async {
+        // In this order.
+        tokio::join!(busy.run(move || ended.recv()), receive(&mut source, &pipeline, workers, &observer), look, async {
+            drop(end);
+        })
+    });
+    assert!(busy.unwrap().is_err());
+    received.unwrap();
+    let finished = pipeline.lock().unwrap().take().unwrap().finish().unwrap();
+    (seen, observer.0.lock().unwrap().len(), Outcome::of(&finished.aggregate))
+}
+
+#[test]
+fn a_bomb_gives_way_in_the_middle_of_its_batch_to_uploads_and_tenants() {
+    const ROWS: u64 = 600_000;
+    let text = HEADER.to_owned() + &"bomb,2025-01-01,1,1,1,1\n".repeat(usize::try_from(ROWS).unwrap());
+    let bomb = gzip_of_many_blocks(text.as_bytes());
+    assert!(bomb.len() < 256 * 1024, "it is one batch");
+    let workers_of_attacker = || workers(1).of("attacker");
+    let (seen, turns, alone) = send_bomb(&bomb, None, &workers_of_attacker().for_upload());
+    assert_eq!((seen, turns), (None, 1));
+    let others: [fn(&Workers) -> Workers; 3] = [|attacker| attacker.of("other"), Workers::for_upload, Workers::clone];
+    for other in others {
+        // New ones: an upload that has just ended may be ahead of others for a moment.
+        let attacker = workers_of_attacker();
+        let (seen, turns, outcome) = send_bomb(&bomb, Some(&other(&attacker)), &attacker.for_upload());
+        let rows = seen.unwrap();
+        assert!((1..ROWS / 3).contains(&rows), "{rows} rows had been read");
+        assert_eq!(turns, 2, "once nothing waits, the rest is read in one go");
+        assert!(outcome == alone);
+    }
 }

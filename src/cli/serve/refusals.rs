@@ -9,6 +9,7 @@ use crate::jobs::StoreError;
 pub(super) fn cannot_open(database: &str, error: &StoreError) -> String {
     match error {
         StoreError::UnknownDatabase { .. } => format!("--database-url: {error}"),
+        StoreError::NoThreads(_) => format!("--parser-threads: {error}"),
         error => format!("{database}: {error}"),
     }
 }

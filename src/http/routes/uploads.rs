@@ -57,7 +57,7 @@ pub(in crate::http) async fn post(app: App, request: Request) -> Result<Response
             let name = Query::read(request.uri(), &known)?.text("name").map(str::to_owned);
             receive_file(app, request, name, &known).await
         }
-        Media::Form => receive_form(app, request, &known).await,
+        Media::Form => Box::pin(receive_form(app, request, &known)).await,
         Media::Json => open_job(app, request).await,
     }
 }

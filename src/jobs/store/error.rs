@@ -47,6 +47,9 @@ pub enum StoreError {
     /// A record that does not make sense.
     #[error("the database holds a damaged record: {0}")]
     Damaged(String),
+    /// The service cannot compute.
+    #[error("the threads that parse cannot be started: {0}")]
+    NoThreads(#[source] io::Error),
     /// The results could not be made.
     #[error("the results could not be made: {0}")]
     Output(String),
