@@ -7,7 +7,6 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::sync::Semaphore;
 
 use super::body::BodyLimits;
 use super::caller::Caller;
@@ -16,7 +15,7 @@ use super::origin::AllowedHost;
 use super::pace::PaceLimits;
 use super::problem::Problem;
 use super::tokens::Tokens;
-use crate::jobs::{Jobs, TenantJobs};
+use crate::jobs::{Jobs, TenantJobs, TenantPermits};
 
 /// What requests may do.
 #[derive(Clone, Debug)]
@@ -33,6 +32,8 @@ pub struct HttpConfig {
     pub receive_grace: Duration,
     /// The most results that are sent at once.
     pub max_concurrent_downloads: usize,
+    /// The most results that are sent at once to one tenant.
+    pub max_downloads_per_tenant: usize,
     /// The most requests of one tenant in a second; none is no limit.
     pub max_request_rate: Option<NonZeroU32>,
     /// The most connections of one tenant at once; none is no limit.
@@ -56,7 +57,7 @@ pub(super) struct Shared {
     pub(super) config: HttpConfig,
     pub(super) metrics: PrometheusHandle,
     /// Permits for results that are being sent.
-    pub(super) downloads: Arc<Semaphore>,
+    pub(super) downloads: Arc<TenantPermits>,
 }
 
 /// What a request of a caller has at hand.
@@ -67,7 +68,7 @@ pub(super) struct App {
     pub(super) jobs: TenantJobs,
     pub(super) config: HttpConfig,
     /// Permits for results that are being sent.
-    pub(super) downloads: Arc<Semaphore>,
+    pub(super) downloads: Arc<TenantPermits>,
 }
 
 impl FromRequestParts<Shared> for App {

@@ -18,6 +18,7 @@ use futures_util::{Stream, StreamExt as _};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -256,11 +257,16 @@ pub(super) fn form_source(
     })
 }
 
+/// Bodies that are read at once to be thrown away. Each takes a buffer, and nobody's permission: beyond that, connections are closed.
+pub(super) const MAX_LINGERING_BODIES: usize = 256;
+
 /// What of a body is read and thrown away after the request has been answered.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct LingerLimits {
     pub(super) max_bytes: u64,
     pub(super) max_time: Duration,
+    /// One for each body, [`MAX_LINGERING_BODIES`] in all.
+    pub(super) permits: Arc<Semaphore>,
 }
 
 /// Tells a request that the server is stopping: what is only read to be thrown away must not hold it up.
@@ -351,8 +357,11 @@ impl Drop for Lingering {
         let Ok(runtime) = Handle::try_current() else {
             return;
         };
+        let Ok(permit) = Arc::clone(&self.limits.permits).try_acquire_owned() else {
+            return;
+        };
         let mut rest = std::mem::take(&mut self.body);
-        let LingerLimits { max_bytes, max_time } = self.limits;
+        let LingerLimits { max_bytes, max_time, .. } = self.limits;
         let stopping = self.stopping.take();
         runtime.spawn(async move {
             let throw_away = async {
@@ -376,6 +385,7 @@ impl Drop for Lingering {
                 () = sleep(max_time) => {}
                 () = stopped => {}
             }
+            drop(permit);
         });
     }
 }

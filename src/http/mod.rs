@@ -62,10 +62,10 @@ pub use tokens::{
     InvalidTokenLine, NewToken, SECRET_BYTES, TokenTable, Tokens, check_tenant, check_token_name, parse_expiry,
 };
 
-use crate::jobs::Jobs;
+use crate::jobs::{Jobs, TenantPermits};
 pub use app::HttpConfig;
 use app::Shared;
-use body::{LingerLimits, linger};
+use body::{LingerLimits, MAX_LINGERING_BODIES, linger};
 use caller::{Gate, authorize};
 use framing::refuse_ambiguous;
 use log::{X_REQUEST_ID, log_request, sanitize_request_id, tag_route};
@@ -148,7 +148,7 @@ pub fn metrics_router(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHa
 }
 
 fn shared(jobs: Arc<Jobs>, config: HttpConfig, metrics: PrometheusHandle) -> Shared {
-    let downloads = Arc::new(Semaphore::new(config.max_concurrent_downloads));
+    let downloads = TenantPermits::new(config.max_concurrent_downloads, config.max_downloads_per_tenant);
     Shared { service: jobs, config, metrics, downloads }
 }
 
@@ -157,7 +157,11 @@ fn layers(config: &HttpConfig) -> impl FnOnce(Router) -> Router + use<> {
     let max_bytes = config.max_upload_bytes.max(MIN_LINGER_BYTES);
     let origins = RequestOrigins::new(&config.cors_origins, config.allowed_hosts.as_deref());
     let cors = cors::layer(&config.cors_origins);
-    let linger_limits = LingerLimits { max_bytes, max_time: config.linger_timeout };
+    let linger_limits = LingerLimits {
+        max_bytes,
+        max_time: config.linger_timeout,
+        permits: Arc::new(Semaphore::new(MAX_LINGERING_BODIES)),
+    };
     let layers = ServiceBuilder::new()
         .layer(from_fn_with_state(linger_limits, linger))
         .layer(map_request(|request| async { sanitize_request_id(request) }))

@@ -19,7 +19,7 @@ use super::failure::{Failure, FailureKind};
 use super::live_file::Running;
 use super::memory::{Kind, MemoryBudget, MemoryShare};
 use super::model::{FileFormat, Job, JobId, State};
-use super::permits::{UploadPermit, UploadPermits};
+use super::permits::{TenantPermit, TenantPermits};
 use super::results_dir::ResultsDir;
 use super::room::{Room, RoomLimits};
 use super::store::{DatabaseLock, OpenJobLimits, Store, StoreError};
@@ -83,7 +83,7 @@ pub(super) struct Context {
     pub(super) tracker: TaskTracker,
     pub(super) room: Room,
     /// One permit for each upload that may run.
-    pub(super) uploads: Arc<UploadPermits>,
+    pub(super) uploads: Arc<TenantPermits>,
     /// Cancelled when no new uploads are taken.
     pub(super) draining: CancellationToken,
     /// Cancelled when running uploads end.
@@ -117,7 +117,7 @@ impl Context {
             memory: MemoryBudget::new(config.memory_budget_bytes),
             merging: AsyncMutex::default(),
             tracker: TaskTracker::new(),
-            uploads: UploadPermits::new(config.max_concurrent_uploads, config.max_uploads_per_tenant),
+            uploads: TenantPermits::new(config.max_concurrent_uploads, config.max_uploads_per_tenant),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             board: Mutex::default(),
@@ -302,7 +302,7 @@ impl Presence {
 
 impl Presence {
     /// What a writer of one of the job's files runs with.
-    pub(super) fn run_with(&self, permit: UploadPermit) -> Arc<Running> {
+    pub(super) fn run_with(&self, permit: TenantPermit) -> Arc<Running> {
         let over = self.live.latest().closes_itself.then(|| self.live.over().clone().drop_guard());
         Running::new(permit, over)
     }

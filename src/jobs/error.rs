@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use super::failure::{Failure, FailureKind};
 use super::model::{Job, JobId, State};
+use super::permits::NoPermit;
 use super::store::StoreError;
 
 impl From<&StoreError> for Failure {
@@ -234,6 +235,16 @@ pub enum JobError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// As many uploads run as may.
+impl From<NoPermit> for JobError {
+    fn from(refused: NoPermit) -> Self {
+        match refused {
+            NoPermit::InAll { max } => Self::TooManyUploads { max_concurrent_uploads: max },
+            NoPermit::OfTenant { max } => Self::TooManyUploadsOfTenant { max_uploads_per_tenant: max },
+        }
+    }
 }
 
 impl JobError {

@@ -18,7 +18,7 @@ use super::live_file::Running;
 use super::memory::MemoryShare;
 use super::model::Job;
 use super::options::JobOptions;
-use super::permits::UploadPermit;
+use super::permits::TenantPermit;
 use super::receive::{FileUpload, vanished};
 use super::store::{ChangedBy, EndedBy, FinishingBegun, OpenedFile};
 
@@ -36,7 +36,7 @@ pub struct FormUpload {
 }
 
 impl FormUpload {
-    pub(super) fn new(presence: Presence, permit: UploadPermit, memory: MemoryShare) -> Self {
+    pub(super) fn new(presence: Presence, permit: TenantPermit, memory: MemoryShare) -> Self {
         let running = presence.run_with(permit);
         Self { presence, running, memory: Some(memory), names: HashSet::new(), latest: None, has_ended: false }
     }

@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::memory::MemoryShare;
-use super::permits::UploadPermit;
+use super::permits::TenantPermit;
 use crate::ingest::{FileProgress, LANE_BYTES, Pipeline, SharedPipeline};
 
 /// One of the uploads that may run at once. The files of a form, which come one after the other, share one; so do the writer of a file and
 /// the one that takes its place.
 pub(super) struct Running {
-    _permit: UploadPermit,
+    _permit: TenantPermit,
     /// Of a job that closes itself: tells when nothing more is written for it.
     _over: Option<DropGuard>,
 }
 
 impl Running {
-    pub(super) fn new(permit: UploadPermit, over: Option<DropGuard>) -> Arc<Self> {
+    pub(super) fn new(permit: TenantPermit, over: Option<DropGuard>) -> Arc<Self> {
         Arc::new(Self { _permit: permit, _over: over })
     }
 }

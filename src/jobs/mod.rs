@@ -42,6 +42,7 @@ pub use form::FormUpload;
 pub use memory::MIN_MEMORY_BUDGET_BYTES;
 pub use model::{Details, FileFormat, FileId, FileState, Job, JobFile, JobId, Leader, Progress, State};
 pub use options::{InvalidOption, JobOptions};
+pub use permits::{NoPermit, TenantPermit, TenantPermits};
 pub use receive::FileUpload;
 pub use reports::{fingerprint, hex};
 pub use service::{Jobs, Subscription, TenantJobs};

@@ -135,6 +135,12 @@ pub struct TenantJobs {
 }
 
 impl TenantJobs {
+    /// The tenant of the caller.
+    #[must_use]
+    pub fn tenant(&self) -> &str {
+        self.access.own_tenant()
+    }
+
     fn scope(&self) -> &Scope {
         self.access.scope()
     }

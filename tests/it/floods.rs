@@ -16,21 +16,21 @@ const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"
 const MAX_MEMORY_BYTES: u64 = 48 << 20;
 
 const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
+pub(crate) const HEADERS: u8 = 1;
+pub(crate) const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 
-const END_STREAM: u8 = 1;
-const END_HEADERS: u8 = 4;
+pub(crate) const END_STREAM: u8 = 1;
+pub(crate) const END_HEADERS: u8 = 4;
 
 /// The reason of GOAWAY for a peer that costs too much.
-const ENHANCE_YOUR_CALM: u32 = 11;
+pub(crate) const ENHANCE_YOUR_CALM: u32 = 11;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
@@ -43,7 +43,7 @@ fn field(index: u8, value: &str) -> Vec<u8> {
 }
 
 /// A head: 0x82 is GET, 0x86 is http, 4 the path, 1 the authority, 2 another method.
-fn head(method: &str, path: &str) -> Vec<u8> {
+pub(crate) fn head(method: &str, path: &str) -> Vec<u8> {
     [field(2, method), vec![0x86], field(4, path), field(1, "test")].concat()
 }
 
@@ -55,14 +55,14 @@ struct Answer {
 }
 
 /// A client that sends whatever it wants to.
-struct Attacker {
+pub(crate) struct Attacker {
     stream: TcpStream,
     /// What the server sends, until it closes the connection.
     answers: Receiver<Answer>,
 }
 
 impl Attacker {
-    fn connect(service: &Service) -> Self {
+    pub(crate) fn connect(service: &Service) -> Self {
         let mut stream = TcpStream::connect(service.address()).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -86,12 +86,12 @@ impl Attacker {
     }
 
     /// Sends this, as long as the server takes it; false when it has closed the connection.
-    fn send(&mut self, bytes: &[u8]) -> bool {
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
         self.stream.write_all(bytes).is_ok()
     }
 
     /// Sends this so many times, unless the server closes the connection before.
-    fn flood(&mut self, times: usize, mut frames: impl FnMut(u32) -> Vec<u8>) -> bool {
+    pub(crate) fn flood(&mut self, times: usize, mut frames: impl FnMut(u32) -> Vec<u8>) -> bool {
         const BATCH: usize = 100;
         (0..times / BATCH).all(|batch| {
             let batch: Vec<_> =
@@ -119,14 +119,14 @@ impl Attacker {
     }
 
     /// Waits until the server has closed the connection, and gives the reason of its GOAWAY, if there was one.
-    fn reason_of_the_end(self) -> Option<u32> {
+    pub(crate) fn reason_of_the_end(self) -> Option<u32> {
         let last = self.answers.iter().filter(|answer| answer.kind == GOAWAY).last()?;
         Some(u32::from_be_bytes(last.payload[4..8].try_into().unwrap()))
     }
 }
 
 /// The first streams that a client may use.
-fn stream_id(number: u32) -> u32 {
+pub(crate) fn stream_id(number: u32) -> u32 {
     2 * number + 1
 }
 
@@ -140,7 +140,7 @@ fn assert_unharmed(service: &mut Service, memory_before: u64) {
 
 /// A server that has been used, and its memory.
 fn start(arguments: &[&str]) -> (Service, u64) {
-    let mut service = Service::start_with(arguments);
+    let service = Service::start_with(arguments);
     assert_eq!(service.get("/readyz").status, 200);
     let memory = service.peak_memory_bytes();
     (service, memory)

@@ -3,8 +3,13 @@
 // A test that meets something unexpected is to stop right there.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod abuse;
+mod abuse_bodies;
+mod abuse_callers;
 mod all_rejects;
+mod bombs;
 mod broken_uploads;
+mod bystander;
 mod cases;
 mod cli;
 mod codings;

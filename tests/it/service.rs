@@ -123,8 +123,8 @@ impl Service {
 
     /// The most bytes of memory that it has had at once.
     #[cfg(target_os = "linux")]
-    pub(crate) fn peak_memory_bytes(&mut self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process().id())).unwrap();
+    pub(crate) fn peak_memory_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process_id())).unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
         peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
@@ -165,6 +165,10 @@ impl Service {
     /// The server's process.
     pub(crate) fn process(&mut self) -> &mut Child {
         &mut self.process.as_mut().unwrap().0
+    }
+
+    pub(crate) fn process_id(&self) -> u32 {
+        self.process.as_ref().unwrap().0.id()
     }
 
     /// Kills the server without warning.
@@ -235,6 +239,7 @@ impl Service {
     pub(crate) fn connect(&self) -> Connection {
         let stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
         Connection(stream)
     }
 }
@@ -248,6 +253,22 @@ impl Reply {
             headers: parts.headers.iter().map(|(name, value)| (name.to_string(), text(value))).collect(),
             body: body.with_config().limit(u64::MAX).read_to_vec().unwrap(),
         }
+    }
+
+    /// Reads an answer whose length its head tells; an interim one has none.
+    #[track_caller]
+    pub(crate) fn read(stream: &mut dyn Read) -> Self {
+        let head = read_until(stream, "\r\n\r\n");
+        let mut lines = head.lines();
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let field = |(name, value): (&str, &str)| (name.to_ascii_lowercase(), value.to_owned());
+        let headers = lines.filter_map(|line| line.split_once(": ")).map(field).collect();
+        let mut reply = Self { status, headers, body: Vec::new() };
+        if let Some(length) = reply.header("content-length") {
+            reply.body.resize(length.parse().unwrap(), 0);
+            stream.read_exact(&mut reply.body).unwrap();
+        }
+        reply
     }
 
     /// The first field of this name, in lower case.
@@ -298,6 +319,20 @@ impl Reply {
     }
 }
 
+/// What comes up to and including this text.
+#[track_caller]
+fn read_until(stream: &mut dyn Read, text: &str) -> String {
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while !answer.ends_with(text.as_bytes()) {
+        match stream.read(&mut byte) {
+            Ok(1) => answer.push(byte[0]),
+            end => panic!("{end:?} after {:?}", String::from_utf8_lossy(&answer)),
+        }
+    }
+    String::from_utf8(answer).unwrap()
+}
+
 /// A connection for bytes that no well-behaved client sends.
 pub(crate) struct Connection(TcpStream);
 
@@ -326,15 +361,7 @@ impl Connection {
     /// What the server sends up to and including this text.
     #[track_caller]
     pub(crate) fn read_until(&mut self, text: &str) -> String {
-        let mut answer = Vec::new();
-        let mut byte = [0];
-        while !answer.ends_with(text.as_bytes()) {
-            match self.0.read(&mut byte) {
-                Ok(1) => answer.push(byte[0]),
-                end => panic!("{end:?} after {:?}", String::from_utf8_lossy(&answer)),
-            }
-        }
-        String::from_utf8(answer).unwrap()
+        read_until(&mut self.0, text)
     }
 
     /// Sends these bytes as far as the server takes them; false when it hung up before the last.
@@ -345,22 +372,13 @@ impl Connection {
     /// An answer whose length its head tells; an interim one has none. The connection stays.
     #[track_caller]
     pub(crate) fn read_reply(&mut self) -> Reply {
-        let head = self.read_until("\r\n\r\n");
-        let mut lines = head.lines();
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
-        let field = |(name, value): (&str, &str)| (name.to_ascii_lowercase(), value.to_owned());
-        let headers = lines.filter_map(|line| line.split_once(": ")).map(field).collect();
-        let mut reply = Reply { status, headers, body: Vec::new() };
-        if let Some(length) = reply.header("content-length") {
-            reply.body.resize(length.parse().unwrap(), 0);
-            self.0.read_exact(&mut reply.body).unwrap();
-        }
-        reply
+        Reply::read(&mut self.0)
     }
 
     /// Says that nothing more will come, and still listens.
     pub(crate) fn half_close(&mut self) -> &mut Self {
-        self.0.shutdown(std::net::Shutdown::Write).unwrap();
+        // The server may have closed it already.
+        let _ = self.0.shutdown(std::net::Shutdown::Write);
         self
     }
 
@@ -383,6 +401,11 @@ impl Connection {
     /// Vanishes without a word.
     pub(crate) fn vanish(self) {
         drop(self.0);
+    }
+
+    /// Vanishes by a reset, whatever the server has sent or not.
+    pub(crate) fn abort(self) {
+        socket2::SockRef::from(&self.0).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
     /// Vanishes in a way that the server learns of by a reset, not by an end: something that it sent is there, unread.

@@ -167,7 +167,7 @@ impl Http2 {
 }
 
 /// Makes a result that is larger than all buffers between server and client.
-fn large_result(service: &Service) -> String {
+pub(crate) fn large_result(service: &Service) -> String {
     let rows = HEADER.to_owned() + &lines(80_000, |row| format!("{row:0250},2025-01-01,1,1,1,1"));
     let job = service.put("/v1/jobs/large", rows.as_bytes()).expect(201);
     job["links"]["results"]["campaigns.csv"].as_str().unwrap().to_owned()

@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Stdio;
 
 use crate::harness::{Run, Workspace, adtally, run};
+use crate::senders::csv;
 use crate::service::Service;
 
 /// Tries to start a server that is to refuse; one that does not is ended. It would listen on a port that the system
@@ -245,4 +246,27 @@ fn health_is_checked_from_outside() {
     let run = check(&["--listen", &address]);
     assert_eq!(run.code, Some(1), "{run:?}");
     check(&["--listen", "nowhere"]).assert_misused("--listen");
+}
+
+/// Many shells give a program a thousand open files, and the system allows more.
+#[cfg(target_os = "linux")]
+#[test]
+fn open_files_are_allowed_as_far_as_connections_need_them() {
+    let open_files = |service: &Service| {
+        let limits = std::fs::read_to_string(format!("/proc/{}/limits", service.process_id())).unwrap();
+        let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+        line.split_whitespace().next().unwrap().to_owned()
+    };
+    let mut service = Service::prepare(&["--max-connections", "200"]);
+    service.launch_in_shell("ulimit -Sn 64");
+    assert_eq!(open_files(&service), "328");
+    assert!(!service.log().contains("too few open files"), "{}", service.log());
+    // With less than it needs there are fewer connections: those that wait hold nothing up.
+    let mut service = Service::prepare(&["--header-timeout", "1s"]);
+    service.launch_in_shell("ulimit -n 144");
+    service.wait_for_log("too few open files", 1);
+    assert!(service.log().contains("connections=16"), "{}", service.log());
+    let silent: Vec<_> = (0..40).map(|_| service.connect()).collect();
+    service.put("/v1/jobs/beside", &csv(100)).expect(201);
+    drop(silent);
 }

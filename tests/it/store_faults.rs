@@ -164,7 +164,11 @@ fn results_that_cannot_be_stored_interrupt_an_upload_and_leave_an_open_job_open(
         let fault = Fault::begin(&service, event);
         let problem = assert_unavailable(&service.put("/v1/jobs/late", &csv(300)));
         let late = service.get("/v1/jobs/late").expect(200);
-        assert_eq!((&late["state"], &late["files"][0]["error"]["type"]), (&json!("interrupted"), &problem["type"]), "{late}");
+        assert_eq!(
+            (&late["state"], &late["files"][0]["error"]["type"]),
+            (&json!("interrupted"), &problem["type"]),
+            "{late}"
+        );
         assert_unavailable(&complete(&service, &id));
         let job = service.get(&job_path(&id)).expect(200);
         assert_eq!((&job["state"], &job["files"][0]["state"]), (&json!("open"), &json!("complete")), "{job}");

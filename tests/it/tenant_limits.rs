@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::harness::{HEADER, lines};
 use crate::senders::csv;
 use crate::service::Service;
 use crate::token_file::wait_until;
@@ -121,4 +122,24 @@ fn a_tenant_takes_no_more_places_for_uploads_than_it_may() {
     yours.put("/v1/jobs/second", &csv(10)).expect(201);
     assert_eq!(first.send(&body[50..]).read_reply().status, 201);
     wait_until("its place is free", || mine.put("/v1/jobs/second", &csv(10)).status == 201);
+}
+
+#[test]
+fn a_tenant_takes_no_more_places_for_downloads_than_it_may() {
+    let (guarded, [mine, yours]) = Guarded::start([MINE, YOURS], &["--max-downloads-per-tenant", "1"]);
+    let service = &guarded.service;
+    let rows = HEADER.to_owned() + &lines(80_000, |row| format!("{row:0250},2025-01-01,1,1,1,1"));
+    let large = guarded.client(&mine).put("/v1/jobs/large", rows.as_bytes()).expect(201);
+    let path = large["links"]["results"]["campaigns.csv"].as_str().unwrap();
+    guarded.client(&yours).put("/v1/jobs/small", &csv(10)).expect(201);
+    // It is not read.
+    let mut download = service.connect();
+    download.send(format!("GET {path} HTTP/1.1\r\nHost: test\r\nAuthorization: Bearer {mine}\r\n\r\n"));
+    assert!(download.read_until("\r\n\r\n").starts_with("HTTP/1.1 200"));
+    let refused = guarded.client(&mine).get(path);
+    let problem = refused.expect_problem(503, "too_many_downloads", &["1 results", "to this tenant"]);
+    assert_eq!(problem["limit"], json!({"name": "max_downloads_per_tenant", "value": 1}));
+    assert_eq!(guarded.client(&yours).get("/v1/jobs/small/results/campaigns.csv").status, 200);
+    download.vanish();
+    wait_until("its place is free", || guarded.client(&mine).get(path).status == 200);
 }

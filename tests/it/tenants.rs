@@ -23,7 +23,7 @@ fn open_job(client: &Client<'_>, name: &str) -> Value {
 }
 
 /// A request as it has to be to reach the job: whatever else were wrong with it would be refused first.
-fn reach(client: &Client<'_>, method: &str, path: &str) -> Reply {
+pub(crate) fn reach(client: &Client<'_>, method: &str, path: &str) -> Reply {
     let tus = ("tus-resumable", "1.0.0");
     let bytes = ("content-type", "application/offset+octet-stream");
     match (method, path.starts_with("/v1/tus/")) {

@@ -72,6 +72,15 @@ fn connect_with(service: &Service, config: Arc<ClientConfig>) -> Client {
     StreamOwned::new(ClientConnection::new(config, ServerName::try_from(NAME).unwrap()).unwrap(), stream)
 }
 
+/// The first bytes of a handshake.
+pub(crate) fn client_hello(trusted: &CertificateDer<'static>) -> Vec<u8> {
+    let mut hello = Vec::new();
+    let config = client_config(trusted, &[], ALL_VERSIONS);
+    let mut client = ClientConnection::new(config, ServerName::try_from(NAME).unwrap()).unwrap();
+    client.write_tls(&mut hello).unwrap();
+    hello
+}
+
 /// Asks whether the server lives, as the last request of a connection, and gives the whole answer.
 pub(crate) fn ask(client: &mut Client) -> std::io::Result<String> {
     write!(client, "GET /healthz HTTP/1.1\r\nHost: {NAME}\r\nConnection: close\r\n\r\n")?;
@@ -166,10 +175,7 @@ fn plain_http_is_told_that_the_port_speaks_tls() {
 #[test]
 fn handshakes_that_do_not_end_are_ended_and_do_not_keep_others_out() {
     let (service, pair) = start_with_tls(&["--header-timeout", "1s", "--max-connections", "2"]);
-    let mut hello = Vec::new();
-    let config = client_config(pair.cert.der(), &[], ALL_VERSIONS);
-    let mut client = ClientConnection::new(config, ServerName::try_from(NAME).unwrap()).unwrap();
-    client.write_tls(&mut hello).unwrap();
+    let hello = client_hello(pair.cert.der());
     let beginnings = [&hello[..0], &hello[..3], &hello[..hello.len() / 2], &hello[..]];
     let silent: Vec<_> = beginnings
         .iter()

@@ -185,6 +185,11 @@ pub(in crate::cli) struct Arguments {
         value_parser = values::parse_count, help_heading = "Limits")]
     max_concurrent_downloads: usize,
 
+    /// Most results that are sent at once to one tenant; more are refused with 503. As many as --max-concurrent-downloads if not given
+    #[arg(long, env = "ADTALLY_MAX_DOWNLOADS_PER_TENANT", value_name = "N", value_parser = values::parse_count,
+        help_heading = "Limits")]
+    max_downloads_per_tenant: Option<usize>,
+
     /// Memory that all uploads together may take, and what becomes of them; 60 % of what the machine or the container has if not given.
     /// When it runs out, the youngest upload is interrupted
     #[arg(long, env = "ADTALLY_MEMORY_BUDGET", value_name = "SIZE", value_parser = parse_memory_budget,
@@ -317,6 +322,7 @@ impl Arguments {
             min_receive_rate: self.min_receive_rate,
             receive_grace: self.receive_grace,
             max_concurrent_downloads: self.max_concurrent_downloads,
+            max_downloads_per_tenant: self.max_downloads_per_tenant.unwrap_or(self.max_concurrent_downloads),
             max_request_rate: NonZeroU32::new(self.max_request_rate),
             max_connections_per_tenant: self.max_connections_per_tenant,
             linger_timeout: self.linger_timeout,

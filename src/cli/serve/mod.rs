@@ -5,6 +5,7 @@ mod check;
 mod directories;
 mod log_lines;
 mod machine_memory;
+mod open_files;
 mod refusals;
 mod reload;
 mod token_file;
@@ -31,6 +32,7 @@ pub(super) use arguments::Arguments;
 use arguments::LogFormat;
 use directories::prepare_directory;
 use log_lines::LogLines;
+use open_files::allow_connections;
 use refusals::{cannot_listen, cannot_open};
 use reload::Reloader;
 use token_file::TokenFile;
@@ -98,7 +100,9 @@ async fn run_service(
     let shutdown = Shutdown::default();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let router = router(Arc::clone(&jobs), arguments.http_config(tokens.clone()), metrics.clone());
-    let main_server = serve(listener, router, arguments.connection_limits(), tls, shutdown.clone());
+    let mut limits = arguments.connection_limits();
+    limits.max_connections = allow_connections(limits.max_connections);
+    let main_server = serve(listener, router, limits, tls, shutdown.clone());
     let (metrics_listener, metrics_address) = metrics_listener.unzip();
     let metrics_server = metrics_listener.map(|listener| {
         let router = metrics_router(Arc::clone(&jobs), arguments.http_config(None), metrics.clone());

@@ -23,7 +23,7 @@ use crate::http::routes::set_field;
 use crate::http::row_parts::row_parts;
 use crate::http::table;
 use crate::http::view::path;
-use crate::jobs::{Job, ResultFile, StoreError};
+use crate::jobs::{Job, NoPermit, ResultFile, StoreError};
 
 /// The parameter that asks for tables for spreadsheet programs.
 const SPREADSHEET: &str = "spreadsheet";
@@ -149,13 +149,7 @@ async fn begun(
     result: &ResultFile,
     pieces: impl Stream<Item = Result<Bytes, StoreError>> + Send + 'static,
 ) -> Result<Body, Problem> {
-    let max_concurrent_downloads = app.config.max_concurrent_downloads;
-    let permit = Arc::clone(&app.downloads).try_acquire_owned().map_err(|_| {
-        let detail =
-            format!("{max_concurrent_downloads} results are being sent, as many as may; try again in a moment");
-        Problem::new(Kind::TooManyDownloads, detail)
-            .with_limit("max_concurrent_downloads", max_concurrent_downloads as u64)
-    })?;
+    let permit = app.downloads.permit(app.jobs.tenant()).map_err(too_many_downloads)?;
     // It is held until the body has been sent, or its receiver is gone.
     let pieces = pieces.inspect(move |_| {
         let _ = &permit;
@@ -170,6 +164,15 @@ async fn begun(
             Err(error.into())
         }
     }
+}
+
+fn too_many_downloads(refused: NoPermit) -> Problem {
+    let (max, whose, limit) = match refused {
+        NoPermit::InAll { max } => (max, "", "max_concurrent_downloads"),
+        NoPermit::OfTenant { max } => (max, " to this tenant", "max_downloads_per_tenant"),
+    };
+    let detail = format!("{max} results are being sent{whose}, as many as may; try again in a moment");
+    Problem::new(Kind::TooManyDownloads, detail).with_limit(limit, max as u64)
 }
 
 /// What a range asks for.
