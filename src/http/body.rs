@@ -292,19 +292,25 @@ impl ReceivedBytes {
 ///
 /// A body that the sender holds back until it is asked for (`Expect: 100-continue`) is not read. hyper closes a connection of
 /// HTTP/1.1 after such an answer, so the answer says so.
+///
+/// After any other answer that begins before the body has ended, a connection of HTTP/1.1 is closed as well: when the rest of the body comes
+/// while the answer is still being sent, hyper (1.12) is not ready for a further request. A good one waited for a minute, a malformed one was
+/// answered in the middle of the first answer.
 pub(super) async fn linger(State(limits): State<LingerLimits>, mut request: Request<Body>, next: Next) -> Response {
     let received = ReceivedBytes::default();
     request.extensions_mut().insert(received.clone());
     let is_held_back = request.headers().contains_key(EXPECT) && !request.body().is_end_stream();
     let is_asked_for = Arc::new(AtomicBool::new(!is_held_back));
     let has_connection_field = request.version() <= Version::HTTP_11;
+    let has_ended = Arc::new(AtomicBool::new(request.body().is_end_stream()));
     let stopping = request.extensions_mut().remove::<Stopping>();
-    let lingering_asked_for = Arc::clone(&is_asked_for);
+    let lingering = (Arc::clone(&is_asked_for), Arc::clone(&has_ended));
     let request = request.map(|body| {
-        Body::new(Lingering { body, limits, received, is_asked_for: lingering_asked_for, stopping, has_ended: false })
+        let (is_asked_for, has_ended) = lingering;
+        Body::new(Lingering { body, limits, received, is_asked_for, stopping, has_ended })
     });
     let mut response = next.run(request).await;
-    if has_connection_field && !is_asked_for.load(Ordering::Relaxed) {
+    if has_connection_field && !has_ended.load(Ordering::Relaxed) {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
@@ -316,7 +322,7 @@ struct Lingering {
     received: ReceivedBytes,
     is_asked_for: Arc<AtomicBool>,
     stopping: Option<Stopping>,
-    has_ended: bool,
+    has_ended: Arc<AtomicBool>,
 }
 
 impl http_body::Body for Lingering {
@@ -334,8 +340,11 @@ impl http_body::Body for Lingering {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 self.received.0.fetch_add(bytes as u64, Ordering::Relaxed);
             }
-            Poll::Ready(Some(Err(_)) | None) => self.has_ended = true,
+            Poll::Ready(Some(Err(_)) | None) => self.has_ended.store(true, Ordering::Relaxed),
             Poll::Pending => {}
+        }
+        if self.body.is_end_stream() {
+            self.has_ended.store(true, Ordering::Relaxed);
         }
         polled
     }
@@ -351,7 +360,10 @@ impl http_body::Body for Lingering {
 
 impl Drop for Lingering {
     fn drop(&mut self) {
-        if self.has_ended || !self.is_asked_for.load(Ordering::Relaxed) || self.body.is_end_stream() {
+        if self.has_ended.load(Ordering::Relaxed)
+            || !self.is_asked_for.load(Ordering::Relaxed)
+            || self.body.is_end_stream()
+        {
             return;
         }
         let Ok(runtime) = Handle::try_current() else {

@@ -1,11 +1,35 @@
 //! Conditions on requests that change something (RFC 9110, 13.1): `If-Match` and `If-None-Match`.
 
-use axum::http::header::{IF_MATCH, IF_NONE_MATCH};
+use axum::extract::Request;
+use axum::http::header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE};
 use axum::http::{HeaderMap, HeaderValue};
 use headers::{ETag, Header as _, IfNoneMatch};
 
 use super::fields::invalid_header;
 use super::problem::{Kind, Problem};
+
+/// Leaves out tags that are none: conditions with them do not hold. Characters within one are those of RFC 9110, 8.8.3.
+pub(super) fn drop_malformed_tags(mut request: Request) -> Request {
+    for name in [IF_NONE_MATCH, IF_RANGE] {
+        if request.headers().get_all(&name).iter().any(is_malformed) {
+            request.headers_mut().remove(name);
+        }
+    }
+    request
+}
+
+/// True when a blank or a control character is within a tag, or a tag has no end. A date has no quotes.
+fn is_malformed(tags: &HeaderValue) -> bool {
+    let mut is_quoted = false;
+    for byte in tags.as_bytes() {
+        match byte {
+            b'"' => is_quoted = !is_quoted,
+            0..=b' ' | 0x7f if is_quoted => return true,
+            _ => {}
+        }
+    }
+    is_quoted
+}
 
 /// What has to be true of the present state of a resource before a request changes it.
 #[derive(Debug)]
@@ -22,9 +46,12 @@ impl Precondition {
         if !headers.contains_key(IF_MATCH) {
             return Ok(Self { tags: None, is_any: false });
         }
+        let invalid = || invalid_header(&IF_MATCH, "expected * or entity tags, as ETag gives them");
+        if headers.get_all(IF_MATCH).iter().any(is_malformed) {
+            return Err(invalid());
+        }
         let is_any = headers.get_all(IF_MATCH).iter().any(|value| value.as_bytes().trim_ascii() == b"*");
-        let tags = IfNoneMatch::decode(&mut headers.get_all(IF_MATCH).iter());
-        let tags = tags.map_err(|_| invalid_header(&IF_MATCH, "expected * or entity tags, as ETag gives them"))?;
+        let tags = IfNoneMatch::decode(&mut headers.get_all(IF_MATCH).iter()).map_err(|_| invalid())?;
         Ok(Self { tags: Some(tags), is_any })
     }
 

@@ -67,6 +67,7 @@ pub use app::HttpConfig;
 use app::Shared;
 use body::{LingerLimits, MAX_LINGERING_BODIES, linger};
 use caller::{Gate, authorize};
+use conditions::drop_malformed_tags;
 use framing::refuse_ambiguous;
 use log::{X_REQUEST_ID, log_request, sanitize_request_id, tag_route};
 use media::allow_identity;
@@ -174,6 +175,7 @@ fn layers(config: &HttpConfig) -> impl FnOnce(Router) -> Router + use<> {
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(from_fn(log_request))
         .layer(from_fn(refuse_ambiguous))
+        .layer(map_request(|request| async { drop_malformed_tags(request) }))
         .option_layer(cors)
         .layer(from_fn_with_state(origins, check_origin))
         .layer(CatchPanicLayer::custom(answer_panic));

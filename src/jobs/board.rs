@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncMutexGuard, watch};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::{CancellationToken, DropGuard, WaitForCancellationFutureOwned};
 
 use super::access::Scope;
 use super::failure::{Failure, FailureKind};
@@ -62,6 +62,8 @@ pub(super) struct Live {
     unrecorded: Mutex<Option<(EndedBy, Arc<Job>)>>,
     /// Cancelled when the upload is over and nothing more is written for it.
     over: CancellationToken,
+    /// There has been an upload that tells when it is over.
+    has_begun: AtomicBool,
 }
 
 /// Which complete files are part of the sum.
@@ -123,6 +125,7 @@ impl Live {
             are_leaders_behind: AtomicBool::new(false),
             unrecorded: Mutex::new(None),
             over: CancellationToken::new(),
+            has_begun: AtomicBool::new(false),
         }
     }
 
@@ -375,9 +378,18 @@ impl Live {
         self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
-    /// Cancelled when the upload is over and nothing more is written for it.
-    pub(super) fn over(&self) -> &CancellationToken {
-        &self.over
+    /// Of the upload of a job that closes itself: it is over when this is dropped.
+    pub(super) fn guard_over(&self) -> DropGuard {
+        self.has_begun.store(true, Ordering::Relaxed);
+        self.over.clone().drop_guard()
+    }
+
+    /// Resolves when nothing more is written for the upload of a job that closes itself.
+    pub(super) async fn over(&self) {
+        // An interrupted job has no upload here that could end.
+        if self.has_begun.load(Ordering::Relaxed) {
+            self.over.cancelled().await;
+        }
     }
 
     /// Ends the job's uploads.
@@ -547,5 +559,26 @@ impl Future for Stopped {
                 fenced()
             }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::super::model::JobId;
+    use super::super::options::JobOptions;
+    use super::*;
+
+    /// Otherwise who removes an interrupted job that is watched would wait for nothing.
+    #[test]
+    fn an_upload_that_has_not_begun_here_is_over() {
+        let job = Job::begin(JobId::new(), "job".into(), State::Interrupted, JobOptions::default());
+        let live = Live::new(job, &CancellationToken::new());
+        assert!(live.over().now_or_never().is_some());
+        let upload = live.guard_over();
+        assert!(live.over().now_or_never().is_none());
+        drop(upload);
+        assert!(live.over().now_or_never().is_some());
     }
 }

@@ -303,7 +303,7 @@ impl Presence {
 impl Presence {
     /// What a writer of one of the job's files runs with.
     pub(super) fn run_with(&self, permit: TenantPermit) -> Arc<Running> {
-        let over = self.live.latest().closes_itself.then(|| self.live.over().clone().drop_guard());
+        let over = self.live.latest().closes_itself.then(|| self.live.guard_over());
         Running::new(permit, over)
     }
 }

@@ -75,12 +75,7 @@ impl Room {
             is_due
         };
         if is_due {
-            let disk = store.disk_condition().await;
-            self.whole().disk = disk;
-            if disk.is_in_place {
-                let stored_bytes = store.stored_bytes().await?;
-                self.whole().stored_bytes = stored_bytes;
-            }
+            self.measure_again(store).await?;
         }
         let RoomLimits { max_stored_bytes, disk_reserve_bytes, .. } = self.limits;
         let MeasuredStore { stored_bytes, disk, .. } = *self.whole();
@@ -91,6 +86,20 @@ impl Room {
             return Err(JobError::DiskFull { free_bytes: disk.free_bytes, disk_reserve_bytes });
         }
         if stored_bytes < max_stored_bytes { Ok(()) } else { Err(JobError::StoreFull { max_stored_bytes }) }
+    }
+
+    /// Measures the store before that is due.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(super) async fn measure_again(&self, store: &Store) -> Result<(), StoreError> {
+        let disk = store.disk_condition().await;
+        self.whole().disk = disk;
+        if disk.is_in_place {
+            let stored_bytes = store.stored_bytes().await?;
+            self.whole().stored_bytes = stored_bytes;
+        }
+        Ok(())
     }
 
     /// Checks that the store has room for more of a tenant.

@@ -87,8 +87,14 @@ impl Jobs {
         }
         // First: whether the database is still there.
         self.0.room.check(&self.0.store).await?;
-        self.0.store.check().await?;
-        Ok(self.0.store.check_writes().await?)
+        let (room, store) = (&self.0.room, &self.0.store);
+        if let Err(error) = store.check().await {
+            // A database that was removed since the latest look does not answer, either.
+            room.measure_again(store).await?;
+            room.check(store).await?;
+            return Err(error.into());
+        }
+        Ok(store.check_writes().await?)
     }
 
     /// Removes what has expired.
@@ -393,7 +399,7 @@ impl TenantJobs {
             self.context.end_removed(&live);
             // Its files may just be being written.
             if live.latest().closes_itself {
-                drop(timeout(CANCEL_TIMEOUT, live.over().cancelled()).await);
+                drop(timeout(CANCEL_TIMEOUT, live.over()).await);
             }
         }
         remove_published(&self.context, id).await;

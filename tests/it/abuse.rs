@@ -51,9 +51,15 @@ fn heads_that_come_slowly() {
     let beginning = "PUT /v1/jobs/slow HTTP/1.1\r\nHost: test\r\nX-Slow: ";
     let slow = bystander.beside(
         || begun(&service, 200, beginning),
-        |slow, _| slow.iter_mut().for_each(|connection| _ = connection.try_send("x")),
+        |slow, _| {
+            for connection in slow {
+                connection.try_send("x");
+            }
+        },
     );
-    slow.into_iter().for_each(|connection| assert_ended(connection, "408"));
+    for connection in slow {
+        assert_ended(connection, "408");
+    }
     service.get("/v1/jobs/slow").expect_problem(404, "job_not_found", &[]);
     bystander.assert_unharmed(CONNECTIONS_MIB);
 }
@@ -64,7 +70,9 @@ fn more_silent_sockets_than_connections_are_taken() {
     let bystander = Bystander::of(&service);
     // The upload waits to be accepted until the first of them are closed.
     let silent = bystander.beside(|| many(40, |_| service.connect()), |_, _| {});
-    silent.into_iter().for_each(|connection| assert_ended(connection, "408"));
+    for connection in silent {
+        assert_ended(connection, "408");
+    }
     bystander.assert_unharmed(CONNECTIONS_MIB);
 }
 

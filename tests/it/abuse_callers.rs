@@ -68,15 +68,15 @@ fn tokens_that_are_revoked() {
     let fields = "Transfer-Encoding: chunked\r\n";
     let held = bystander.beside(
         || {
-            let begin = |number| {
+            let hold = |number| {
                 let mut connection = service.connect();
                 connection.send(client.head("PUT", &format!("/v1/jobs/held{number}"), fields)).send(chunk(&csv(100)));
                 connection
             };
-            let held: Vec<_> = (0..10).map(begin).collect();
+            let uploads: Vec<_> = (0..10).map(hold).collect();
             let begun = |number| client.get(&format!("/v1/jobs/held{number}")).status == 200;
             wait_until("they have begun", || (0..10).all(begun));
-            held
+            uploads
         },
         |_, piece| {
             if piece == PIECES / 2 {

@@ -98,3 +98,24 @@ fn a_length_beside_chunks_ends_the_connection() {
         assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{fields}: {answer}");
     }
 }
+
+/// hyper is not ready for the next request while it sends such an answer.
+#[test]
+fn a_connection_ends_after_an_answer_that_begins_before_the_body_has_ended() {
+    let service = Service::start();
+    let whole = service.get("/openapi.yaml").body;
+    let mut connection = service.connect();
+    connection.send("GET /openapi.yaml HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n12345");
+    let head = connection.read_until("\r\n\r\n");
+    assert!(head.starts_with("HTTP/1.1 200") && head.contains("\r\nconnection: close\r\n"), "{head}");
+    connection.try_send("67890");
+    assert_eq!(connection.read_until_closed().len(), whole.len());
+    // One whose body has ended is kept.
+    let mut connection = service.connect();
+    for _ in 0..2 {
+        connection.send(
+            "POST /v1/jobs HTTP/1.1\r\nHost: test\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}",
+        );
+        assert_eq!(connection.read_reply().status, 201);
+    }
+}

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use crate::harness::Running;
+use crate::harness::{HEADER, Running, lines};
 use crate::senders::csv;
 use crate::service::{PATIENCE, Reply, Service};
 
@@ -98,9 +98,8 @@ fn an_upload_whose_results_find_no_room_goes_on_when_there_is_some() {
     };
     service.launch_in_shell(disk.prelude());
     // More campaigns than the database's log has room for.
-    let rows: String =
-        (0..40_000_u32).map(|row| format!("{:08x},2025-01-01,9,3,1.50,1\n", row.wrapping_mul(0x9e37_79b9))).collect();
-    let body = format!("campaign_id,date,impressions,clicks,spend,conversions\n{rows}");
+    let rows = lines(40_000, |row| format!("{:08x},2025-01-01,9,3,1.50,1", row.wrapping_mul(0x9e37_79b9)));
+    let body = HEADER.to_owned() + &rows;
     let (first, rest) = body.split_at(body.len() / 2);
     let mut upload = service.connect();
     let head = format!("PUT /v1/jobs/late HTTP/1.1\r\nHost: test\r\nContent-Length: {}\r\n\r\n", body.len());

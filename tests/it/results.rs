@@ -363,3 +363,19 @@ fn curl_fetches_results_and_goes_on_where_it_stopped() {
     let Some(run) = curl(&["--compressed", &url], Stdio::null()) else { return };
     assert_eq!(run.body.as_bytes(), whole, "{run:?}");
 }
+
+#[test]
+fn entity_tags_that_are_none_match_nothing() {
+    let service = Service::start();
+    service.put("/v1/jobs/a", &csv(50)).expect(201);
+    let path = "/v1/jobs/a/results/campaigns.csv";
+    let whole = service.get(path).body;
+    for tag in ["\"a b\"", "\"a", "a\"", "W/\"a\tb\"", "\"a\", \"b c\""] {
+        assert_eq!(service.send("GET", path, &[("if-none-match", tag)], b"").status, 200, "{tag}");
+        assert_eq!(service.send("GET", "/v1/jobs/a", &[("if-none-match", tag)], b"").status, 200, "{tag}");
+        let part = service.send("GET", path, &[("if-range", tag), ("range", "bytes=0-3")], b"");
+        assert_eq!((part.status, &part.body), (200, &whole), "{tag}");
+        let refused = service.send("DELETE", "/v1/jobs/a", &[("if-match", tag)], b"");
+        refused.expect_problem(400, "invalid_header", &["if-match", "entity tags"]);
+    }
+}

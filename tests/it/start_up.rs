@@ -253,7 +253,7 @@ fn health_is_checked_from_outside() {
 #[test]
 fn open_files_are_allowed_as_far_as_connections_need_them() {
     let open_files = |service: &Service| {
-        let limits = std::fs::read_to_string(format!("/proc/{}/limits", service.process_id())).unwrap();
+        let limits = fs::read_to_string(format!("/proc/{}/limits", service.process_id())).unwrap();
         let line = limits.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
         line.split_whitespace().next().unwrap().to_owned()
     };
