@@ -38,7 +38,7 @@ pub struct JobFilter {
 /// Jobs that are listed together.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobPage<J> {
-    /// As many as were asked for, or as have [`MAX_PAGE_FILES`].
+    /// As many as were asked for, or fewer when they have a thousand files.
     pub jobs: Vec<J>,
     /// Further ones follow.
     pub has_more: bool,
