@@ -1,19 +1,23 @@
 //! Conditions on requests that change something (RFC 9110, 13.1): `If-Match` and `If-None-Match`.
 
 use axum::extract::Request;
-use axum::http::header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE};
+use axum::http::header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
 use axum::http::{HeaderMap, HeaderValue};
 use headers::{ETag, Header as _, IfNoneMatch};
 
 use super::fields::invalid_header;
 use super::problem::{Kind, Problem};
 
-/// Leaves out tags that are none: conditions with them do not hold. Characters within one are those of RFC 9110, 8.8.3.
+/// Leaves out conditions on tags that are none, as such conditions do not hold: a range that depends on one is not asked for, either.
+/// Characters within a tag are those of RFC 9110, 8.8.3.
 pub(super) fn drop_malformed_tags(mut request: Request) -> Request {
-    for name in [IF_NONE_MATCH, IF_RANGE] {
-        if request.headers().get_all(&name).iter().any(is_malformed) {
-            request.headers_mut().remove(name);
-        }
+    let headers = request.headers_mut();
+    if headers.get_all(IF_NONE_MATCH).iter().any(is_malformed) {
+        headers.remove(IF_NONE_MATCH);
+    }
+    if headers.get_all(IF_RANGE).iter().any(is_malformed) {
+        headers.remove(IF_RANGE);
+        headers.remove(RANGE);
     }
     request
 }

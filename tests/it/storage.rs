@@ -29,8 +29,8 @@ fn after_a_write_that_failed_others_succeed() {
         assert!(matches!(reply.status, 503 | 507), "{problem}");
         assert!(reply.header("retry-after").is_some() || reply.status == 507, "{reply:?}");
         let job = service.get(problem["job"].as_str().unwrap()).expect(200);
-        assert_eq!((&job["state"], &job["links"]["results"]), (&json!("failed"), &json!({})));
-        assert_eq!(job["error"]["type"], problem["type"]);
+        assert_eq!((&job["state"], &job["links"]["results"]), (&json!("interrupted"), &json!({})));
+        assert_eq!(job["files"][0]["error"]["type"], problem["type"]);
         assert!(!service.path("results").join(job["id"].as_str().unwrap()).exists());
     }
     // Each connection to the database is as good as before.
@@ -43,7 +43,7 @@ fn after_a_write_that_failed_others_succeed() {
     service.crash_and_restart();
     assert_eq!(service.get("/v1/jobs/first").expect(200), first);
     assert_eq!(service.get("/v1/jobs?name=small").expect(200)["jobs"].as_array().unwrap().len(), 9);
-    assert_eq!(service.get("/v1/jobs?name=large&state=failed").expect(200)["jobs"].as_array().unwrap().len(), 5);
+    assert_eq!(service.get("/v1/jobs?name=large&state=interrupted").expect(200)["jobs"].as_array().unwrap().len(), 5);
 }
 
 #[test]
