@@ -257,7 +257,8 @@ pub(super) fn form_source(
     })
 }
 
-/// Bodies that are read at once to be thrown away. Each takes a buffer, and nobody's permission: beyond that, connections are closed.
+/// How many bodies of refused requests are read and thrown away at the same time. Each takes a buffer, and whoever sends one needs no token.
+/// Beyond this number, connections are closed without reading the rest.
 pub(super) const MAX_LINGERING_BODIES: usize = 256;
 
 /// What of a body is read and thrown away after the request has been answered.

@@ -2,7 +2,7 @@
 
 use axum::extract::Request;
 use axum::http::header::{IF_MATCH, IF_NONE_MATCH, IF_RANGE, RANGE};
-use axum::http::{HeaderMap, HeaderValue};
+use axum::http::{HeaderMap, HeaderValue, Method};
 use headers::{ETag, Header as _, IfNoneMatch};
 
 use super::fields::invalid_header;
@@ -11,6 +11,10 @@ use super::problem::{Kind, Problem};
 /// Leaves out conditions on tags that are none, as such conditions do not hold: a range that depends on one is not asked for, either.
 /// Characters within a tag are those of RFC 9110, 8.8.3.
 pub(super) fn drop_malformed_tags(mut request: Request) -> Request {
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        // What changes something refuses them.
+        return request;
+    }
     let headers = request.headers_mut();
     if headers.get_all(IF_NONE_MATCH).iter().any(is_malformed) {
         headers.remove(IF_NONE_MATCH);

@@ -22,7 +22,8 @@ pub(super) struct TenantLimits {
     open: Mutex<HashMap<Arc<str>, usize>>,
 }
 
-/// Requests in a second; as many may come at once after a second without any. As there are only so many tokens, there are only so many tenants.
+/// The limit on requests in a second. After a second without requests, as many may come at once. It remembers every tenant that has sent one: no
+/// more than the token file names.
 struct RequestRate {
     requests: DefaultKeyedRateLimiter<Arc<str>>,
     max_requests: NonZeroU32,
@@ -39,7 +40,7 @@ struct CountedConnection {
 }
 
 impl TenantLimits {
-    /// At most so many requests in a second, and connections at once; none is no limit.
+    /// The limits on requests in a second and on connections at once, for each tenant. `None` means no limit.
     pub(super) fn new(max_request_rate: Option<NonZeroU32>, max_connections: Option<usize>) -> Arc<Self> {
         let max_request_rate = max_request_rate.map(|max_requests| RequestRate {
             requests: RateLimiter::keyed(Quota::per_second(max_requests)),
@@ -124,7 +125,7 @@ mod tests {
         assert_eq!(admit(&mine, &second), Err(Kind::TooManyConnections));
         assert_eq!(admit(&yours, &second), Ok(()));
         assert_eq!(admit(&yours, &first), Err(Kind::TooManyConnections));
-        // That connection is nobody's now.
+        // The refused connection counts for no tenant any more, so there is room for another one.
         assert_eq!(admit(&mine, &Connection::default()), Ok(()));
         assert_eq!(limits.open().len(), 1, "one was never stored, the other one is dropped");
         drop(second);

@@ -228,7 +228,8 @@ mod tests {
         Account { tenant: Some(tenant.into()), upload }
     }
 
-    /// Gives each account work without end, of the cost that is its own, for so many turns. Gives what each has used.
+    /// Runs `count` turns in which every account always has more work, each piece at the cost given for the account. Returns the total cost of each
+    /// account.
     fn share(turns: &mut Turns<u64>, works: &[(Account, u64)], count: usize) -> Vec<u64> {
         for (account, cost) in works {
             turns.add(account, *cost);
@@ -265,7 +266,7 @@ mod tests {
         assert!(used[0].abs_diff(used[1]) <= 1000, "{used:?}");
     }
 
-    /// Lets threads work for so long on uploads that always have work again when a turn of theirs ends. Gives how long each has had a thread.
+    /// Simulates `threads` threads until the time `end`, with uploads that always have more work. Returns for how long each has had a thread.
     fn simulate(threads: usize, works: &[(Account, u64)], end: u64) -> Vec<u64> {
         let mut turns = Turns::default();
         for (account, cost) in works {
@@ -413,7 +414,7 @@ mod tests {
             }
         }
 
-        /// All work is taken once, whatever happens between, and the work of one account in order.
+        /// Every piece of work is taken exactly once, and pieces of the same account in the order in which they came.
         #[test]
         fn all_work_is_taken_once(steps in prop::collection::vec((0..3_u8, 0..4_u8, 0..3_u64, 0..20_u64), 1..200)) {
             let mut turns = Turns::default();

@@ -96,7 +96,7 @@ impl<W: FnOnce() -> T + Send, T: Send> Work for Task<W, T> {
     fn tell(self: Box<Self>) {
         let Self { outcome, told, .. } = *self;
         if let Some(outcome) = outcome {
-            // Nobody may be waiting for it any more.
+            // It is no error when the one who asked for the work has gone.
             drop(told.send(outcome));
         }
     }
