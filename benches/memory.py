@@ -4,6 +4,7 @@
     cargo build --release && python3 benches/memory.py [--uploads 256] [--campaigns 1000000] [--budget 1GiB]
 
 Each upload has campaigns of its own. Every answer has to be 201 with exact totals, or 503 `memory_budget` with `Retry-After`.
+The tables of all campaigns are compared row by row afterwards.
 """
 
 import argparse
@@ -46,6 +47,15 @@ def send(address, upload, campaigns):
     return f"{answer.status} {problem}" + ("" if has_hint else " without Retry-After")
 
 
+def has_right_table(address, upload, campaigns):
+    """Compares the table of an upload that has succeeded."""
+    connection = http.client.HTTPConnection(address, timeout=3600)
+    connection.request("GET", f"/v1/jobs/u{upload}/results/campaigns.csv")
+    names, *table = connection.getresponse().read().decode().splitlines()
+    expected = {f"{upload:x}c{number},10,1,1.50,1,0.1000,1.50" for number in range(campaigns)}
+    return names.startswith("campaign_id,") and len(table) == campaigns and set(table) == expected
+
+
 def resident_kib(process, field):
     for line in pathlib.Path(f"/proc/{process.pid}/status").read_text().splitlines():
         if line.startswith(field + ":"):
@@ -67,9 +77,13 @@ def main():
                 address = process.stdout.readline().strip().removeprefix("listening on http://")
                 idle = resident_kib(process, "VmRSS")
                 answers = collections.Counter()
+                right = []
 
                 def run(upload):
-                    answers[send(address, upload, arguments.campaigns)] += 1
+                    answer = send(address, upload, arguments.campaigns)
+                    answers[answer] += 1
+                    if answer == "right":
+                        right.append(upload)
 
                 threads = [threading.Thread(target=run, args=(upload,)) for upload in range(arguments.uploads)]
                 for thread in threads:
@@ -77,11 +91,14 @@ def main():
                 for thread in threads:
                     thread.join()
                 is_alive = process.poll() is None
+                peak = resident_kib(process, "VmHWM")
+                wrong = [upload for upload in right if not has_right_table(address, upload, arguments.campaigns)]
                 print(f"{arguments.uploads} uploads of {arguments.campaigns} campaigns, budget {arguments.budget}")
                 for answer, count in answers.most_common():
                     print(f"  {count:4} {answer}")
-                print(f"  resident: {idle / 1024:.0f} MiB at the start, {resident_kib(process, 'VmHWM') / 1024:.0f} MiB at the peak, "
+                print(f"  resident: {idle / 1024:.0f} MiB at the start, {peak / 1024:.0f} MiB at the peak, "
                       f"{resident_kib(process, 'VmRSS') / 1024:.0f} MiB at the end; alive: {is_alive}")
+                print(f"  tables: {len(right) - len(wrong)} compared and right, wrong: {wrong}")
             finally:
                 process.terminate()
 

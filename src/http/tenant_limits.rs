@@ -3,9 +3,8 @@
 //! A connection is not anybody's before its first request has been authorised. It counts for the tenant of its latest request, as a proxy may
 //! send requests of several tenants over one.
 
-use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::HeaderValue;
 use axum::http::header::RETRY_AFTER;
@@ -13,13 +12,13 @@ use governor::clock::{Clock as _, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 
 use super::problem::{Kind, Problem};
+use crate::jobs::{NoPermit, TenantPermit, TenantPermits};
 
 /// What a tenant may use, and what each does.
 pub(super) struct TenantLimits {
     max_request_rate: Option<RequestRate>,
-    max_connections: Option<usize>,
-    /// Connections that are open, by tenant. A tenant without any is not in it.
-    open: Mutex<HashMap<Arc<str>, usize>>,
+    /// Those that are open.
+    connections: Option<Arc<TenantPermits>>,
 }
 
 /// The limit on requests in a second. After a second without requests, as many may come at once. It remembers every tenant that has sent one: no
@@ -33,10 +32,10 @@ struct RequestRate {
 #[derive(Clone, Default)]
 pub(super) struct Connection(Arc<Mutex<Option<CountedConnection>>>);
 
-/// Counts as a connection of a tenant until it is dropped.
+/// For whom a connection counts.
 struct CountedConnection {
-    limits: Arc<TenantLimits>,
     tenant: Arc<str>,
+    _permit: TenantPermit,
 }
 
 impl TenantLimits {
@@ -46,16 +45,17 @@ impl TenantLimits {
             requests: RateLimiter::keyed(Quota::per_second(max_requests)),
             max_requests,
         });
-        Arc::new(Self { max_request_rate, max_connections, open: Mutex::default() })
+        let connections = max_connections.map(TenantPermits::of_each_tenant);
+        Arc::new(Self { max_request_rate, connections })
     }
 
     /// Lets a request of a tenant in.
     ///
     /// # Errors
     /// When the tenant has too many connections with this one, or has sent too many requests.
-    pub(super) fn admit(self: &Arc<Self>, tenant: &Arc<str>, connection: Option<&Connection>) -> Result<(), Problem> {
-        if let (Some(connection), Some(max_connections)) = (connection, self.max_connections) {
-            connection.count_for(tenant, self, max_connections)?;
+    pub(super) fn admit(&self, tenant: &Arc<str>, connection: Option<&Connection>) -> Result<(), Problem> {
+        if let (Some(connection), Some(connections)) = (connection, &self.connections) {
+            connection.count_for(tenant, connections)?;
         }
         let Some(RequestRate { requests, max_requests }) = &self.max_request_rate else {
             return Ok(());
@@ -68,46 +68,24 @@ impl TenantLimits {
                 .with_header(RETRY_AFTER, HeaderValue::from(wait.as_secs().saturating_add(1)))
         })
     }
-
-    fn open(&self) -> MutexGuard<'_, HashMap<Arc<str>, usize>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn count(self: &Arc<Self>, tenant: &Arc<str>, max_connections: usize) -> Result<CountedConnection, Problem> {
-        let mut open = self.open();
-        if open.get(tenant).is_some_and(|open| *open >= max_connections) {
-            let detail =
-                format!("{max_connections} connections of this tenant are open, as many as may be; close some");
-            return Err(Problem::new(Kind::TooManyConnections, detail)
-                .with_limit("max_connections_per_tenant", max_connections as u64));
-        }
-        *open.entry(Arc::clone(tenant)).or_default() += 1;
-        Ok(CountedConnection { limits: Arc::clone(self), tenant: Arc::clone(tenant) })
-    }
 }
 
 impl Connection {
-    fn count_for(&self, tenant: &Arc<str>, limits: &Arc<TenantLimits>, max_connections: usize) -> Result<(), Problem> {
+    fn count_for(&self, tenant: &Arc<str>, connections: &Arc<TenantPermits>) -> Result<(), Problem> {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if counted.as_ref().is_none_or(|counted| counted.tenant != *tenant) {
             // The old count goes first: it must not be in the way of the same tenant's new one.
             *counted = None;
-            *counted = Some(limits.count(tenant, max_connections)?);
+            let permit = connections.permit(tenant).map_err(too_many_connections)?;
+            *counted = Some(CountedConnection { tenant: Arc::clone(tenant), _permit: permit });
         }
         Ok(())
     }
 }
 
-impl Drop for CountedConnection {
-    fn drop(&mut self) {
-        let mut open = self.limits.open();
-        if let Some(count) = open.get_mut(&self.tenant) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.tenant);
-            }
-        }
-    }
+fn too_many_connections((NoPermit::InAll { max } | NoPermit::OfTenant { max }): NoPermit) -> Problem {
+    let detail = format!("{max} connections of this tenant are open, as many as may be; close some");
+    Problem::new(Kind::TooManyConnections, detail).with_limit("max_connections_per_tenant", max as u64)
 }
 
 #[cfg(test)]
@@ -117,18 +95,19 @@ mod tests {
     #[test]
     fn a_connection_counts_once_and_for_the_tenant_of_its_latest_request() {
         let limits = TenantLimits::new(None, Some(1));
+        let admit = |tenant: &str, connection: &Connection| {
+            let tenant = Arc::from(tenant);
+            limits.admit(&tenant, Some(connection)).map_err(|problem| problem.kind())
+        };
         let (first, second) = (Connection::default(), Connection::default());
-        let (mine, yours): (Arc<str>, Arc<str>) = ("mine".into(), "yours".into());
-        let admit = |tenant, connection| limits.admit(tenant, Some(connection)).map_err(|problem| problem.kind());
-        assert_eq!(admit(&mine, &first), Ok(()));
-        assert_eq!(admit(&mine, &first), Ok(()));
-        assert_eq!(admit(&mine, &second), Err(Kind::TooManyConnections));
-        assert_eq!(admit(&yours, &second), Ok(()));
-        assert_eq!(admit(&yours, &first), Err(Kind::TooManyConnections));
+        assert_eq!(admit("mine", &first), Ok(()));
+        assert_eq!(admit("mine", &first), Ok(()));
+        assert_eq!(admit("mine", &second), Err(Kind::TooManyConnections));
+        assert_eq!(admit("yours", &second), Ok(()));
+        assert_eq!(admit("yours", &first), Err(Kind::TooManyConnections));
         // The refused connection counts for no tenant any more, so there is room for another one.
-        assert_eq!(admit(&mine, &Connection::default()), Ok(()));
-        assert_eq!(limits.open().len(), 1, "one was never stored, the other one is dropped");
+        assert_eq!(admit("mine", &Connection::default()), Ok(()));
         drop(second);
-        assert!(limits.open().is_empty());
+        assert_eq!(admit("yours", &first), Ok(()));
     }
 }

@@ -417,7 +417,8 @@ mod tests {
                 let (turns, came_to) = read_in_turns(options, &data, piece_bytes, &workers);
                 drop(end);
                 assert!(alone == (0, came_to), "in pieces of {piece_bytes}");
-                assert_eq!(turns, text_bytes / (4 * 1024 * 1024), "in pieces of {piece_bytes}");
+                // No turn is shorter than a step, and none is much longer than 100 µs.
+                assert!((1..=text_bytes / (16 * 1024)).contains(&turns), "in pieces of {piece_bytes}: {turns}");
             }
         }
     }

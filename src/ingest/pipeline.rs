@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, Bytes};
 use crc_fast::CrcAlgorithm;
@@ -25,9 +26,9 @@ pub const RATIO_FREE_BYTES: u64 = 64 * 1024 * 1024;
 /// Compressed data is asked memory for in steps of this much text, so that text is seldom waited for to be counted.
 const PERMITTED_TEXT_BYTES: usize = 4 * 1024 * 1024;
 
-/// The least text of compressed data after which an upload gives way to others, even in the middle of a batch: all of a permission, which
-/// is used up but for less than a step.
-const TURN_TEXT_BYTES: u64 = (PERMITTED_TEXT_BYTES - STEP_BYTES) as u64;
+/// How long compressed data is read before the upload gives way to others, even in the middle of a batch. It is about what a batch of plain
+/// text takes: an upload that always waits for its next batch would get less than its share beside longer turns.
+const TURN: Duration = Duration::from_micros(100);
 
 /// The least that memory is asked for.
 const LEAST_TEXT_BYTES: usize = STEP_BYTES;
@@ -355,7 +356,7 @@ impl Pipeline {
 
     /// Reads the next pieces. While text of compressed ones is decompressed, other workers that have nothing to do count what came before;
     /// when this returns, all that was read has been counted. Memory is asked for ahead of it; when it is refused, some pieces are left. So they
-    /// are when other work waits in line after [`TURN_TEXT_BYTES`]: hardly any bytes may become very much text.
+    /// are when other work waits in line after a [`TURN`]: hardly any bytes may become very much text.
     ///
     /// # Errors
     /// As [`Self::push`].
@@ -378,7 +379,7 @@ impl Pipeline {
         load: &Load,
         permit: impl Fn(Growth) -> bool,
     ) -> Result<Pushed, ContentError> {
-        let turn_end = self.text_bytes.saturating_add(TURN_TEXT_BYTES);
+        let begun = Instant::now();
         let mut left: usize = pieces.iter().map(Bytes::len).sum();
         while let Some(piece) = pieces.front_mut() {
             if let Input::Start(start) = &self.input {
@@ -388,10 +389,14 @@ impl Pipeline {
                 self.permitted_text = STEP_BYTES;
                 self.push_permitted(&first)?;
                 self.permitted_text = 0;
-            } else if !self.is_permitted() && self.text_bytes >= turn_end && load.are_wanted() {
+            } else if !matches!(self.input, Input::Plain) && load.are_wanted() && begun.elapsed() >= TURN {
                 return Ok(Pushed::TurnOver);
             } else if self.is_permitted() || self.permit(left, &permit)? {
+                // One step of compressed data, to look at the turn behind it.
+                let kept = if matches!(self.input, Input::Plain) { 0 } else { self.permitted_text - STEP_BYTES };
+                self.permitted_text -= kept;
                 let consumed = self.push_permitted(piece)?;
+                self.permitted_text += kept;
                 left -= consumed;
                 piece.advance(consumed);
             } else {
@@ -518,7 +523,9 @@ impl Pipeline {
         };
         // Behind a state that was restored, text comes again that has been counted.
         let counted = self.text_bytes.saturating_sub(compressed.text_bytes());
-        let step = compressed.step(piece, self.counter.room())?;
+        let room = &mut self.counter.room()[..compressed.step_bytes()];
+        let room_bytes = room.len();
+        let step = compressed.step(piece, room)?;
         let counted = usize::try_from(counted).map_or(step.produced, |counted| counted.min(step.produced));
         self.text_bytes = self.text_bytes.saturating_add((step.produced - counted) as u64);
         if self.text_bytes > self.max_text_bytes {
@@ -530,7 +537,7 @@ impl Pipeline {
         }
         self.permitted_text = self.permitted_text.saturating_sub(step.produced);
         self.counter.add(counted..step.produced)?;
-        Ok((step.consumed, step.produced == STEP_BYTES))
+        Ok((step.consumed, step.produced == room_bytes))
     }
 
     fn digest(&mut self, bytes: &[u8]) {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Permits for uploads, or for downloads.
+/// Permits for uploads, downloads or connections.
 #[derive(Debug)]
 pub struct TenantPermits {
     all: Arc<Semaphore>,
@@ -44,6 +44,12 @@ impl TenantPermits {
     pub fn new(max_in_all: usize, max_per_tenant: usize) -> Arc<Self> {
         let all = Arc::new(Semaphore::new(max_in_all));
         Arc::new(Self { all, max_in_all, max_per_tenant, running: Mutex::default() })
+    }
+
+    /// At most so many of each tenant at once, and no other limit.
+    #[must_use]
+    pub fn of_each_tenant(max_per_tenant: usize) -> Arc<Self> {
+        Self::new(Semaphore::MAX_PERMITS, max_per_tenant)
     }
 
     /// Permits one more of a tenant.

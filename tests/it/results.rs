@@ -377,5 +377,8 @@ fn entity_tags_that_are_none_match_nothing() {
         assert_eq!((part.status, &part.body), (200, &whole), "{tag}");
         let refused = service.send("DELETE", "/v1/jobs/a", &[("if-match", tag)], b"");
         refused.expect_problem(400, "invalid_header", &["if-match", "entity tags"]);
+        let refused = service.send("PUT", "/v1/jobs/new", &[("if-none-match", tag)], &csv(1));
+        refused.expect_problem(400, "invalid_header", &["if-none-match", "expected *"]);
     }
+    service.get("/v1/jobs/new").expect_problem(404, "job_not_found", &[]);
 }
