@@ -16,8 +16,10 @@ use super::tenant_limits::TenantLimits;
 use super::tokens::{Holder, TokenRefused, Tokens};
 use crate::jobs::{Access, Failure, FailureKind};
 
-/// What is there for everybody: whether the service lives, its page, and its description.
+/// What is there for everybody: whether the service lives, its page, and its description. So are the page's files.
 const OPEN_PATHS: [&str; 4] = ["/", "/healthz", "/readyz", "/openapi.yaml"];
+
+const PAGE_FILES: &str = "/page/";
 
 /// What is about all tenants.
 const ADMIN_PATHS: [&str; 1] = ["/metrics"];
@@ -92,7 +94,8 @@ pub(super) struct Gate {
 impl Gate {
     /// The holder of a request's token; none on a service without tokens, and for what is there for everybody.
     fn admit(&self, request: &Request) -> Result<Option<Arc<Holder>>, Problem> {
-        if OPEN_PATHS.contains(&request.uri().path()) {
+        let path = request.uri().path();
+        if OPEN_PATHS.contains(&path) || path.starts_with(PAGE_FILES) {
             return Ok(None);
         }
         let holder = self.tokens.as_ref().map(|tokens| holder(tokens, request.headers())).transpose()?;

@@ -93,10 +93,8 @@ pub(super) fn content_coding(headers: &HeaderMap) -> Result<Option<Coding>, Prob
 pub(super) fn allow_identity(mut request: Request<Body>) -> Request<Body> {
     let values = request.headers().get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
     let (excluding, others): (Vec<_>, Vec<_>) = values.flat_map(|value| value.split(',')).partition(|member| {
-        let (coding, weight) = member.split_once(';').unwrap_or((member, ""));
-        let weight = weight.trim().strip_prefix(['q', 'Q']).and_then(|weight| weight.trim_start().strip_prefix('='));
-        ["identity", "*"].contains(&coding.trim().to_ascii_lowercase().as_str())
-            && weight.and_then(|weight| weight.trim().parse().ok()) == Some(0.0_f32)
+        let (coding, is_excluded) = coding_of(member);
+        is_excluded && ["identity", "*"].iter().any(|name| coding.eq_ignore_ascii_case(name))
     });
     if !excluding.is_empty() {
         let others = others.join(",");
@@ -108,6 +106,21 @@ pub(super) fn allow_identity(mut request: Request<Body>) -> Request<Body> {
         }
     }
     request
+}
+
+/// True when an answer may be compressed with gzip (RFC 9110, 12.5.3).
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let codings: Vec<_> = values.flat_map(|value| value.split(',')).map(coding_of).collect();
+    let named = |name: &str| codings.iter().find(|(coding, _)| coding.eq_ignore_ascii_case(name));
+    named("gzip").or_else(|| named("*")).is_some_and(|(_, is_excluded)| !is_excluded)
+}
+
+/// A coding in `Accept-Encoding`, and whether its weight says that it is not acceptable.
+fn coding_of(member: &str) -> (&str, bool) {
+    let (coding, weight) = member.split_once(';').unwrap_or((member, ""));
+    let weight = weight.trim().strip_prefix(['q', 'Q']).and_then(|weight| weight.trim_start().strip_prefix('='));
+    (coding.trim(), weight.and_then(|weight| weight.trim().parse().ok()) == Some(0.0_f32))
 }
 
 /// The media types in which a table can be sent. A client without a preference gets the first one.
@@ -143,6 +156,24 @@ mod tests {
 
     fn accepting(fields: &[&str]) -> Option<bool> {
         prefers_json(&fields.iter().map(|value| (ACCEPT, value.parse().unwrap())).collect())
+    }
+
+    #[test]
+    fn gzip_is_accepted_when_it_is_named_and_not_excluded() {
+        for (field, accepts) in [
+            ("gzip, deflate, br, zstd", true),
+            ("br, GZIP;q=0.1", true),
+            ("*", true),
+            ("gzip;q=0", false),
+            ("*, gzip; q=0.000", false),
+            ("*;q=0", false),
+            ("br", false),
+            ("", false),
+        ] {
+            let headers = HeaderMap::from_iter([(ACCEPT_ENCODING, field.parse().unwrap())]);
+            assert_eq!(accepts_gzip(&headers), accepts, "{field}");
+        }
+        assert!(!accepts_gzip(&HeaderMap::new()));
     }
 
     #[test]

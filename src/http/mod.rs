@@ -73,7 +73,8 @@ use log::{X_REQUEST_ID, log_request, sanitize_request_id, tag_route};
 use media::allow_identity;
 use origin::{RequestOrigins, check_origin};
 use problem::{Kind, Problem};
-use routes::{appends, events, files, jobs, results, service, tus, uploads};
+use routes::page::TaggedAsSent;
+use routes::{appends, events, files, jobs, page, results, service, tus, uploads};
 use security_fields::add_security_fields;
 use tenant_limits::TenantLimits;
 
@@ -90,7 +91,8 @@ pub fn router(jobs: Arc<Jobs>, mut config: HttpConfig, metrics: PrometheusHandle
     let metrics_route =
         if config.serves_metrics { Router::new().route("/metrics", get(service::metrics)) } else { Router::new() };
     let routes = metrics_route
-        .route("/", get(service::page))
+        .route("/", get(page::index))
+        .route("/page/{file}", get(page::file))
         .route("/healthz", get(service::healthz))
         .route("/readyz", get(service::readyz))
         .route("/openapi.yaml", get(service::openapi))
@@ -189,7 +191,8 @@ fn describe_as_sent<B>(mut response: Response<B>) -> Response<B> {
     if response.status() == StatusCode::NOT_MODIFIED {
         response.headers_mut().remove(CONTENT_LENGTH);
     }
-    if response.headers().contains_key(CONTENT_ENCODING)
+    if response.extensions().get::<TaggedAsSent>().is_none()
+        && response.headers().contains_key(CONTENT_ENCODING)
         && let Some(tag) = response.headers().get(ETAG).and_then(|tag| tag.to_str().ok())
         && !tag.starts_with("W/")
         && let Ok(tag) = HeaderValue::from_str(&format!("W/{tag}"))

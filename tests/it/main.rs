@@ -39,6 +39,7 @@ mod metrics_address;
 mod odd_rows;
 mod openapi;
 mod oracle;
+mod page;
 mod parallel;
 mod pieces;
 mod properties;

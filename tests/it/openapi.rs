@@ -230,7 +230,8 @@ fn codes(sources: &str) -> BTreeSet<String> {
 
 /// A path of the document with something in place of its parameters.
 fn filled(path: &str) -> String {
-    path.replace("{job}", "ad_data.csv").replace("{file}", "top10_ctr.csv")
+    let file = if path.starts_with("/page/") { "style.css" } else { "top10_ctr.csv" };
+    path.replace("{job}", "ad_data.csv").replace("{file}", file)
 }
 
 #[test]

@@ -5,6 +5,7 @@ pub(super) mod events;
 mod file_answers;
 pub(super) mod files;
 pub(super) mod jobs;
+pub(super) mod page;
 pub(super) mod results;
 pub(super) mod service;
 pub(super) mod tus;

@@ -1,22 +1,19 @@
-//! The service itself: whether it lives and is ready, its metrics, its description, its page.
+//! The service itself: whether it lives and is ready, its metrics, its description.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
 
 use axum::extract::State;
-use axum::http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
-use axum::http::{HeaderValue, StatusCode, Uri};
-use axum::response::{Html, IntoResponse, Response};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
 use crate::engine::Format;
 use crate::http::app::Shared;
 use crate::http::problem::{Problem, json_line};
 use crate::http::query::Query;
-use crate::http::security_fields::{CROSS_ORIGIN_OPENER_POLICY, page_policy};
 
 const OPENAPI: &str = include_str!("../../../openapi.yaml");
-const PAGE: &str = include_str!("../page.html");
 
 /// `GET /healthz`: the process answers.
 pub(in crate::http) async fn healthz() -> Response {
@@ -79,16 +76,4 @@ pub(in crate::http) async fn formats(uri: Uri) -> Result<Response, Problem> {
 /// `GET /openapi.yaml`
 pub(in crate::http) async fn openapi() -> Response {
     ([(CONTENT_TYPE, "application/yaml")], OPENAPI).into_response()
-}
-
-/// `GET /`
-pub(in crate::http) async fn page() -> Response {
-    static POLICY: LazyLock<Option<HeaderValue>> = LazyLock::new(|| page_policy(PAGE));
-    let mut response = Html(PAGE).into_response();
-    let headers = response.headers_mut();
-    headers.insert(CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("same-origin"));
-    if let Some(policy) = POLICY.clone() {
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
-    }
-    response
 }

@@ -1,0 +1,127 @@
+/** All jobs: finding one, and deleting. */
+
+import { get, pause, request } from "./api.js";
+import { announce, fill, h, say, toast } from "./dom.js";
+import { ago, bytes, number, plural, time } from "./text.js";
+import { isFinal, sendingOf } from "./upload.js";
+
+const PAGE = 50;
+const REFRESH_MILLISECONDS = 3000;
+const UNDO_MILLISECONDS = 8000;
+
+/**
+ * Jobs whose deletion can still be undone.
+ *
+ * @type {Set<string>}
+ */
+const leaving = new Set();
+
+// Who closes the page has let the time for undoing pass.
+addEventListener("pagehide", () => {
+  for (const id of leaving) {
+    request("DELETE", `/v1/jobs/${id}`, { keepalive: true }).catch(() => {});
+  }
+});
+
+/**
+ * @param {HTMLElement} place
+ * @param {AbortSignal} signal
+ */
+export async function showJobs(place, signal) {
+  const body = h("tbody");
+  const empty = h("p.empty", { role: "status" });
+  const more = h("button", { type: "button", hidden: true, onclick: () => load() }, "Show older ones");
+  const search = h("input", { type: "search", id: "search", placeholder: "Part of a name", oninput: () => showRows() });
+  const table = h("table.jobs", {},
+    h("caption.unseen", {}, "Jobs"),
+    h("thead", {}, h("tr", {}, ["Name", "State", "Size", "Rows", "Age", ""].map((name) =>
+      h(["Size", "Rows"].includes(name) ? "th.figure" : "th", { scope: "col" }, name || h("span.unseen", {}, "Delete"))))),
+    body,
+  );
+  fill(place,
+    h("header.title", {}, h("h1", { tabindex: -1 }, "Jobs"),
+      h("label.search", { for: "search" }, h("span.unseen", {}, "Search by name"), search)),
+    h("section.panel", { "aria-label": "Jobs" },
+      h("div.scrolls", { tabindex: 0, role: "group", "aria-label": "Jobs, table" }, table), empty, more),
+  );
+  /** @type {any[]} */
+  let jobs = [];
+  /** @type {string | null} */
+  let cursor = null;
+
+  const showRows = () => {
+    const wanted = search.value.trim().toLowerCase();
+    const shown = jobs.filter((job) => !leaving.has(job.id) && job.name.toLowerCase().includes(wanted));
+    const focused = document.activeElement?.closest("tr")?.dataset.id;
+    fill(body, shown.map((job) => row(job, () => remove(job))));
+    if (focused) {
+      /** @type {HTMLElement | null} */ (body.querySelector(`tr[data-id="${focused}"] a`))?.focus();
+    }
+    table.hidden = shown.length === 0;
+    more.hidden = cursor === null;
+    say(empty, shown.length > 0 ? "" : wanted ? "No job has such a name." + (cursor ? " There are older ones." : "") : "There are no jobs yet.");
+  };
+
+  const load = async () => {
+    const after = cursor ? `&cursor=${cursor}` : "";
+    const page = await get(`/v1/jobs?limit=${PAGE}${after}`, { signal });
+    jobs = [...jobs, ...page.jobs];
+    cursor = page.next_cursor;
+    showRows();
+  };
+
+  const remove = async (job) => {
+    leaving.add(job.id);
+    showRows();
+    announce(`${job.name} is deleted`);
+    const undo = { label: "Undo", act: () => {} };
+    const passed = await toast(`${job.name} is deleted.`, undo, UNDO_MILLISECONDS);
+    if (passed) {
+      try {
+        sendingOf(job.id)?.stop();
+        await request("DELETE", `/v1/jobs/${job.id}`);
+        jobs = jobs.filter((other) => other.id !== job.id);
+      } catch (error) {
+        toast(`${job.name} could not be deleted: ${/** @type {Error} */ (error).message}`);
+      }
+    }
+    leaving.delete(job.id);
+    if (!signal.aborted) {
+      showRows();
+    }
+  };
+
+  await load();
+  refresh();
+
+  /** The newest jobs change while they run, and others are added. */
+  async function refresh() {
+    while (!signal.aborted) {
+      await pause(REFRESH_MILLISECONDS, signal);
+      if (signal.aborted || document.hidden) {
+        continue;
+      }
+      const page = await get(`/v1/jobs?limit=${PAGE}`, { signal }).catch(() => null);
+      if (page && JSON.stringify(page.jobs, asText) !== JSON.stringify(jobs.slice(0, page.jobs.length), asText)) {
+        const known = new Set(page.jobs.map((job) => job.id));
+        jobs = [...page.jobs, ...jobs.slice(PAGE).filter((job) => !known.has(job.id))];
+        cursor = jobs.length > PAGE ? cursor : page.next_cursor;
+        showRows();
+      }
+    }
+  }
+}
+
+const asText = (_, value) => (typeof value === "bigint" ? String(value) : value);
+
+function row(job, remove) {
+  const size = job.progress.bytes_received;
+  return h("tr", { "data-id": job.id },
+    h("th", { scope: "row" }, h("a", { href: `#/jobs/${job.id}` }, job.name)),
+    h("td", {}, h("span.badge", { "data-state": job.state }, job.state)),
+    h("td.figure", { title: plural(size, "byte") }, bytes(size)),
+    h("td.figure", {}, number(job.progress.rows_read)),
+    h("td", {}, h("time", { datetime: job.created_at, title: time(job.created_at) }, ago(job.created_at))),
+    h("td.act", {}, h("button.link", { type: "button", "aria-label": `Delete ${job.name}`, onclick: remove }, isFinal(job) ? "Delete" : "Cancel and delete")),
+  );
+}
