@@ -60,7 +60,7 @@ class JobView {
     this.progress = h("section.panel.progress", { "aria-label": "Progress" }, this.meter, this.received, this.connection);
     this.figures = h("dl.figures");
     this.lists = [new LeaderList(CTR), new LeaderList(CPA)];
-    this.outcome = h("div");
+    this.outcome = h("div.outcome");
     fill(place,
       h("header.title", {}, this.heading, this.badge, this.actions),
       this.since,

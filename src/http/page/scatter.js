@@ -8,9 +8,11 @@ import { compact, money, number, percent, plural } from "./text.js";
 const MAX_POINTS = 5000;
 /** More campaigns than this are read only when somebody asks for it. */
 const MAX_UNASKED_CAMPAIGNS = 1_000_000;
-const WIDTH = 800;
-const HEIGHT = 420;
-const LEFT = 70;
+/** In CSS pixels, so that texts have their size on a phone, too. */
+const MIN_WIDTH = 300;
+const MAX_WIDTH = 1280;
+const HEIGHT = 400;
+const LEFT = 64;
 const BOTTOM = 48;
 const TOP = 12;
 const RIGHT = 16;
@@ -37,7 +39,7 @@ export function scatter(job, signal) {
   const begin = async () => {
     try {
       const { campaigns, seen } = await readSample(path, signal);
-      fill(place, campaigns.length ? draw(campaigns, seen) : h("p.empty", {}, "There are no campaigns."));
+      fill(place, campaigns.length ? draw(campaigns, seen, Math.min(Math.max(place.clientWidth, MIN_WIDTH), MAX_WIDTH)) : h("p.empty", {}, "There are no campaigns."));
     } catch (error) {
       if (!signal.aborted) {
         fill(place, h("p.error", {}, /** @type {Error} */ (error).message));
@@ -111,9 +113,10 @@ function generator() {
 
 /** An axis on which each power of ten has the same length, and zero has a place. */
 function axis(largest, from, to) {
+  const most = Math.max(2, Math.abs(to - from) / 70);
   const powers = Math.max(1, Math.ceil(Math.log10(Math.max(largest, 1) + 1)));
   const scale = (value) => from + ((to - from) * Math.log10(Math.max(value, 0) + 1)) / Math.log10(10 ** powers + 1);
-  const step = Math.ceil(powers / 6);
+  const step = Math.ceil(powers / most);
   const ticks = [0];
   for (let power = 0; power <= powers; power += step) {
     ticks.push(10 ** power);
@@ -129,10 +132,11 @@ function classLimits(campaigns) {
 
 /**
  * @param {Campaign[]} campaigns
- * @param {number} seen
+ * @param {number} seen  how many there are
+ * @param {number} width
  */
-function draw(campaigns, seen) {
-  const spends = axis(Math.max(...campaigns.map(({ spend }) => spend)), LEFT, WIDTH - RIGHT);
+function draw(campaigns, seen, width) {
+  const spends = axis(Math.max(...campaigns.map(({ spend }) => spend)), LEFT, width - RIGHT);
   const conversions = axis(Math.max(...campaigns.map(({ conversions }) => conversions)), HEIGHT - BOTTOM, TOP);
   const limits = classLimits(campaigns);
   const classOf = (ctr) => limits.filter((limit) => ctr >= limit).length;
@@ -144,16 +148,16 @@ function draw(campaigns, seen) {
     "Arrow keys go from one to the next by spend; the tables and downloads have every figure.";
   const mark = svg("circle", { class: "mark", r: 7, visibility: "hidden" });
   const told = h("p.told", { role: "status" }, "Point at a campaign, or use the arrow keys.");
-  const drawing = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "application", tabindex: 0, "aria-label": summary },
+  const drawing = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "application", tabindex: 0, "aria-label": summary },
     spends.ticks.map((tick) => [
       svg("line", { class: "grid", x1: spends.scale(tick), x2: spends.scale(tick), y1: TOP, y2: HEIGHT - BOTTOM }),
       svg("text", { x: spends.scale(tick), y: HEIGHT - BOTTOM + 18, "text-anchor": "middle" }, compact(tick)),
     ]),
     conversions.ticks.map((tick) => [
-      svg("line", { class: "grid", x1: LEFT, x2: WIDTH - RIGHT, y1: conversions.scale(tick), y2: conversions.scale(tick) }),
+      svg("line", { class: "grid", x1: LEFT, x2: width - RIGHT, y1: conversions.scale(tick), y2: conversions.scale(tick) }),
       svg("text", { x: LEFT - 8, y: conversions.scale(tick) + 4, "text-anchor": "end" }, compact(tick)),
     ]),
-    svg("text", { class: "axis", x: (LEFT + WIDTH - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "Spend"),
+    svg("text", { class: "axis", x: (LEFT + width - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "Spend"),
     svg("text", { class: "axis", transform: `translate(16 ${(HEIGHT - BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle" }, "Conversions"),
     placed.map(({ campaign, x, y }) =>
       svg("circle", { class: `point class${classOf(campaign.ctr)}`, cx: x.toFixed(1), cy: y.toFixed(1), r: 3.5 })),
@@ -170,7 +174,7 @@ function draw(campaigns, seen) {
   };
   drawing.addEventListener("pointermove", (event) => {
     const box = drawing.getBoundingClientRect();
-    const x = ((event.clientX - box.left) * WIDTH) / box.width;
+    const x = ((event.clientX - box.left) * width) / box.width;
     const y = ((event.clientY - box.top) * HEIGHT) / box.height;
     choose(nearest(placed, x, y));
   });

@@ -66,8 +66,10 @@ export async function showSend(place, signal) {
     h("p.invitation", {}, "Drop your ad data here"),
     h("p.hint", {}, "CSV files of any size, also several that belong together, also as gzip or Zstandard"),
     input,
-    h("button.primary", { type: "button", onclick: () => input.click() }, "Choose files"),
-    h("button", { type: "button", onclick: () => paste() }, "Paste rows"),
+    h("div.actions", {},
+      h("button.primary", { type: "button", onclick: () => input.click() }, "Choose files"),
+      h("button", { type: "button", onclick: () => paste() }, "Paste rows"),
+    ),
   );
   const paste = () => {
     const area = h("textarea", { id: "pasted", rows: 8, spellcheck: "false", placeholder: FIELDS.join(",") });
@@ -162,7 +164,7 @@ async function prepare(place, files, formats, before) {
     return h("select", { name: key, onchange: (event) => { settings[key] = event.target.value; settings.columns = {}; redraw(); } }, options);
   };
   const delimiters = Object.fromEntries([...new Set([...DELIMITERS, settings.delimiter])].map((mark) => [mark, DELIMITER_NAMES[mark] ?? mark]));
-  const kinds = { "": "Rows with plain columns" };
+  const kinds = { "": "Plain columns" };
   for (const { name, title, status } of formats) {
     kinds[name] = status === "experimental" ? `${title} (experimental)` : title;
   }
