@@ -240,8 +240,9 @@ impl Context {
         let file = waiting(options);
         let mut job = new.begin(State::Open);
         job.settle(self.config.keep_open);
-        // From the first writer on it is settled as one that closes itself.
+        // From the first writer on it is settled as one that closes itself. Until then it is open, and would expect the bytes of no file.
         job.closes_itself = true;
+        job.details.progress.bytes_expected = new.bytes_expected;
         match self.store.insert_open(&job, Some(&file), new.idempotency_key.as_deref(), self.config.open_jobs).await? {
             Inserted::Done => {
                 job.put_file(file);

@@ -412,3 +412,30 @@ fn jobs_expire() {
     service.get(&path(&job)).expect_problem(410, "job_expired", &[]);
     service.get("/v1/jobs/short-lived").expect_problem(404, "job_not_found", &[]);
 }
+
+#[test]
+fn jobs_are_searched_by_a_part_of_their_names() {
+    let service = Service::start();
+    for name in ["North_2025.csv", "north%2025.csv".replace('%', "%25").as_str(), "south.csv", "s%C3%BCd.csv"] {
+        service.put(&format!("/v1/jobs/{name}"), &csv(1)).expect(201);
+    }
+    for (search, names) in [
+        ("", &["s\u{fc}d.csv", "south.csv", "north%2025.csv", "North_2025.csv"][..]),
+        ("NORTH", &["north%2025.csv", "North_2025.csv"]),
+        // Neither is a wildcard.
+        ("%25", &["north%2025.csv"]),
+        ("_", &["North_2025.csv"]),
+        ("%5C", &[]),
+        ("%C3%BC", &["s\u{fc}d.csv"]),
+        ("2025&name=south.csv", &[]),
+        ("th&state=succeeded&name=south.csv", &["south.csv"]),
+    ] {
+        let list = service.get(&format!("/v1/jobs?search={search}")).expect(200);
+        let found: Vec<_> = list["jobs"].as_array().unwrap().iter().map(|job| job["name"].as_str().unwrap()).collect();
+        assert_eq!(found, names, "{search}");
+    }
+    let first = service.get("/v1/jobs?search=north&limit=1");
+    let next = first.header("link").unwrap().split(['<', '>']).nth(1).unwrap().to_owned();
+    assert!(next.contains("search=north"), "{next}");
+    assert_eq!(service.get(&next).expect(200)["jobs"][0]["name"], "North_2025.csv");
+}

@@ -299,7 +299,7 @@ async fn jobs_are_listed_newest_first_by_what_is_asked(database: &Database) {
         jobs.insert(0, job);
     }
     let list = async |state: Option<State>, name: Option<&str>, before: Option<JobId>, limit| {
-        let filter = JobFilter { state, name: name.map(str::to_owned), before, limit };
+        let filter = JobFilter { state, name: name.map(str::to_owned), search: None, before, limit };
         store.list(&Scope::All, &filter).await.unwrap().jobs
     };
     assert_eq!(list(None, None, None, 100).await, jobs);

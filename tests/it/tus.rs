@@ -138,6 +138,7 @@ fn an_upload_in_parts_is_a_job_of_its_own() {
     assert_eq!((&job["state"], &job["name"]), (&json!("open"), &json!("M\u{e4}rz 1.csv")), "{job}");
     assert_eq!((&job["files"][0]["state"], &job["files"][0]["length"]), (&json!("waiting"), &json!(whole.len())));
     assert!(job["expires_at"].is_string() && job["links"]["resume"].is_string(), "{job}");
+    assert_eq!(job["progress"]["bytes_expected"], whole.len(), "{job}");
     service.crash_and_restart();
     assert_eq!(service.get(&job_of(&path)).expect(200), job);
     let head = Tus(&service).head(&path);
@@ -150,6 +151,7 @@ fn an_upload_in_parts_is_a_job_of_its_own() {
         offset += size;
         service.crash_and_restart();
         Tus(&service).assert_offset(&path, offset);
+        assert_eq!(service.get(&job_of(&path)).expect(200)["progress"]["bytes_expected"], whole.len());
         assert!(Tus(&service).head(&path).header("upload-expires").is_some());
     }
     assert_eq!(service.get(&job_of(&path)).expect(200)["state"], "interrupted");
@@ -241,6 +243,7 @@ fn a_length_may_be_told_late() {
         reply.header("location").unwrap().to_owned()
     };
     let path = deferred(&service);
+    assert_eq!(service.get(&job_of(&path)).expect(200)["progress"]["bytes_expected"], Value::Null);
     // The end of a body is not the end of the upload.
     Tus(&service).take(&path, 0, &whole[..1000]);
     let head = Tus(&service).head(&path);

@@ -147,7 +147,7 @@ def leaders_are_shown_while_the_file_arrives(session: Session) -> None:
     gate.wait_until_held()
     expect(page.locator(".title .badge")).to_have_text("Receiving")
     expect(page.get_by_role("progressbar")).to_be_visible()
-    expect(page.get_by_role("region", name="Progress")).to_contain_text("per second")
+    expect(page.get_by_role("region", name="Progress")).to_contain_text(re.compile(r"MB of 1\d\.\d MB · .* per second · .* left"))
     expect(page.get_by_role("region", name="Highest click-through rate").locator("tbody tr")).to_have_count(10)
     before = page.locator(".figures dd").first.get_attribute("data-exact")
     assert int(before.replace(",", "")) < 400_000, before

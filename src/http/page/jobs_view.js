@@ -8,6 +8,8 @@ import { isFinal, sendingOf } from "./upload.js";
 const PAGE = 50;
 const REFRESH_MILLISECONDS = 3000;
 const UNDO_MILLISECONDS = 8000;
+/** Typing pauses this long before the search begins. */
+const TYPING_MILLISECONDS = 250;
 
 /**
  * Jobs whose deletion can still be undone.
@@ -31,7 +33,7 @@ export async function showJobs(place, signal) {
   const body = h("tbody");
   const empty = h("p.empty", { role: "status" });
   const more = h("button", { type: "button", hidden: true, onclick: () => load() }, "Show older ones");
-  const search = h("input", { type: "search", id: "search", placeholder: "Part of a name", oninput: () => showRows() });
+  const field = h("input", { type: "search", id: "search", placeholder: "Part of a name", oninput: () => searchSoon() });
   const table = h("table.jobs", {},
     h("caption.unseen", {}, "Jobs"),
     h("thead", {}, h("tr", {}, ["Name", "State", "Size", "Rows", "Age", ""].map((name) =>
@@ -40,7 +42,7 @@ export async function showJobs(place, signal) {
   );
   fill(place,
     h("header.title", {}, h("h1", { tabindex: -1 }, "Jobs"),
-      h("label.search", { for: "search" }, h("span.unseen", {}, "Search by name"), search)),
+      h("label.search", { for: "search" }, h("span.unseen", {}, "Search by name"), field)),
     h("section.panel", { "aria-label": "Jobs" },
       h("div.scrolls", { tabindex: 0, role: "group", "aria-label": "Jobs, table" }, table), empty, more),
   );
@@ -48,10 +50,10 @@ export async function showJobs(place, signal) {
   let jobs = [];
   /** @type {string | null} */
   let cursor = null;
+  let wanted = "";
 
   const showRows = () => {
-    const wanted = search.value.trim().toLowerCase();
-    const shown = jobs.filter((job) => !leaving.has(job.id) && job.name.toLowerCase().includes(wanted));
+    const shown = jobs.filter((job) => !leaving.has(job.id));
     const focused = document.activeElement?.closest("tr")?.dataset.id;
     fill(body, shown.map((job) => row(job, () => remove(job))));
     if (focused) {
@@ -59,15 +61,33 @@ export async function showJobs(place, signal) {
     }
     table.hidden = shown.length === 0;
     more.hidden = cursor === null;
-    say(empty, shown.length > 0 ? "" : wanted ? "No job has such a name." + (cursor ? " There are older ones." : "") : "There are no jobs yet.");
+    say(empty, shown.length > 0 ? "" : wanted ? "No job has such a name." : "There are no jobs yet.");
   };
 
+  const pageAfter = (after) =>
+    get(`/v1/jobs?limit=${PAGE}&search=${encodeURIComponent(wanted)}${after ? `&cursor=${after}` : ""}`, { signal });
+
   const load = async () => {
-    const after = cursor ? `&cursor=${cursor}` : "";
-    const page = await get(`/v1/jobs?limit=${PAGE}${after}`, { signal });
+    const page = await pageAfter(cursor);
     jobs = [...jobs, ...page.jobs];
     cursor = page.next_cursor;
     showRows();
+  };
+
+  let typing = 0;
+  const searchSoon = () => {
+    clearTimeout(typing);
+    typing = setTimeout(async () => {
+      const looked = field.value.trim();
+      wanted = looked;
+      const page = await pageAfter(null).catch(() => null);
+      // Answers may come in another order than they were asked for.
+      if (page && wanted === looked) {
+        jobs = page.jobs;
+        cursor = page.next_cursor;
+        showRows();
+      }
+    }, TYPING_MILLISECONDS);
   };
 
   const remove = async (job) => {
@@ -101,11 +121,13 @@ export async function showJobs(place, signal) {
       if (signal.aborted || document.hidden) {
         continue;
       }
-      const page = await get(`/v1/jobs?limit=${PAGE}`, { signal }).catch(() => null);
-      if (page && JSON.stringify(page.jobs, asText) !== JSON.stringify(jobs.slice(0, page.jobs.length), asText)) {
-        const known = new Set(page.jobs.map((job) => job.id));
-        jobs = [...page.jobs, ...jobs.slice(PAGE).filter((job) => !known.has(job.id))];
-        cursor = jobs.length > PAGE ? cursor : page.next_cursor;
+      const looked = wanted;
+      const page = await pageAfter(null).catch(() => null);
+      if (page && wanted === looked && JSON.stringify(page.jobs, asText) !== JSON.stringify(jobs.slice(0, page.jobs.length), asText)) {
+        // Ids grow with time, so what is older than the page stays as it is.
+        const older = page.next_cursor ? jobs.filter((job) => job.id < page.next_cursor) : [];
+        cursor = older.length > 0 ? cursor : page.next_cursor;
+        jobs = [...page.jobs, ...older];
         showRows();
       }
     }

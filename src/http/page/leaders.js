@@ -6,7 +6,9 @@ import { money, number, percent } from "./text.js";
 /**
  * What a list ranks by.
  *
- * @typedef {{title: string, column: string, hint: string, value: (row: any) => string | null, show: (value: string) => string}} Metric
+ * @typedef {{title: string, column: string, hint: string, made: string[], value: (row: any) => string | null, show: (value: string) => string}} Metric
+ *
+ * `made`: the figures that it is made of. The others are left out where there is no room for them.
  */
 
 /** @type {Metric} */
@@ -14,6 +16,7 @@ export const CTR = {
   title: "Highest click-through rate",
   column: "CTR",
   hint: "Clicks per impression",
+  made: ["Impressions", "Clicks"],
   value: (row) => row.ctr,
   show: percent,
 };
@@ -23,6 +26,7 @@ export const CPA = {
   title: "Lowest cost per acquisition",
   column: "CPA",
   hint: "Spend per conversion; shorter is better",
+  made: ["Spend", "Conversions"],
   value: (row) => row.cpa,
   show: money,
 };
@@ -49,12 +53,16 @@ export class LeaderList {
     this.empty = h("p.empty", {}, "No campaign yet.");
     /** @type {Map<string, any>} the row of each campaign, with its parts */
     this.rows = new Map();
-    const columns = ["", "Campaign", metric.column, ...FIGURES.map(([name]) => name)];
-    const heading = (name, index) =>
-      h(index > 2 ? "th.figure" : "th", { scope: "col" }, name || h("span.unseen", {}, "Rank"));
+    this.classes = FIGURES.map(([name]) => (metric.made.includes(name) ? "figure" : "figure.other"));
+    const headings = [
+      h("th", { scope: "col" }, h("span.unseen", {}, "Rank")),
+      h("th", { scope: "col" }, "Campaign"),
+      h("th", { scope: "col" }, metric.column),
+      ...FIGURES.map(([name], index) => h(`th.${this.classes[index]}`, { scope: "col" }, name)),
+    ];
     this.table = h("table.leaders", { hidden: true },
       h("caption.unseen", {}, metric.title),
-      h("thead", {}, h("tr", {}, columns.map(heading))),
+      h("thead", {}, h("tr", {}, headings)),
       this.body,
     );
     this.element = h("section.panel.list", { "aria-label": metric.title },
@@ -81,7 +89,7 @@ export class LeaderList {
     const largest = Math.max(...values, 0);
     const rows = new Map();
     leaders.forEach((leader, index) => {
-      const row = this.rows.get(leader.campaign_id) ?? makeRow(leader.campaign_id);
+      const row = this.rows.get(leader.campaign_id) ?? this.makeRow(leader.campaign_id);
       rows.set(leader.campaign_id, row);
       this.write(row, leader, index + 1, largest > 0 ? values[index] / largest : 0);
       if (this.body.children[index] !== row.element) {
@@ -109,20 +117,20 @@ export class LeaderList {
     });
     row.bar.style.setProperty("--share", String(share));
   }
-}
 
-function makeRow(id) {
-  const rank = h("td.rank");
-  const value = h("span.value");
-  const bar = h("span.bar", { "aria-hidden": "true" });
-  const figures = FIGURES.map(() => h("td.figure"));
-  const element = h("tr", {},
-    rank,
-    h("th.campaign", { scope: "row", title: id }, h("span", {}, id)),
-    h("td.measure", {}, h("div", {}, value, bar)),
-    figures,
-  );
-  return { element, bar, texts: [rank, value, ...figures] };
+  makeRow(id) {
+    const rank = h("td.rank");
+    const value = h("span.value");
+    const bar = h("span.bar", { "aria-hidden": "true" });
+    const figures = this.classes.map((names) => h(`td.${names}`));
+    const element = h("tr", {},
+      rank,
+      h("th.campaign", { scope: "row", title: id }, h("span", {}, id)),
+      h("td.measure", {}, h("div", {}, value, bar)),
+      figures,
+    );
+    return { element, bar, texts: [rank, value, ...figures] };
+  }
 }
 
 /** Lets a row go from where it was to where it is; a new one comes up. */

@@ -17,6 +17,7 @@ const BOTTOM = 48;
 const TOP = 12;
 const RIGHT = 16;
 const CLASSES = 5;
+const POINTS_AT_ONCE = 500;
 
 /**
  * @typedef {{id: string, spend: number, conversions: number, ctr: number, cells: string[]}} Campaign
@@ -111,17 +112,43 @@ function generator() {
   };
 }
 
-/** An axis on which each power of ten has the same length, and zero has a place. */
-function axis(largest, from, to) {
-  const most = Math.max(2, Math.abs(to - from) / 70);
-  const powers = Math.max(1, Math.ceil(Math.log10(Math.max(largest, 1) + 1)));
-  const scale = (value) => from + ((to - from) * Math.log10(Math.max(value, 0) + 1)) / Math.log10(10 ** powers + 1);
-  const step = Math.ceil(powers / most);
-  const ticks = [0];
-  for (let power = 0; power <= powers; power += step) {
+/**
+ * An axis for these values: linear when they lie close together, else one on which each power of ten has the same length. Zero has a
+ * place of its own there.
+ *
+ * @param {number[]} values
+ * @param {number} from  where it begins in the drawing
+ * @param {number} to
+ */
+function axis(values, from, to) {
+  const most = Math.max(2, Math.floor(Math.abs(to - from) / 70));
+  const largest = values.reduce((a, b) => Math.max(a, b), 0);
+  const least = values.reduce((a, b) => (b > 0 ? Math.min(a, b) : a), Infinity);
+  const smallest = values.reduce((a, b) => Math.min(a, b), Infinity);
+  if (largest <= 0 || (smallest > 0 && largest / smallest < 20)) {
+    return linearAxis(largest > 0 ? smallest : 0, Math.max(largest, 1), most, from, to);
+  }
+  const first = Math.floor(Math.log10(least));
+  const last = Math.max(Math.ceil(Math.log10(largest)), first + 1);
+  const hasZero = smallest <= 0;
+  const begin = hasZero ? from + Math.sign(to - from) * 36 : from;
+  const scale = (value) => (value > 0 ? begin + ((to - begin) * (Math.log10(value) - first)) / (last - first) : from);
+  const ticks = hasZero ? [0] : [];
+  for (let power = first; power <= last; power += Math.ceil((last - first) / most)) {
     ticks.push(10 ** power);
   }
-  return { scale, ticks };
+  return { scale, ticks, isLogarithmic: true };
+}
+
+function linearAxis(smallest, largest, most, from, to) {
+  const rough = Math.max(largest - smallest, largest / 100) / most;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * ([1, 2, 5, 10].find((factor) => factor * power >= rough) ?? 10);
+  const first = Math.floor(smallest / step);
+  const last = Math.max(Math.ceil(largest / step), first + 1);
+  const scale = (value) => from + ((to - from) * (value / step - first)) / (last - first);
+  const ticks = Array.from({ length: last - first + 1 }, (_, index) => (first + index) * step);
+  return { scale, ticks, isLogarithmic: false };
 }
 
 /** The limits between five classes with as many campaigns each. */
@@ -136,8 +163,8 @@ function classLimits(campaigns) {
  * @param {number} width
  */
 function draw(campaigns, seen, width) {
-  const spends = axis(Math.max(...campaigns.map(({ spend }) => spend)), LEFT, width - RIGHT);
-  const conversions = axis(Math.max(...campaigns.map(({ conversions }) => conversions)), HEIGHT - BOTTOM, TOP);
+  const spends = axis(campaigns.map(({ spend }) => spend), LEFT, width - RIGHT);
+  const conversions = axis(campaigns.map(({ conversions }) => conversions), HEIGHT - BOTTOM, TOP);
   const limits = classLimits(campaigns);
   const classOf = (ctr) => limits.filter((limit) => ctr >= limit).length;
   const placed = campaigns
@@ -148,6 +175,8 @@ function draw(campaigns, seen, width) {
     "Arrow keys go from one to the next by spend; the tables and downloads have every figure.";
   const mark = svg("circle", { class: "mark", r: 7, visibility: "hidden" });
   const told = h("p.told", { role: "status" }, "Point at a campaign, or use the arrow keys.");
+  const points = svg("g");
+  addPoints(points, placed.map(({ campaign, x, y }) => ({ x, y, name: `point class${classOf(campaign.ctr)}` })));
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "application", tabindex: 0, "aria-label": summary },
     spends.ticks.map((tick) => [
       svg("line", { class: "grid", x1: spends.scale(tick), x2: spends.scale(tick), y1: TOP, y2: HEIGHT - BOTTOM }),
@@ -159,8 +188,7 @@ function draw(campaigns, seen, width) {
     ]),
     svg("text", { class: "axis", x: (LEFT + width - RIGHT) / 2, y: HEIGHT - 6, "text-anchor": "middle" }, "Spend"),
     svg("text", { class: "axis", transform: `translate(16 ${(HEIGHT - BOTTOM) / 2}) rotate(-90)`, "text-anchor": "middle" }, "Conversions"),
-    placed.map(({ campaign, x, y }) =>
-      svg("circle", { class: `point class${classOf(campaign.ctr)}`, cx: x.toFixed(1), cy: y.toFixed(1), r: 3.5 })),
+    points,
     mark,
   );
   let current = -1;
@@ -187,12 +215,29 @@ function draw(campaigns, seen, width) {
   });
   const sampled = seen > campaigns.length && `A random sample: ${number(campaigns.length)} of ${number(seen)} campaigns. `;
   return h("figure.scatter", {},
-    h("figcaption.hint", {}, sampled, "Spend against conversions, both axes logarithmic."),
+    h("figcaption.hint", {}, sampled, scales(spends, conversions)),
     drawing,
     told,
     h("ul.legend", { "aria-label": "Click-through rate by colour" },
       Array.from({ length: CLASSES }, (_, index) => h("li", {}, h(`i.class${index}`), legendText(limits, index)))),
   );
+}
+
+/** Adds the points in parts, so that the page stays usable meanwhile. */
+async function addPoints(group, points) {
+  for (let begin = 0; begin < points.length; begin += POINTS_AT_ONCE) {
+    const part = points.slice(begin, begin + POINTS_AT_ONCE);
+    group.append(...part.map(({ x, y, name }) => svg("circle", { class: name, cx: x.toFixed(1), cy: y.toFixed(1), r: 3.5 })));
+    await new Promise((resolve) => setTimeout(resolve));
+  }
+}
+
+function scales(spends, conversions) {
+  const both = { true: "both axes logarithmic", false: "both axes linear" };
+  const told = spends.isLogarithmic === conversions.isLogarithmic
+    ? both[spends.isLogarithmic]
+    : `the axis of ${spends.isLogarithmic ? "spend" : "conversions"} logarithmic`;
+  return `Spend against conversions, ${told}.`;
 }
 
 function legendText(limits, index) {

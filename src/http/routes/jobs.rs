@@ -117,7 +117,7 @@ fn respond(app: &App, job: &Job, if_none_match: Option<&IfNoneMatch>) -> Result<
 
 /// `GET /v1/jobs`
 pub(in crate::http) async fn list(app: App, uri: Uri) -> Result<Response, Problem> {
-    let query = Query::read(&uri, &["state", "name", "limit", "cursor"])?;
+    let query = Query::read(&uri, &["state", "name", "search", "limit", "cursor"])?;
     let limit = match query.text("limit") {
         None => LIST_LIMIT,
         Some(text) => {
@@ -130,8 +130,8 @@ pub(in crate::http) async fn list(app: App, uri: Uri) -> Result<Response, Proble
     let before = cursor.map_err(|_| {
         Problem::new(Kind::InvalidCursor, "cursor: expected the next_cursor of an earlier answer".to_owned())
     })?;
-    let filter =
-        JobFilter { state: query.parsed("state")?, name: query.text("name").map(str::to_owned), before, limit };
+    let text = |name| query.text(name).map(str::to_owned);
+    let filter = JobFilter { state: query.parsed("state")?, name: text("name"), search: text("search"), before, limit };
     let JobPage { jobs, has_more } = app.jobs.list(&filter).await?;
     let next_cursor = jobs.last().filter(|_| has_more).map(|job| job.id);
     let views = jobs.iter().map(|job| JobView::summary(job, &app.caller)).collect();
@@ -139,7 +139,7 @@ pub(in crate::http) async fn list(app: App, uri: Uri) -> Result<Response, Proble
     let mut response = ([(CONTENT_TYPE, "application/json")], list).into_response();
     if let Some(cursor) = next_cursor {
         let mut parameters = form_urlencoded::Serializer::new(String::new());
-        for name in ["state", "name", "limit"] {
+        for name in ["state", "name", "search", "limit"] {
             if let Some(value) = query.text(name) {
                 parameters.append_pair(name, value);
             }

@@ -29,6 +29,8 @@ pub struct JobFilter {
     pub state: Option<State>,
     /// Only those of this name.
     pub name: Option<String>,
+    /// Only those with this in their names, whatever the case of ASCII letters.
+    pub search: Option<String>,
     /// Only those that began before this one.
     pub before: Option<JobId>,
     /// The most jobs to list.
@@ -292,16 +294,19 @@ impl Store {
         limit: usize,
         filter: &JobFilter,
     ) -> Result<Readable, StoreError> {
-        let query = match (filter.name.is_some(), filter.state.is_some()) {
-            (false, false) => sql::LIST_JOBS,
-            (false, true) => sql::LIST_JOBS_BY_STATE,
-            (true, false) => sql::LIST_JOBS_BY_NAME,
-            (true, true) => sql::LIST_JOBS_BY_NAME_AND_STATE,
-        };
+        let mut query = sql::LIST_JOBS.to_owned();
         let mut values = vec![Value::Text(before), Value::Number(now().as_microsecond())];
-        let texts = [filter.name.clone(), filter.state.map(|state| state.name().to_owned())];
-        values.extend(texts.into_iter().flatten().map(Value::Text));
-        let query = query.to_owned() + &sql::within(scope, values.len() + 1) + sql::NEWEST_FIRST;
+        for (condition, text) in [
+            (sql::name_is as fn(usize) -> String, filter.name.clone()),
+            (sql::state_is, filter.state.map(|state| state.name().to_owned())),
+            (sql::name_is_like, filter.search.as_deref().map(sql::containing)),
+        ] {
+            if let Some(text) = text {
+                values.push(Value::Text(text));
+                query += &condition(values.len());
+            }
+        }
+        query = query + &sql::within(scope, values.len() + 1) + sql::NEWEST_FIRST;
         values.extend(tenant_of(scope).map(Value::Text));
         readable(&mut *self.pool.acquire().await?, &query, &values, limit).await
     }

@@ -56,14 +56,25 @@ pub(super) const JOB_BY_IDEMPOTENCY_KEY: &str = "SELECT id, tenant, name, state,
 pub(super) const LIST_JOBS: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2)";
 
-pub(super) const LIST_JOBS_BY_STATE: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
-    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND state = $3";
+/// Goes on with [`LIST_JOBS`]: only jobs of this name.
+pub(super) fn name_is(parameter: usize) -> String {
+    format!(" AND name = ${parameter}")
+}
 
-pub(super) const LIST_JOBS_BY_NAME: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
-    FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $3";
+/// Goes on with [`LIST_JOBS`]: only jobs in this state.
+pub(super) fn state_is(parameter: usize) -> String {
+    format!(" AND state = ${parameter}")
+}
 
-pub(super) const LIST_JOBS_BY_NAME_AND_STATE: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, \
-    closes_itself, details FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2) AND name = $3 AND state = $4";
+/// Goes on with [`LIST_JOBS`]: only jobs whose names match a [pattern](containing), whatever the case of ASCII letters.
+pub(super) fn name_is_like(parameter: usize) -> String {
+    format!(" AND lower(name) LIKE lower(${parameter}) ESCAPE '\\'")
+}
+
+/// A pattern for texts that contain this one.
+pub(super) fn containing(text: &str) -> String {
+    format!("%{}%", text.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"))
+}
 
 pub(super) const RECEIVING_JOBS: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE state = 'receiving' AND closes_itself > 0 AND finishing = 0";
