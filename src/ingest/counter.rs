@@ -371,7 +371,8 @@ mod tests {
         (finished.aggregate.save_pieces_without_blocks(usize::MAX).flatten().collect(), finished.crc64)
     }
 
-    /// Reads data as one batch. Gives how often the turn was over before its end, and what it came to. All states on the way are gone on from.
+    /// Reads data as one batch. Gives how often the turn was over before its end, and what it came to. Some of the states on the way are gone on
+    /// from.
     fn read_in_turns(
         options: &PipelineOptions,
         data: &[u8],
@@ -388,7 +389,7 @@ mod tests {
             states.push(pipeline.take_latest().unwrap());
         }
         let came_to = outcome(&pipeline.finish().unwrap());
-        for state in &states {
+        for state in states.iter().step_by(states.len().div_ceil(6).max(1)) {
             assert!(outcome(&go_on(options, state, data)) == came_to, "from {}", state.offset);
         }
         (states.len(), came_to)

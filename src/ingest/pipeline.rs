@@ -379,7 +379,7 @@ impl Pipeline {
         load: &Load,
         permit: impl Fn(Growth) -> bool,
     ) -> Result<Pushed, ContentError> {
-        let begun = Instant::now();
+        let (begun, begun_text) = (Instant::now(), self.text_bytes);
         let mut left: usize = pieces.iter().map(Bytes::len).sum();
         while let Some(piece) = pieces.front_mut() {
             if let Input::Start(start) = &self.input {
@@ -389,7 +389,7 @@ impl Pipeline {
                 self.permitted_text = STEP_BYTES;
                 self.push_permitted(&first)?;
                 self.permitted_text = 0;
-            } else if !matches!(self.input, Input::Plain) && load.are_wanted() && begun.elapsed() >= TURN {
+            } else if self.text_bytes > begun_text && self.is_turn_over(begun, load) {
                 return Ok(Pushed::TurnOver);
             } else if self.is_permitted() || self.permit(left, &permit)? {
                 // One step of compressed data, to look at the turn behind it.
@@ -407,6 +407,11 @@ impl Pipeline {
             }
         }
         Ok(Pushed::All)
+    }
+
+    /// True when others are to have the thread. Each turn reads something, however late it got the thread.
+    fn is_turn_over(&self, begun: Instant, load: &Load) -> bool {
+        !matches!(self.input, Input::Plain) && load.are_wanted() && begun.elapsed() >= TURN
     }
 
     /// True when something may be read.
