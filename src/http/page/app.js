@@ -1,10 +1,10 @@
 /** The page: which view is shown, and signing in. */
 
 import { Problem, setToken, token } from "./api.js";
-import { announce, fill, h } from "./dom.js";
+import { arrive, expectArrival, fill, h } from "./dom.js";
 import { showJob } from "./job_view.js";
-import { showJobs } from "./jobs_view.js";
-import { showSend } from "./send_view.js";
+import { deleteNow, showJobs } from "./jobs_view.js";
+import { offer, showSend } from "./send_view.js";
 
 const main = /** @type {HTMLElement} */ (document.getElementById("main"));
 
@@ -27,7 +27,6 @@ async function show() {
   leaving = new AbortController();
   const { signal } = leaving;
   const [pattern, view, title] = VIEWS.find(([pattern]) => pattern.test(location.hash)) ?? [null, showNothing, "Not found"];
-  const parts = pattern ? (pattern.exec(location.hash)?.slice(1) ?? []).map(decodeURIComponent) : [];
   for (const link of document.querySelectorAll("nav a")) {
     const isCurrent = link.getAttribute("href") === (view === showSend ? "#/" : "#/jobs") && pattern !== null;
     link.toggleAttribute("aria-current", isCurrent);
@@ -39,13 +38,17 @@ async function show() {
   const place = h("div.view");
   fill(main, place);
   try {
+    const parts = pattern ? (pattern.exec(location.hash)?.slice(1) ?? []).map(decodeURIComponent) : [];
     await view(place, signal, ...parts);
   } catch (error) {
     if (signal.aborted) {
       return;
     }
     document.title = "Not shown · adtally";
-    fill(place, h("h1", { tabindex: -1 }, "This cannot be shown"), h("p.error", { role: "alert" }, reason(error)));
+    const heading = h("h1", { tabindex: -1 }, "This cannot be shown");
+    fill(place, heading, h("p.error", { role: "alert" }, reason(error)),
+      h("div.actions", {}, h("button", { type: "button", onclick: show }, "Try again")));
+    arrive(heading);
   }
 }
 
@@ -54,11 +57,16 @@ function reason(error) {
   if (error instanceof Problem) {
     return error.message;
   }
+  if (error instanceof URIError) {
+    return "There is no such page.";
+  }
   return error instanceof TypeError ? "The service cannot be reached. Is it still running?" : String(error);
 }
 
 function showNothing(place) {
-  fill(place, h("h1", { tabindex: -1 }, "There is no such page"), h("p", {}, h("a", { href: "#/" }, "Send a file")));
+  const heading = h("h1", { tabindex: -1 }, "There is no such page");
+  fill(place, heading, h("p", {}, h("a", { href: "#/" }, "Send a file")));
+  arrive(heading);
 }
 
 /**
@@ -71,6 +79,7 @@ function showSignIn(place, refused) {
   document.title = "Sign in · adtally";
   const field = h("input", {
     id: "token", type: "password", autocomplete: "current-password", required: true, spellcheck: "false",
+    pattern: "[!-~]+", title: "Letters, digits and signs of ASCII, without blanks",
     "aria-describedby": "token-hint", "aria-invalid": refused ? "true" : false,
   });
   const form = h("form.panel.signin", {
@@ -78,6 +87,7 @@ function showSignIn(place, refused) {
       event.preventDefault();
       setToken(field.value.trim());
       offerSignOut();
+      expectArrival();
       await show();
     },
   },
@@ -96,16 +106,59 @@ function showSignIn(place, refused) {
 
 function offerSignOut() {
   const place = /** @type {HTMLElement} */ (document.getElementById("session"));
-  const signOut = () => { setToken(null); offerSignOut(); show(); };
+  const signOut = () => {
+    // With the token that they were asked for.
+    deleteNow();
+    setToken(null);
+    offerSignOut();
+    show();
+  };
   fill(place, token() && h("button.link", { type: "button", onclick: signOut }, "Sign out"));
 }
 
-addEventListener("hashchange", async () => {
-  await show();
-  // The new view is read from its beginning.
-  const heading = main.querySelector("h1");
-  heading?.focus();
-  announce(document.title);
+addEventListener("hashchange", () => {
+  expectArrival();
+  show();
+});
+
+// A link to the view that is shown already changes no address, but is still a wish to see it.
+for (const link of document.querySelectorAll(".bar a")) {
+  link.addEventListener("click", () => {
+    if (link.getAttribute("href") === (location.hash || "#/")) {
+      expectArrival();
+      show();
+    }
+  });
+}
+
+document.querySelector(".skip")?.addEventListener("click", (event) => {
+  event.preventDefault();
+  main.focus();
+});
+
+// Files may be dropped anywhere, on every view.
+addEventListener("dragover", (event) => {
+  if (event.dataTransfer?.types.includes("Files")) {
+    event.preventDefault();
+    document.body.classList.add("over");
+  }
+});
+addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) {
+    document.body.classList.remove("over");
+  }
+});
+addEventListener("drop", (event) => {
+  document.body.classList.remove("over");
+  if (event.dataTransfer?.files.length) {
+    event.preventDefault();
+    offer([...event.dataTransfer.files]);
+    if (/^#?\/?$/.test(location.hash)) {
+      show();
+    } else {
+      location.hash = "#/";
+    }
+  }
 });
 
 addEventListener("signinneeded", (event) => {

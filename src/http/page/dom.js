@@ -85,6 +85,25 @@ export function announce(text) {
   }
 }
 
+let isArriving = false;
+
+/** The next view is one that the reader has gone to: it is to be read from its beginning. */
+export function expectArrival() {
+  isArriving = true;
+}
+
+/**
+ * Moves the focus to what a view begins with, if the reader has just gone there. Views call it with their first contents.
+ *
+ * @param {HTMLElement} beginning
+ */
+export function arrive(beginning) {
+  if (isArriving) {
+    isArriving = false;
+    beginning.focus();
+  }
+}
+
 /**
  * Shows a message for a while, with something that can be done about it.
  *
@@ -104,18 +123,15 @@ export function toast(text, action, milliseconds = 6000) {
     };
     const button =
       action &&
-      h("button.link", { type: "button", onclick: () => { action.act(); end(false); } }, action.label);
+      h("button.link", { type: "button", onclick: () => { end(false); action.act(); } }, action.label);
     const element = h("div.toast", {}, h("span", {}, text), button);
     // Nobody has to be quick: the time stands still while the message is looked at.
     const start = () => { timer = setTimeout(() => end(true), milliseconds); };
-    for (const type of ["pointerenter", "focusin"]) {
-      element.addEventListener(type, () => clearTimeout(timer));
-    }
-    for (const type of ["pointerleave", "focusout"]) {
-      element.addEventListener(type, () => { clearTimeout(timer); start(); });
-    }
+    element.addEventListener("pointerenter", () => clearTimeout(timer));
+    element.addEventListener("pointerleave", () => { clearTimeout(timer); start(); });
     place.append(element);
     start();
+    button?.focus();
   });
 }
 

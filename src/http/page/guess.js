@@ -7,6 +7,9 @@ const MAX_RECORDS = 100;
 /** The fields that a row needs, in the order that files without a header have. */
 export const FIELDS = ["campaign_id", "date", "impressions", "clicks", "spend", "conversions"];
 
+/** Those without which a file is refused. */
+export const NEEDED_FIELDS = FIELDS.filter((field) => field !== "date");
+
 export const DELIMITERS = [",", ";", "\t", "|"];
 
 /**
@@ -14,6 +17,7 @@ export const DELIMITERS = [",", ";", "\t", "|"];
  * @property {Uint8Array} bytes  the beginning of the text, decompressed
  * @property {boolean} isWhole  true when that is all of it
  * @property {string | null} hidden  why the beginning cannot be shown
+ * @property {boolean} isRefused  true for what the service does not take either
  *
  * @typedef {object} Format  a kind of report, as the service lists it
  * @property {string} name
@@ -27,6 +31,8 @@ export const DELIMITERS = [",", ";", "\t", "|"];
  * @property {boolean} hasHeader
  * @property {string} format  the name of a kind of report, or nothing
  * @property {string} decimal  the decimal mark
+ * @property {string} thousands  `none`, or `any`: digits are in groups of three
+ * @property {string} conversions  `whole` or `decimal`
  */
 
 /**
@@ -39,17 +45,20 @@ export async function sample(file) {
   const bytes = new Uint8Array(await file.slice(0, SAMPLE_BYTES).arrayBuffer());
   const isWhole = file.size <= bytes.length;
   if (bytes[0] === 0x1f && bytes[1] === 0x8b) {
-    return { bytes: await inflated(bytes), isWhole: false, hidden: null };
+    return { bytes: await inflated(bytes), isWhole: false, hidden: null, isRefused: false };
   }
   if (bytes[0] === 0x28 && bytes[1] === 0xb5 && bytes[2] === 0x2f && bytes[3] === 0xfd) {
     const hidden = "This file is compressed with Zstandard. Browsers cannot look into it; the service can.";
-    return { bytes: new Uint8Array(), isWhole: false, hidden };
+    return { bytes: new Uint8Array(), isWhole: false, hidden, isRefused: false };
   }
   if (bytes[0] === 0x50 && bytes[1] === 0x4b && bytes[2] <= 8 && bytes[3] <= 8) {
     const hidden = "This is a ZIP archive or an Excel workbook, not CSV. Unpack it, or save it as CSV, first.";
-    return { bytes: new Uint8Array(), isWhole: false, hidden };
+    return { bytes: new Uint8Array(), isWhole: false, hidden, isRefused: true };
   }
-  return { bytes, isWhole, hidden: null };
+  if (bytes.length === 0) {
+    return { bytes, isWhole, hidden: "This file is empty.", isRefused: true };
+  }
+  return { bytes, isWhole, hidden: null, isRefused: false };
 }
 
 /** What comes out of the beginning of a gzip file. */
@@ -74,24 +83,33 @@ async function inflated(bytes) {
 }
 
 /**
+ * The encoding that a byte-order mark tells; it wins over what anybody says.
+ *
+ * @param {Uint8Array} bytes
+ * @returns {string | null} a label of the Encoding standard
+ */
+export function encodingOfMark(bytes) {
+  const begins = (...mark) => mark.every((byte, index) => bytes[index] === byte);
+  if (begins(0xef, 0xbb, 0xbf)) {
+    return "utf-8";
+  }
+  return begins(0xff, 0xfe) ? "utf-16le" : begins(0xfe, 0xff) ? "utf-16be" : null;
+}
+
+/**
  * @param {Uint8Array} bytes
  * @returns {string} a label of the Encoding standard
  */
 export function guessEncoding(bytes) {
-  const begins = (...mark) => mark.every((byte, index) => bytes[index] === byte);
-  if (begins(0xff, 0xfe)) {
-    return "utf-16le";
-  }
-  if (begins(0xfe, 0xff)) {
-    return "utf-16be";
-  }
-  if (begins(0xef, 0xbb, 0xbf)) {
-    return "utf-8";
+  const told = encodingOfMark(bytes);
+  if (told) {
+    return told;
   }
   // Text in Latin letters has a zero in every other byte.
+  const looked = bytes.subarray(0, 1000);
   const zeros = [0, 0];
-  bytes.subarray(0, 1000).forEach((byte, index) => { zeros[index % 2] += byte === 0 ? 1 : 0; });
-  if (zeros[0] + zeros[1] > 100) {
+  looked.forEach((byte, index) => { zeros[index % 2] += byte === 0 ? 1 : 0; });
+  if (zeros[0] + zeros[1] > looked.length / 4) {
     return zeros[0] > zeros[1] ? "utf-16be" : "utf-16le";
   }
   try {
@@ -237,18 +255,44 @@ export const columnsOption = (columns) =>
   Object.entries(columns).map(([field, name]) => `${field}:${name.replace(/[\\|;,]/g, "\\$&")}`).join(";");
 
 /**
- * The place of the header among records.
+ * The place of the header among records, or -1.
  *
  * @param {string[][]} records
  * @param {Record<string, string[]>} names
  */
 export function findHeader(records, names) {
-  const needed = FIELDS.filter((field) => field !== "date" || names.date);
-  const found = records.findIndex((record) => {
+  return records.findIndex((record) => {
     const columns = findColumns(record, names);
-    return needed.every((field) => field in columns);
+    return NEEDED_FIELDS.every((field) => field in columns);
   });
-  return found;
+}
+
+/**
+ * The beginning of the text as records.
+ *
+ * @param {Sample} sample
+ * @param {string} encoding
+ * @param {string} delimiter
+ */
+export const recordsOf = (sample, encoding, delimiter) =>
+  split(decode(sample.bytes, encoding), delimiter, { max: MAX_RECORDS, isWhole: sample.isWhole }).records;
+
+/**
+ * How the report of a format is separated, and where its header is; -1 when there is none.
+ *
+ * @param {Sample} sample
+ * @param {string} encoding
+ * @param {Record<string, string[]>} names
+ */
+export function findReport(sample, encoding, names) {
+  for (const delimiter of ["\t", ",", ";"]) {
+    const records = recordsOf(sample, encoding, delimiter);
+    const place = findHeader(records, names);
+    if (place >= 0) {
+      return { delimiter, records, place };
+    }
+  }
+  return { delimiter: ",", records: recordsOf(sample, encoding, ","), place: -1 };
 }
 
 /**
@@ -258,28 +302,48 @@ export function findHeader(records, names) {
  */
 export function guess(sample, formats) {
   const encoding = guessEncoding(sample.bytes);
-  const text = decode(sample.bytes, encoding);
-  const delimiter = guessDelimiter(text, sample.isWhole);
-  const { records } = split(text, delimiter, { max: MAX_RECORDS, isWhole: sample.isWhole });
-  const first = records[0] ?? [];
-  const isPlain = Object.keys(findColumns(first, {})).length === FIELDS.length;
+  const delimiter = guessDelimiter(decode(sample.bytes, encoding), sample.isWhole);
+  const records = recordsOf(sample, encoding, delimiter);
+  const headerPlace = findHeader(records, {});
   // A kind of report is told by its names alone, wherever its header is.
-  const format = isPlain ? undefined : formats.find((format) => findHeader(records, columnNames(format.options.columns)) >= 0);
-  const numbers = /^[\s\d.,'-]*\d[\s\d.,'-]*$/;
-  const looksLikeData = first.length === FIELDS.length && first.slice(2).every((cell) => numbers.test(cell));
-  return {
-    encoding,
-    delimiter,
-    hasHeader: isPlain || Boolean(format) || !looksLikeData,
-    format: format?.name ?? "",
-    decimal: guessDecimal(records, delimiter),
-  };
+  const format = headerPlace >= 0
+    ? undefined
+    : formats.find(({ options }) => findReport(sample, encoding, columnNames(options.columns)).place >= 0);
+  const first = records[0] ?? [];
+  const looksLikeData = first.length === FIELDS.length && first.slice(2).every((cell) => /^[\s\d.,'-]*\d[\s\d.,'-]*$/.test(cell));
+  const hasHeader = headerPlace >= 0 || Boolean(format) || !looksLikeData;
+  const columns = hasHeader ? findColumns(records[Math.max(headerPlace, 0)] ?? [], {}) : Object.fromEntries(FIELDS.map((field, index) => [field, index]));
+  return { encoding, delimiter, hasHeader, format: format?.name ?? "", ...guessNumbers(records, columns) };
 }
 
-/** A comma is the decimal mark when numbers have one behind digits and one or two digits behind it, and none has a point like that. */
-function guessDecimal(records, delimiter) {
-  const cells = records.slice(1).flat();
-  const commas = cells.filter((cell) => /^-?[\d.]*\d,\d{1,2}$/.test(cell.trim())).length;
-  const points = cells.filter((cell) => /^-?[\d,]*\d\.\d{1,2}$/.test(cell.trim())).length;
-  return commas > points && (delimiter !== "," || points === 0) ? "," : ".";
+/** How numbers are written, by those in the columns that are known, or else by all. */
+function guessNumbers(records, columns) {
+  const rows = records.slice(1);
+  const known = ["impressions", "clicks", "spend", "conversions"].filter((field) => field in columns);
+  const cells = known.length > 0 ? rows.flatMap((row) => known.map((field) => row[columns[field]] ?? "")) : rows.flat();
+  const has = (pattern) => cells.some((cell) => pattern.test(cell.trim()));
+  // Three digits behind a mark may be a group.
+  const hasComma = has(/^[+-]?[\d.'\s]*\d,(\d{1,2}|\d{4,})$/);
+  const hasPoint = has(/^[+-]?[\d,'\s]*\d\.(\d{1,2}|\d{4,})$/);
+  const decimal = hasComma && !hasPoint ? "," : ".";
+  const thousands = has(decimal === "," ? /^[+-]?\d{1,3}([.'\s]\d{3})+(,\d+)?$/ : /^[+-]?\d{1,3}([,'\s]\d{3})+(\.\d+)?$/) ? "any" : "none";
+  const numbers = { decimal, thousands };
+  const conversions = rows.map((row) => row[columns.conversions] ?? "").filter((cell) => isNumber(cell, numbers, true));
+  return { ...numbers, conversions: conversions.every((cell) => isNumber(cell, numbers, false)) ? "whole" : "decimal" };
+}
+
+/**
+ * True for a text that the service takes for a number.
+ *
+ * @param {string} text
+ * @param {{decimal: string, thousands: string}} written  how numbers are written
+ * @param {boolean} mayHaveDecimals
+ */
+export function isNumber(text, { decimal, thousands }, mayHaveDecimals) {
+  let plain = text.trim();
+  if (thousands === "any") {
+    plain = plain.replace(decimal === "," ? /(?<=\d)[.'\s](?=\d{3}(?!\d))/g : /(?<=\d)[,'\s](?=\d{3}(?!\d))/g, "");
+  }
+  plain = decimal === "," ? plain.replace(",", ".") : plain;
+  return (mayHaveDecimals ? /^[+-]?(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$/i : /^\+?\d+(\.0*)?(e\+?\d+)?$/i).test(plain);
 }

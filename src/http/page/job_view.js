@@ -1,22 +1,16 @@
 /** A job: its progress, its two lists, and what came out. */
 
 import { Problem, download, request, token } from "./api.js";
-import { announce, copyButton, fill, h, say } from "./dom.js";
+import { announce, arrive, copyButton, fill, h, say, toast } from "./dom.js";
 import { CPA, CTR, LeaderList, plainTable } from "./leaders.js";
 import { scatter } from "./scatter.js";
-import { hasDraft } from "./send_view.js";
-import { ago, bytes, compact, duration, number, plural, time } from "./text.js";
-import { goOn, isFinal, isSending, sendingOf, watch } from "./upload.js";
 import { split } from "./guess.js";
+import { canResend, resend } from "./send_view.js";
+import { STATES, ago, bytes, compact, duration, number, plural, time } from "./text.js";
+import { isFinal, jobPath, sendFile, sendingOf, watch } from "./upload.js";
 
-const STATES = {
-  open: "Waiting for files",
-  receiving: "Receiving",
-  interrupted: "Interrupted",
-  succeeded: "Done",
-  failed: "Failed",
-  cancelled: "Cancelled",
-};
+/** The age of a job is told anew this often. */
+const AGE_MILLISECONDS = 20_000;
 
 const TABLES = {
   "top10_ctr.csv": "Highest click-through rate",
@@ -27,7 +21,20 @@ const TABLES = {
 };
 
 /** Words for the reasons why rows are skipped; others are shown as the service names them. */
-const reasonText = (reason) => reason.replaceAll("_", " ");
+const REASONS = {
+  malformed_record: "too long, or with a quote that does not end",
+  column_count: "another number of columns than the header",
+  campaign_id: "without a usable campaign",
+  impressions: "impressions that are no whole number",
+  clicks: "clicks that are no whole number",
+  spend: "a spend that is no amount",
+  conversions: "conversions that are no whole number",
+};
+
+const reasonText = (reason) => REASONS[reason] ?? reason.replaceAll("_", " ");
+
+/** From this share of skipped rows on, the settings are likely to be wrong. */
+const MANY_SKIPPED = 0.1;
 
 /**
  * @param {HTMLElement} place
@@ -36,6 +43,8 @@ const reasonText = (reason) => reason.replaceAll("_", " ");
  */
 export async function showJob(place, signal, id) {
   const view = new JobView(place, signal, id);
+  const age = setInterval(() => view.showAge(), AGE_MILLISECONDS);
+  signal.addEventListener("abort", () => clearInterval(age));
   for await (const job of watch(id, signal, (isConnected) => view.showConnection(isConnected))) {
     view.update(job);
   }
@@ -54,6 +63,7 @@ class JobView {
     this.since = h("p.hint");
     this.actions = h("div.actions");
     this.notice = h("div");
+    this.files = h("div.outcome");
     this.meter = h("progress", { max: 1, "aria-label": "Received" });
     this.received = h("p");
     this.connection = h("p.warning", { role: "status", hidden: true });
@@ -65,17 +75,37 @@ class JobView {
       h("header.title", {}, this.heading, this.badge, this.actions),
       this.since,
       this.notice,
+      this.files,
       this.progress,
       this.figures,
       h("div.lists", {}, this.lists.map((list) => list.element)),
       this.outcome,
     );
-    sendingOf(id)?.addEventListener("change", () => this.job && this.update(this.job), { signal });
+    this.isConnected = true;
+    this.follow();
+  }
+
+  /** Shows what the sending of this page tells. */
+  follow() {
+    sendingOf(this.id)?.addEventListener("change", () => this.job && this.update(this.job), { signal: this.signal });
   }
 
   showConnection(isConnected) {
-    this.connection.hidden = isConnected;
-    say(this.connection, isConnected ? "" : "The connection to the service is gone. Trying again…");
+    if (this.isConnected !== isConnected) {
+      this.isConnected = isConnected;
+      this.connection.hidden = isConnected;
+      say(this.connection, isConnected ? "" : "The connection to the service is gone. Trying again…");
+      if (this.job) {
+        this.showProgress();
+        this.showNotice();
+      }
+    }
+  }
+
+  showAge() {
+    if (this.job) {
+      say(this.since, `Begun ${ago(this.job.created_at)}, ${time(this.job.created_at)}${kept(this.job)}`);
+    }
   }
 
   update(job) {
@@ -87,12 +117,13 @@ class JobView {
       say(this.heading, job.name);
       say(this.badge, STATES[job.state] ?? job.state);
       this.badge.dataset.state = job.state;
-      this.since.title = time(job.created_at);
-      this.showActions();
       announce(`${job.name}: ${STATES[job.state] ?? job.state}`);
     }
-    say(this.since, `Begun ${ago(job.created_at)}, ${time(job.created_at)}${kept(job)}`);
+    arrive(this.heading);
+    this.showAge();
+    this.showActions();
     this.showNotice();
+    this.showFiles();
     this.showProgress();
     this.showFigures();
     const ifEmpty = isFinal(job) ? "There is none." : "No campaign yet.";
@@ -107,86 +138,123 @@ class JobView {
 
   showActions() {
     const { job } = this;
-    const cancel = !isFinal(job) && h("button", { type: "button", onclick: () => this.act("POST", "/cancel", "Cancelled") }, "Cancel");
-    const finished = job.files.length > 0 && job.files.every((file) => file.state === "complete");
-    const complete = job.state === "open" && finished && !isSending() &&
-      h("button.primary", { type: "button", onclick: () => this.act("POST", "/complete", "Completed") }, "Finish it");
-    const again = job.state !== "succeeded" && isFinal(job) && hasDraft() &&
-      h("a.button.primary", { href: "#/" }, "Change the settings and send again");
-    const link = copyButton("Copy link", () => location.href);
-    fill(this.actions, again, complete, cancel, link);
+    const isSending = sendingOf(this.id)?.isRunning ?? false;
+    const isWhole = job.state === "open" && job.files.length > 0 && job.files.every((file) => file.state === "complete");
+    const canAgain = isFinal(job) && canResend(job.id) && (job.state !== "succeeded" || areManySkipped(job));
+    const key = JSON.stringify([job.state, isSending, isWhole, canAgain]);
+    if (this.actionsKey === key) {
+      return;
+    }
+    this.actionsKey = key;
+    fill(this.actions,
+      canAgain && h("a.button.primary", { href: "#/", onclick: resend }, "Change the settings and send again"),
+      isWhole && !isSending && h("button.primary", { type: "button", onclick: () => this.act("POST", "/complete") }, "Finish it"),
+      !isFinal(job) && h("button", { type: "button", onclick: () => this.act("POST", "/cancel") }, "Cancel"),
+      copyButton("Copy link", () => location.href),
+    );
   }
 
-  async act(method, path, told) {
+  async act(method, path) {
     try {
-      await request(method, `/v1/jobs/${this.id}${path}`);
-      sendingOf(this.id)?.stop();
-      announce(told);
+      await request(method, `${jobPath(this.id)}${path}`);
+      if (path === "/cancel") {
+        sendingOf(this.id)?.stop();
+      }
     } catch (error) {
-      fill(this.notice, h("p.error", { role: "alert" }, error instanceof Problem ? error.message : "The service cannot be reached."));
+      toast(error instanceof Problem ? error.message : "The service cannot be reached. Try again in a moment.");
     }
   }
 
-  /** What is wrong, and what can be done about it. */
+  /** What is wrong with the job as a whole. */
   showNotice() {
     const { job } = this;
     const sending = sendingOf(this.id);
-    const waiting = sending?.isRunning ? [] : job.files.filter((file) => ["interrupted", "waiting"].includes(file.state));
-    const key = JSON.stringify([job.state, job.error, waiting.map((file) => [file.name, file.offset]), sending?.waits, sending?.error?.message]);
+    const error = job.error ?? (sending?.error instanceof Problem ? null : sending?.error && { detail: sending.error.message });
+    const waits = this.isConnected ? sending?.waits : null;
+    const isDoubtful = job.state === "succeeded" && areManySkipped(job);
+    const key = JSON.stringify([error, waits, isDoubtful]);
     if (this.noticeKey === key) {
       return;
     }
     this.noticeKey = key;
-    const error = job.error ?? (sending?.error instanceof Problem && !isFinal(job) ? sending.error.document : null);
-    const stopped = (job.state === "interrupted" || job.state === "open") && waiting.map((file) => this.chooserFor(file));
+    const { rows_skipped: skipped, rows_read: read } = job.progress;
     fill(this.notice,
-      error && h("section.panel.refusal", { role: "alert" }, h("h2", {}, error.title), h("p", {}, error.detail)),
-      sending?.waits && h("p.warning", { role: "status" }, sending.waits),
-      stopped,
+      error && h("section.panel.refusal", { role: "alert" }, error.title && h("h2", {}, error.title), h("p", {}, error.detail)),
+      waits && h("p.warning", { role: "status" }, waits),
+      isDoubtful && h("p.warning", { role: "status" },
+        `${number(skipped)} of ${plural(read, "row")} were skipped. Probably the file is written in another way than it was read.`),
     );
   }
 
-  chooserFor(file) {
+  /** The files that are not there yet, and what can be done about each. */
+  showFiles() {
+    const { job } = this;
+    const isSending = sendingOf(this.id)?.isRunning ?? false;
+    const open = isFinal(job) ? [] : job.files.filter((file) => ["waiting", "interrupted", "failed"].includes(file.state));
+    const key = JSON.stringify([isSending, open.map((file) => [file.name, file.state, isSending ? 0 : file.offset])]);
+    if (this.filesKey !== key) {
+      this.filesKey = key;
+      fill(this.files, open.filter((file) => file.state === "failed" || !isSending).map((file) => this.missingFile(file)));
+    }
+  }
+
+  missingFile(file) {
     const told = h("p.error", { role: "alert", hidden: true });
+    const hasFailed = file.state === "failed";
+    const tell = (text) => {
+      told.hidden = false;
+      say(told, text);
+    };
     const input = h("input", {
-      type: "file", hidden: true, onchange: () => {
+      type: "file", hidden: true, onchange: async () => {
         const [chosen] = input.files;
+        input.value = "";
         if (!chosen) {
           return;
         }
-        if (file.length !== null && chosen.size !== file.length) {
-          told.hidden = false;
-          say(told, `This is another file: it has ${number(chosen.size)} bytes, and ${file.name} has ${number(file.length)}.`);
+        if (!hasFailed && file.length !== null && chosen.size !== file.length) {
+          tell(`This is another file: it has ${number(chosen.size)} bytes, and ${file.name} has ${number(file.length)}.`);
           return;
         }
-        goOn(this.job, file, chosen);
-        sendingOf(this.id)?.addEventListener("change", () => this.update(this.job), { signal: this.signal });
-        this.update(this.job);
+        try {
+          await sendFile(this.job, file, chosen);
+          this.follow();
+          this.update(this.job);
+        } catch (error) {
+          tell(/** @type {Error} */ (error).message);
+        }
       },
     });
+    const leaveOut = () => this.act("DELETE", file.links.self.slice(jobPath(this.job.id).length));
     const of = file.length === null ? "" : ` of ${bytes(file.length)}`;
-    return h("section.panel.notice", { "aria-label": `Go on with ${file.name}` },
-      h("h2", {}, `${file.name} is not complete`),
-      h("p", {}, `${bytes(file.offset)}${of} are stored. Choose the same file again, and it goes on from there.`),
+    return h("section.panel.notice", { "aria-label": hasFailed ? `${file.name} cannot be used` : `Go on with ${file.name}` },
+      h("h2", {}, hasFailed ? `${file.name} cannot be used` : `${file.name} is not complete`),
+      h("p", {}, hasFailed
+        ? (file.error?.detail ?? "Send it again.")
+        : `${bytes(file.offset)}${of} are stored. Choose the same file again, and it goes on from there.`),
       input,
-      h("button.primary", { type: "button", onclick: () => input.click() }, `Choose ${file.name}`),
+      h("div.actions", {},
+        h("button.primary", { type: "button", onclick: () => input.click() }, hasFailed ? "Choose another one in its place" : `Choose ${file.name}`),
+        this.job.files.length > 1 && h("button", { type: "button", onclick: leaveOut }, "Leave it out"),
+      ),
       told,
     );
   }
 
   showProgress() {
     const { state, progress } = this.job;
-    this.progress.hidden = isFinal(this.job);
+    this.progress.hidden = isFinal(this.job) || this.job.files.every((file) => file.state === "complete");
     const expected = progress.bytes_expected;
+    const isStalled = !this.isConnected || Boolean(sendingOf(this.id)?.waits);
     if (expected) {
       this.meter.value = progress.bytes_received / expected;
     } else {
       this.meter.removeAttribute("value");
     }
     const parts = [expected ? `${bytes(progress.bytes_received)} of ${bytes(expected)}` : bytes(progress.bytes_received)];
-    if (state === "receiving") {
+    if (state === "receiving" && !isStalled) {
       parts.push(`${bytes(progress.bytes_per_second)} per second`);
-      if (progress.eta_seconds !== null) {
+      if (expected && progress.eta_seconds !== null) {
         parts.push(`${duration(progress.eta_seconds)} left`);
       }
     }
@@ -223,6 +291,9 @@ function showExact(element, short, exact) {
   element.setAttribute("aria-label", exact);
 }
 
+/** True when so many rows were skipped that the settings are likely to be wrong. */
+const areManySkipped = ({ progress }) => Number(progress.rows_skipped) > MANY_SKIPPED * Number(progress.rows_read);
+
 const kept = (job) => (isFinal(job) && job.expires_at ? ` · kept until ${time(job.expires_at)}` : "");
 
 /** What a job that has succeeded leaves. */
@@ -254,7 +325,8 @@ async function readRejects(job, place, signal) {
     const isWhole = response.status === 200;
     const { records } = split(await response.text(), ",", { isWhole, max: 101 });
     const [columns, ...rows] = records;
-    fill(place, plainTable("Skipped rows", columns.map(reasonText), rows.map((row) => row.map((cell) => cell.slice(0, 200)))));
+    fill(place, plainTable("Skipped rows", columns.map((column) => column.replaceAll("_", " ")), rows.map((row) => row.map((cell, index) =>
+      (columns[index] === "reason" ? reasonText(cell) : cell.slice(0, 200))))));
   } catch (error) {
     if (!signal.aborted) {
       fill(place, h("p.error", {}, /** @type {Error} */ (error).message));
@@ -267,7 +339,7 @@ function downloads(job) {
   const link = (path, name, label, about) => {
     const attributes = { href: path, download: name, "aria-label": `${label}: ${about}` };
     if (token()) {
-      attributes.onclick = (event) => { event.preventDefault(); download(path, name).catch((error) => announce(error.message)); };
+      attributes.onclick = (event) => { event.preventDefault(); download(path, name).catch((error) => toast(error.message)); };
     }
     return h("a", attributes, label);
   };

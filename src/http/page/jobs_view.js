@@ -1,9 +1,9 @@
 /** All jobs: finding one, and deleting. */
 
-import { get, pause, request } from "./api.js";
-import { announce, fill, h, say, toast } from "./dom.js";
-import { ago, bytes, number, plural, time } from "./text.js";
-import { isFinal, sendingOf } from "./upload.js";
+import { Problem, get, pause, request } from "./api.js";
+import { announce, arrive, fill, h, say, toast } from "./dom.js";
+import { STATES, ago, bytes, number, plural, time } from "./text.js";
+import { jobPath, sendingOf } from "./upload.js";
 
 const PAGE = 50;
 const REFRESH_MILLISECONDS = 3000;
@@ -18,12 +18,19 @@ const TYPING_MILLISECONDS = 250;
  */
 const leaving = new Set();
 
-// Who closes the page has let the time for undoing pass.
-addEventListener("pagehide", () => {
+/** Tells the view that is shown, which may be another one than the job was deleted on. */
+const changes = new EventTarget();
+
+/** Deletes at once what could still be undone. */
+export function deleteNow() {
   for (const id of leaving) {
-    request("DELETE", `/v1/jobs/${id}`, { keepalive: true }).catch(() => {});
+    leaving.delete(id);
+    request("DELETE", jobPath(id), { keepalive: true }).catch(() => {});
   }
-});
+}
+
+// Who closes the page has let the time for undoing pass.
+addEventListener("pagehide", deleteNow);
 
 /**
  * @param {HTMLElement} place
@@ -37,11 +44,12 @@ export async function showJobs(place, signal) {
   const table = h("table.jobs", {},
     h("caption.unseen", {}, "Jobs"),
     h("thead", {}, h("tr", {}, ["Name", "State", "Size", "Rows", "Age", ""].map((name) =>
-      h(["Size", "Rows"].includes(name) ? "th.figure" : "th", { scope: "col" }, name || h("span.unseen", {}, "Delete"))))),
+      h(["Size", "Rows"].includes(name) ? "th.figure.wide" : "th", { scope: "col" }, name || h("span.unseen", {}, "Delete"))))),
     body,
   );
+  const heading = h("h1", { tabindex: -1 }, "Jobs");
   fill(place,
-    h("header.title", {}, h("h1", { tabindex: -1 }, "Jobs"),
+    h("header.title", {}, heading,
       h("label.search", { for: "search" }, h("span.unseen", {}, "Search by name"), field)),
     h("section.panel", { "aria-label": "Jobs" },
       h("div.scrolls", { tabindex: 0, role: "group", "aria-label": "Jobs, table" }, table), empty, more),
@@ -93,25 +101,38 @@ export async function showJobs(place, signal) {
   const remove = async (job) => {
     leaving.add(job.id);
     showRows();
-    announce(`${job.name} is deleted`);
-    const undo = { label: "Undo", act: () => {} };
-    const passed = await toast(`${job.name} is deleted.`, undo, UNDO_MILLISECONDS);
-    if (passed) {
-      try {
-        sendingOf(job.id)?.stop();
-        await request("DELETE", `/v1/jobs/${job.id}`);
-        jobs = jobs.filter((other) => other.id !== job.id);
-      } catch (error) {
-        toast(`${job.name} could not be deleted: ${/** @type {Error} */ (error).message}`);
-      }
+    const undo = () => {
+      leaving.delete(job.id);
+      changes.dispatchEvent(new CustomEvent("undone", { detail: job.id }));
+      announce(`${job.name} is not deleted`);
+    };
+    const passed = await toast(`${job.name} is deleted.`, { label: "Undo", act: undo }, UNDO_MILLISECONDS);
+    if (!passed || !leaving.has(job.id)) {
+      return;
+    }
+    try {
+      sendingOf(job.id)?.stop();
+      await request("DELETE", jobPath(job.id));
+    } catch (error) {
+      const reason = error instanceof Problem ? error.message : "the service cannot be reached";
+      toast(`${job.name} could not be deleted: ${reason}`);
     }
     leaving.delete(job.id);
-    if (!signal.aborted) {
-      showRows();
-    }
+    changes.dispatchEvent(new CustomEvent("deleted", { detail: job.id }));
   };
 
+  changes.addEventListener("undone", (event) => {
+    showRows();
+    const id = /** @type {CustomEvent} */ (event).detail;
+    /** @type {HTMLElement | null} */ (body.querySelector(`tr[data-id="${id}"] button`))?.focus();
+  }, { signal });
+  changes.addEventListener("deleted", (event) => {
+    jobs = jobs.filter((job) => job.id !== /** @type {CustomEvent} */ (event).detail);
+    showRows();
+  }, { signal });
+
   await load();
+  arrive(heading);
   refresh();
 
   /** The newest jobs change while they run, and others are added. */
@@ -140,10 +161,10 @@ function row(job, remove) {
   const size = job.progress.bytes_received;
   return h("tr", { "data-id": job.id },
     h("th", { scope: "row" }, h("a", { href: `#/jobs/${job.id}` }, job.name)),
-    h("td", {}, h("span.badge", { "data-state": job.state }, job.state)),
-    h("td.figure", { title: plural(size, "byte") }, bytes(size)),
-    h("td.figure", {}, number(job.progress.rows_read)),
-    h("td", {}, h("time", { datetime: job.created_at, title: time(job.created_at) }, ago(job.created_at))),
-    h("td.act", {}, h("button.link", { type: "button", "aria-label": `Delete ${job.name}`, onclick: remove }, isFinal(job) ? "Delete" : "Cancel and delete")),
+    h("td", {}, h("span.badge", { "data-state": job.state }, STATES[job.state] ?? job.state)),
+    h("td.figure.wide", { title: plural(size, "byte") }, bytes(size)),
+    h("td.figure.wide", {}, number(job.progress.rows_read)),
+    h("td.age", {}, h("time", { datetime: job.created_at, title: time(job.created_at) }, ago(job.created_at))),
+    h("td.act", {}, h("button.link", { type: "button", "aria-label": `Delete ${job.name}`, onclick: remove }, "Delete")),
   );
 }

@@ -1,6 +1,6 @@
 /** The two lists as tables with bars, whose rows move when ranks change. */
 
-import { fill, h } from "./dom.js";
+import { fill, h, say } from "./dom.js";
 import { money, number, percent } from "./text.js";
 
 /**
@@ -38,8 +38,8 @@ const FIGURES = [
   ["Conversions", (row) => number(row.total_conversions)],
 ];
 
-/** Longer lists are not animated: nobody could follow them. */
-const MAX_ANIMATED_ROWS = 50;
+/** Of longer lists, the first ones are shown until somebody asks for all. Longer ones are not animated: nobody could follow them. */
+const MAX_ROWS = 50;
 const MOVE_MILLISECONDS = 450;
 
 const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
@@ -51,6 +51,8 @@ export class LeaderList {
     this.metric = metric;
     this.body = h("tbody");
     this.empty = h("p.empty", {}, "No campaign yet.");
+    this.showsAll = false;
+    this.more = h("button", { type: "button", hidden: true, onclick: () => { this.showsAll = true; this.update(...this.latest); } });
     /** @type {Map<string, any>} the row of each campaign, with its parts */
     this.rows = new Map();
     this.classes = FIGURES.map(([name]) => (metric.made.includes(name) ? "figure" : "figure.other"));
@@ -70,17 +72,22 @@ export class LeaderList {
       h("p.hint", {}, metric.hint),
       h("div.scrolls", { tabindex: 0, role: "group", "aria-label": `${metric.title}, table` }, this.table),
       this.empty,
+      this.more,
     );
   }
 
   /**
    * Shows these campaigns, best first.
    *
-   * @param {any[]} leaders
+   * @param {any[]} all
    * @param {string} ifEmpty  what is said when there are none
    */
-  update(leaders, ifEmpty) {
-    const animates = !reducedMotion.matches && leaders.length <= MAX_ANIMATED_ROWS && !document.hidden;
+  update(all, ifEmpty) {
+    this.latest = [all, ifEmpty];
+    const leaders = this.showsAll ? all : all.slice(0, MAX_ROWS);
+    this.more.hidden = leaders.length === all.length;
+    say(this.more, `Show all ${number(all.length)}`);
+    const animates = !reducedMotion.matches && leaders.length <= MAX_ROWS && !document.hidden;
     const before = new Map();
     if (animates) {
       this.rows.forEach((row, id) => before.set(id, row.element.offsetTop));
@@ -100,6 +107,9 @@ export class LeaderList {
       this.body.lastElementChild?.remove();
     }
     this.rows = rows;
+    // All bars begin behind the longest value.
+    const longest = leaders.reduce((most, leader) => Math.max(most, this.metric.show(this.metric.value(leader) ?? "0").length), 0);
+    this.table.style.setProperty("--value-width", `${Math.max(longest, 5) + 1}ch`);
     this.table.hidden = leaders.length === 0;
     this.empty.hidden = leaders.length > 0;
     this.empty.textContent = ifEmpty;

@@ -1,7 +1,7 @@
 /** All campaigns as points: spend against conversions, coloured by click-through rate. */
 
 import { request } from "./api.js";
-import { fill, h, svg } from "./dom.js";
+import { announce, fill, h, say, svg } from "./dom.js";
 import { split } from "./guess.js";
 import { compact, money, number, percent, plural } from "./text.js";
 
@@ -18,6 +18,8 @@ const TOP = 12;
 const RIGHT = 16;
 const CLASSES = 5;
 const POINTS_AT_ONCE = 500;
+/** Smaller changes of the width only scale the drawing. */
+const REDRAW_PIXELS = 40;
 
 /**
  * @typedef {{id: string, spend: number, conversions: number, ctr: number, cells: string[]}} Campaign
@@ -40,7 +42,11 @@ export function scatter(job, signal) {
   const begin = async () => {
     try {
       const { campaigns, seen } = await readSample(path, signal);
-      fill(place, campaigns.length ? draw(campaigns, seen, Math.min(Math.max(place.clientWidth, MIN_WIDTH), MAX_WIDTH)) : h("p.empty", {}, "There are no campaigns."));
+      if (campaigns.length > 0) {
+        keepDrawn(place, campaigns, seen, signal);
+      } else {
+        fill(place, h("p.empty", {}, "There are no campaigns."));
+      }
     } catch (error) {
       if (!signal.aborted) {
         fill(place, h("p.error", {}, /** @type {Error} */ (error).message));
@@ -57,6 +63,20 @@ export function scatter(job, signal) {
     begin();
   }
   return section;
+}
+
+/** Draws anew when there is another width for it. */
+function keepDrawn(place, campaigns, seen, signal) {
+  let drawn = 0;
+  const observer = new ResizeObserver(() => {
+    const width = Math.min(Math.max(place.clientWidth, MIN_WIDTH), MAX_WIDTH);
+    if (Math.abs(width - drawn) > REDRAW_PIXELS) {
+      drawn = width;
+      fill(place, draw(campaigns, seen, width));
+    }
+  });
+  observer.observe(place);
+  signal.addEventListener("abort", () => observer.disconnect());
 }
 
 /**
@@ -151,10 +171,11 @@ function linearAxis(smallest, largest, most, from, to) {
   return { scale, ticks, isLogarithmic: false };
 }
 
-/** The limits between five classes with as many campaigns each. */
+/** The limits between at most five classes with about as many campaigns each. */
 function classLimits(campaigns) {
   const sorted = campaigns.map(({ ctr }) => ctr).sort((a, b) => a - b);
-  return Array.from({ length: CLASSES - 1 }, (_, index) => sorted[Math.floor(((index + 1) * sorted.length) / CLASSES)]);
+  const limits = Array.from({ length: CLASSES - 1 }, (_, index) => sorted[Math.floor(((index + 1) * sorted.length) / CLASSES)]);
+  return [...new Set(limits)].filter((limit) => limit > sorted[0]);
 }
 
 /**
@@ -174,7 +195,7 @@ function draw(campaigns, seen, width) {
     `${plural(campaigns.length, "campaign")} by spend and conversions. ` +
     "Arrow keys go from one to the next by spend; the tables and downloads have every figure.";
   const mark = svg("circle", { class: "mark", r: 7, visibility: "hidden" });
-  const told = h("p.told", { role: "status" }, "Point at a campaign, or use the arrow keys.");
+  const told = h("p.told", {}, "Point at a campaign, or use the arrow keys.");
   const points = svg("g");
   addPoints(points, placed.map(({ campaign, x, y }) => ({ x, y, name: `point class${classOf(campaign.ctr)}` })));
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${HEIGHT}`, role: "application", tabindex: 0, "aria-label": summary },
@@ -198,8 +219,9 @@ function draw(campaigns, seen, width) {
     mark.setAttribute("cx", x);
     mark.setAttribute("cy", y);
     mark.setAttribute("visibility", "visible");
-    told.textContent = describe(campaign);
+    say(told, describe(campaign));
   };
+  drawing.addEventListener("pointerleave", () => mark.setAttribute("visibility", "hidden"));
   drawing.addEventListener("pointermove", (event) => {
     const box = drawing.getBoundingClientRect();
     const x = ((event.clientX - box.left) * width) / box.width;
@@ -211,6 +233,7 @@ function draw(campaigns, seen, width) {
     if (event.key in steps) {
       event.preventDefault();
       choose(Math.min(Math.max(current + steps[event.key], 0), placed.length - 1));
+      announce(told.textContent ?? "");
     }
   });
   const sampled = seen > campaigns.length && `A random sample: ${number(campaigns.length)} of ${number(seen)} campaigns. `;
@@ -218,8 +241,8 @@ function draw(campaigns, seen, width) {
     h("figcaption.hint", {}, sampled, scales(spends, conversions)),
     drawing,
     told,
-    h("ul.legend", { "aria-label": "Click-through rate by colour" },
-      Array.from({ length: CLASSES }, (_, index) => h("li", {}, h(`i.class${index}`), legendText(limits, index)))),
+    limits.length > 0 && h("ul.legend", { "aria-label": "Click-through rate by colour" },
+      Array.from({ length: limits.length + 1 }, (_, index) => h("li", {}, h(`i.class${index}`), legendText(limits, index)))),
   );
 }
 
@@ -244,8 +267,8 @@ function legendText(limits, index) {
   if (index === 0) {
     return `CTR below ${percent(String(limits[0]))}`;
   }
-  return index === CLASSES - 1
-    ? `from ${percent(String(limits[CLASSES - 2]))}`
+  return index === limits.length
+    ? `from ${percent(String(limits[index - 1]))}`
     : `${percent(String(limits[index - 1]))} to ${percent(String(limits[index]))}`;
 }
 

@@ -1,14 +1,11 @@
 /** Choosing files, seeing how they will be read, and sending them. */
 
 import { Problem, get } from "./api.js";
-import { announce, fill, h, say } from "./dom.js";
-import {
-  DELIMITERS, FIELDS, columnNames, columnsOption, decode, findColumns, findHeader, guess, sample, split,
-} from "./guess.js";
+import { arrive, fill, h, say } from "./dom.js";
+import { DELIMITERS, FIELDS, encodingOfMark, guess, sample } from "./guess.js";
+import { optionsOf, read, showRows } from "./preview.js";
 import { bytes, plural } from "./text.js";
 import { send } from "./upload.js";
-
-const PREVIEW_ROWS = 8;
 
 const DELIMITER_NAMES = { ",": "Comma", ";": "Semicolon", "\t": "Tab", "|": "Vertical bar" };
 
@@ -23,28 +20,38 @@ const ENCODINGS = {
   gbk: "Chinese (GBK)",
 };
 
-const FIELD_NAMES = {
-  campaign_id: "Campaign",
-  date: "Date",
-  impressions: "Impressions",
-  clicks: "Clicks",
-  spend: "Spend",
-  conversions: "Conversions",
-};
-
 /**
- * What was chosen and set last, so that a job that failed can be sent again with other settings.
+ * Files and how they are to be read.
  *
- * @type {{files: File[], settings: Settings} | null}
+ * @typedef {{files: File[], settings: import("./preview.js").Settings | null}} Draft
  */
+
+/** @type {Draft | null} what has been chosen and not been sent */
 let draft = null;
 
-/**
- * @typedef {import("./guess.js").Guess & {name: string, top: string, columns: Record<string, string>}} Settings
- */
+/** @type {(Draft & {id: string}) | null} what has been sent last, with the id of its job, so that it can be sent in another way */
+let sent = null;
 
-/** True when the files of the last job are still at hand. */
-export const hasDraft = () => draft !== null;
+/**
+ * Offers files, as if they had been chosen.
+ *
+ * @param {File[]} files
+ */
+export function offer(files) {
+  draft = { files, settings: null };
+}
+
+/**
+ * True when the files of a job are still at hand.
+ *
+ * @param {string} id
+ */
+export const canResend = (id) => sent?.id === id;
+
+/** Takes what was sent last for the next draft. */
+export function resend() {
+  draft = sent;
+}
 
 /**
  * @param {HTMLElement} place
@@ -56,24 +63,21 @@ export async function showSend(place, signal) {
   const settingsPlace = h("div");
   const choose = (files) => {
     if (files.length > 0) {
-      prepare(settingsPlace, [...files], formats, null);
+      offer([...files]);
+      prepare(settingsPlace, formats, chooseButton);
     }
   };
   const input = h("input", {
-    id: "files", type: "file", hidden: true, multiple: true, accept: ".csv,.tsv,.txt,.gz,.zst", onchange: () => choose(input.files),
+    id: "files", type: "file", hidden: true, multiple: true, accept: ".csv,.tsv,.txt,.gz,.zst", onchange: () => {
+      choose(input.files);
+      // The same file can be chosen again.
+      input.value = "";
+    },
   });
-  const zone = h("div.drop", {},
-    h("p.invitation", {}, "Drop your ad data here"),
-    h("p.hint", {}, "CSV files of any size, also several that belong together, also as gzip or Zstandard"),
-    input,
-    h("div.actions", {},
-      h("button.primary", { type: "button", onclick: () => input.click() }, "Choose files"),
-      h("button", { type: "button", onclick: () => paste() }, "Paste rows"),
-    ),
-  );
+  const chooseButton = h("button.primary", { type: "button", onclick: () => input.click() }, "Choose files");
   const paste = () => {
     const area = h("textarea", { id: "pasted", rows: 8, spellcheck: "false", placeholder: FIELDS.join(",") });
-    const form = h("form.panel", {
+    fill(settingsPlace, h("form.panel", {
       onsubmit: (event) => {
         event.preventDefault();
         if (area.value.trim()) {
@@ -84,46 +88,26 @@ export async function showSend(place, signal) {
       h("label", { for: "pasted" }, "Rows, with the names of the columns first"),
       area,
       h("button.primary", { type: "submit" }, "Look at them"),
-    );
-    fill(settingsPlace, form);
+    ));
     area.focus();
   };
-  takeDrops(zone, signal, choose);
+  const heading = h("h1", { tabindex: -1 }, "Which campaigns work?");
   fill(place,
-    h("h1", { tabindex: -1 }, "Which campaigns work?"),
+    heading,
     h("p.lead", {}, "Exact totals for each campaign, and the best ten by click-through rate and by cost per acquisition."),
     waiting,
-    zone,
+    h("div.drop", {},
+      h("p.invitation", {}, "Drop your ad data here"),
+      h("p.hint", {}, "CSV files of any size, also several that belong together, also as gzip or Zstandard"),
+      input,
+      h("div.actions", {}, chooseButton, h("button", { type: "button", onclick: paste }, "Paste rows")),
+    ),
     settingsPlace,
   );
+  arrive(heading);
   if (draft) {
-    prepare(settingsPlace, draft.files, formats, draft.settings);
+    await prepare(settingsPlace, formats, chooseButton);
   }
-}
-
-/** Files may be dropped anywhere on the page. */
-function takeDrops(zone, signal, choose) {
-  const over = (event) => {
-    if (event.dataTransfer?.types.includes("Files")) {
-      event.preventDefault();
-      zone.classList.add("over");
-    }
-  };
-  const leave = (event) => {
-    if (!event.relatedTarget) {
-      zone.classList.remove("over");
-    }
-  };
-  const drop = (event) => {
-    zone.classList.remove("over");
-    if (event.dataTransfer?.files.length) {
-      event.preventDefault();
-      choose(event.dataTransfer.files);
-    }
-  };
-  addEventListener("dragover", over, { signal });
-  addEventListener("dragleave", leave, { signal });
-  addEventListener("drop", drop, { signal });
 }
 
 /** Uploads that broke off, with the way to go on. */
@@ -138,50 +122,69 @@ async function waitingJobs(signal) {
 }
 
 /**
- * Shows how the files will be read, and what can be changed about it.
+ * Shows how the files of the draft will be read, and what can be changed about it.
  *
  * @param {HTMLElement} place
- * @param {File[]} files
  * @param {import("./guess.js").Format[]} formats
- * @param {Settings | null} before  what was set for the same files before
+ * @param {HTMLElement} back  what has the focus when they are discarded
  */
-async function prepare(place, files, formats, before) {
-  const begun = await sample(files[0]);
-  /** @type {Settings} */
-  const settings = before ?? {
+async function prepare(place, formats, back) {
+  const preparing = /** @type {Draft} */ (draft);
+  const { files } = preparing;
+  let begun;
+  try {
+    begun = await sample(files[0]);
+  } catch {
+    fill(place, h("p.error", { role: "alert" }, `${files[0].name} cannot be read. Is it a folder, or has it changed? Choose it again.`));
+    return;
+  }
+  if (draft !== preparing) {
+    // Others have been chosen meanwhile.
+    return;
+  }
+  preparing.settings ??= {
     ...guess(begun, formats),
     name: files.length === 1 ? files[0].name : `${files[0].name} and ${plural(files.length - 1, "other")}`,
     top: "10",
     columns: {},
   };
-  draft = { files, settings };
+  const { settings } = preparing;
+  const formatOf = () => formats.find(({ name }) => name === settings.format);
   const preview = h("div");
   const failure = h("p.error", { role: "alert", hidden: true });
-  const redraw = () => showPreview(preview, begun, settings, formats, redraw);
-  const field = (label, control) => h("label.field", {}, h("span", {}, label), control);
-  const select = (key, choices) => {
-    const options = Object.entries(choices).map(([value, label]) => h("option", { value, selected: value === settings[key] }, label));
-    return h("select", { name: key, onchange: (event) => { settings[key] = event.target.value; settings.columns = {}; redraw(); } }, options);
+  const submit = h("button.primary", { type: "submit", disabled: begun.isRefused }, files.length === 1 ? "Send it" : `Send ${files.length} files`);
+  const { fields, plainFields } = controls(settings, formats, begun, () => redraw());
+  const redraw = () => {
+    // A format finds these out by itself.
+    plainFields.forEach((field) => { field.hidden = Boolean(settings.format); });
+    if (begun.hidden) {
+      fill(preview, h(begun.isRefused ? "p.warning" : "p.hint", { role: "status" }, begun.hidden));
+      return;
+    }
+    const focused = /** @type {HTMLElement | null} */ (document.activeElement)?.dataset.column;
+    showRows(preview, read(begun, settings, formatOf()), !settings.format && settings.hasHeader, (columns) => {
+      settings.columns = columns;
+      redraw();
+    });
+    if (focused !== undefined) {
+      /** @type {HTMLElement | null} */ (preview.querySelector(`[data-column="${focused}"]`))?.focus();
+    }
   };
-  const delimiters = Object.fromEntries([...new Set([...DELIMITERS, settings.delimiter])].map((mark) => [mark, DELIMITER_NAMES[mark] ?? mark]));
-  const kinds = { "": "Plain columns" };
-  for (const { name, title, status } of formats) {
-    kinds[name] = status === "experimental" ? `${title} (experimental)` : title;
-  }
-  const header = h("input", {
-    type: "checkbox", name: "has_header", checked: settings.hasHeader,
-    onchange: () => { settings.hasHeader = header.checked; settings.columns = {}; redraw(); },
-  });
-  const name = h("input", { type: "text", name: "name", value: settings.name, maxlength: 200, oninput: () => { settings.name = name.value; } });
-  const top = h("input", { type: "number", name: "top", min: 1, max: 1000, value: settings.top, oninput: () => { settings.top = top.value; } });
-  const submit = h("button.primary", { type: "submit" }, files.length === 1 ? "Send it" : `Send ${files.length} files`);
-  const form = h("form.panel.settings", {
+  const discard = () => {
+    draft = null;
+    fill(place);
+    back.focus();
+  };
+  const title = h("h2", { tabindex: -1 }, files.length === 1 ? files[0].name : plural(files.length, "file"));
+  fill(place, h("form.panel.settings", {
     onsubmit: async (event) => {
       event.preventDefault();
       submit.disabled = true;
       failure.hidden = true;
       try {
-        const id = await send(files, settings.name.trim() || files[0].name, options(settings));
+        const id = await send(files, settings.name.trim() || files[0].name, optionsOf(settings, begun, formatOf()));
+        sent = { ...preparing, id };
+        draft = null;
         location.hash = `#/jobs/${id}`;
       } catch (error) {
         failure.hidden = false;
@@ -190,118 +193,59 @@ async function prepare(place, files, formats, before) {
       }
     },
   },
-    h("h2", { tabindex: -1 }, files.length === 1 ? files[0].name : plural(files.length, "file")),
+    title,
     h("p.hint", {}, files.length === 1 ? bytes(files[0].size) : files.map((file) => `${file.name}, ${bytes(file.size)}`).join(" · ")),
-    h("div.fields", {},
-      field("Kind of report", select("format", kinds)),
-      field("Between columns", select("delimiter", delimiters)),
-      field("Encoding", select("encoding", ENCODINGS)),
-      field("Decimal mark", select("decimal", { ".": "Point: 1.50", ",": "Comma: 1,50" })),
-      field("Name", name),
-      field("Length of the lists", top),
-      h("label.check", {}, header, h("span", {}, "The first row names the columns")),
-    ),
+    h("div.fields", {}, fields),
     preview,
     failure,
-    h("div.actions", {}, submit, h("button", { type: "button", onclick: () => { draft = null; fill(place); } }, "Discard")),
-  );
-  fill(place, form);
+    h("div.actions", {}, submit, h("button", { type: "button", onclick: discard }, "Discard")),
+  ));
   redraw();
-  form.querySelector("h2").focus();
+  title.focus();
 }
 
-/** The options of the interface that the settings stand for. */
-function options({ format, delimiter, encoding, hasHeader, decimal, top, columns }) {
-  const values = { encoding, top };
-  if (format) {
-    // A format finds out the rest by itself.
-    return { ...values, format };
-  }
-  values.delimiter = delimiter === "\t" ? "tab" : delimiter;
-  if (!hasHeader) {
-    values.has_header = "false";
-  }
-  if (decimal === ",") {
-    values.decimal = ",";
-    values.thousands = "any";
-  }
-  if (Object.keys(columns).length > 0) {
-    values.columns = columnsOption(columns);
-  }
-  return values;
-}
-
-/** The first rows, and which column is taken for what. */
-function showPreview(place, begun, settings, formats, redraw) {
-  if (begun.hidden) {
-    fill(place, h("p.hint", {}, begun.hidden));
-    return;
-  }
-  const text = decode(begun.bytes, settings.encoding);
-  const { records } = split(text, settings.delimiter, { max: 100, isWhole: begun.isWhole });
-  const format = formats.find(({ name }) => name === settings.format);
-  const names = columnNames(format?.options.columns);
-  for (const [field, name] of Object.entries(settings.columns)) {
-    names[field] = [name];
-  }
-  const found = format ? findHeader(records, names) : 0;
-  const headerPlace = settings.hasHeader || format ? Math.max(found, 0) : -1;
-  const header = records[headerPlace] ?? [];
-  const rows = records.slice(headerPlace + 1, headerPlace + 1 + PREVIEW_ROWS);
-  const isNamed = headerPlace >= 0;
-  const columns = isNamed ? findColumns(header, names) : Object.fromEntries(FIELDS.map((field, index) => [field, index]));
-  const width = Math.min(Math.max(header.length, ...rows.map((row) => row.length), 0), 60);
-  const missing = FIELDS.filter((field) => !(field in columns) || columns[field] >= width).filter((field) => !format || field !== "date");
-  const heads = Array.from({ length: width }, (_, index) => {
-    const taken = FIELDS.find((field) => columns[field] === index);
-    if (!isNamed || format) {
-      return h("th", { scope: "col" }, taken ? h("b.taken", {}, FIELD_NAMES[taken]) : h("span.ignored", {}, "not used"));
-    }
-    const choices = [h("option", { value: "", selected: !taken }, "not used"),
-      ...FIELDS.map((field) => h("option", { value: field, selected: field === taken }, FIELD_NAMES[field]))];
-    const choose = (event) => {
-      settings.columns = assign(columns, header, index, event.target.value);
+/** The controls of the form, and those of them that are for files without a format. */
+function controls(settings, formats, begun, redraw) {
+  const field = (label, control) => h("label.field", {}, h("span", {}, label), control);
+  const select = (key, choices, attributes = {}) => {
+    const options = Object.entries(choices).map(([value, label]) => h("option", { value, selected: value === settings[key] }, label));
+    const change = (event) => {
+      settings[key] = event.target.value;
+      settings.columns = {};
       redraw();
-      /** @type {HTMLElement | null} */ (place.querySelector(`select[data-column="${index}"]`))?.focus();
     };
-    const label = `Column ${index + 1}, ${header[index] ?? ""}`;
-    return h("th", { scope: "col" }, h(taken ? "select.taken" : "select", { "aria-label": label, "data-column": index, onchange: choose }, choices));
-  });
-  const cells = (row, tag, attributes = {}) =>
-    h("tr", {}, Array.from({ length: width }, (_, index) => {
-      const isTaken = FIELDS.some((field) => columns[field] === index);
-      return h(isTaken ? tag : `${tag}.ignored`, attributes, (row[index] ?? "").slice(0, 80));
-    }));
-  const told = missing.length > 0
-    ? h("p.warning", {}, `Not found: ${missing.map((field) => FIELD_NAMES[field].toLowerCase()).join(", ")}. ` +
-        (isNamed && !format ? "Say above the columns which they are, or choose another delimiter." : "Choose another kind of report or delimiter."))
-    : h("p.hint", {}, format && headerPlace > 0 ? `The header is row ${headerPlace + 1}; what is before it is passed over.` : "All columns are found.");
-  const table = h("table.preview", {},
-    h("caption.unseen", {}, "The first rows"),
-    h("thead", {}, h("tr", {}, heads), isNamed && cells(header, "td")),
-    h("tbody", {}, rows.map((row) => cells(row, "td"))),
-  );
-  fill(place, told, h("div.scrolls", { tabindex: 0, role: "group", "aria-label": "The first rows" }, table));
-  announce(told.textContent);
-}
-
-/** The names of columns after one of them was given another field. */
-function assign(columns, header, index, field) {
-  const places = { ...columns };
-  for (const [other, place] of Object.entries(places)) {
-    if (place === index) {
-      delete places[other];
-    }
+    return h("select", { name: key, onchange: change, ...attributes }, options);
+  };
+  const check = (label, isChecked, change) => {
+    const box = h("input", { type: "checkbox", checked: isChecked, onchange: () => { change(box.checked); settings.columns = {}; redraw(); } });
+    return h("label.check", {}, box, h("span", {}, label));
+  };
+  const text = (key, attributes) => {
+    const control = h("input", { name: key, value: settings[key], required: true, ...attributes, oninput: () => { settings[key] = control.value; } });
+    return control;
+  };
+  const kinds = { "": "Plain columns" };
+  for (const { name, title, status } of formats) {
+    kinds[name] = status === "experimental" ? `${title} (experimental)` : title;
   }
-  if (field) {
-    places[field] = index;
-  }
-  const chosen = {};
-  for (const [name, place] of Object.entries(places)) {
-    // What the service finds by itself need not be said.
-    if (header[place] !== undefined && header[place].trim().toLowerCase() !== name) {
-      chosen[name] = header[place].trim();
-    }
-  }
-  return chosen;
+  const marks = [...new Set([...DELIMITERS, settings.delimiter])];
+  const delimiters = Object.fromEntries(marks.map((mark) => [mark, DELIMITER_NAMES[mark] ?? mark]));
+  const plainFields = [
+    !begun.hidden && field("Between columns", select("delimiter", delimiters)),
+    field("Decimal mark", select("decimal", { ".": "Point: 1.50", ",": "Comma: 1,50" })),
+    field("Digits", select("thousands", { none: "As they are: 1000", any: "In groups: 1,000 or 1.000" })),
+    check("The first row names the columns", settings.hasHeader, (isChecked) => { settings.hasHeader = isChecked; }),
+    check("Conversions may have decimals", settings.conversions === "decimal", (isChecked) => { settings.conversions = isChecked ? "decimal" : "whole"; }),
+  ].filter(Boolean);
+  // A byte-order mark wins over whatever is said.
+  const isMarked = encodingOfMark(begun.bytes) !== null;
+  const encodingOptions = isMarked ? { disabled: true, title: "The file's first bytes tell it" } : {};
+  const fields = [
+    field("Kind of report", select("format", kinds)),
+    field("Encoding", select("encoding", ENCODINGS, encodingOptions)),
+    ...plainFields,
+    field("Name", text("name", { type: "text", maxlength: 200 })),
+    field("Length of the lists", text("top", { type: "number", min: 1, max: 1000, step: 1 })),
+  ];
+  return { fields, plainFields };
 }

@@ -67,6 +67,18 @@ export function ago(text) {
   return relative.format(Math.trunc(seconds / size), /** @type {Intl.RelativeTimeFormatUnit} */ (unit));
 }
 
+/** Words for the states of jobs and files. */
+export const STATES = {
+  open: "Waiting for files",
+  waiting: "Waiting",
+  receiving: "Receiving",
+  interrupted: "Interrupted",
+  complete: "Complete",
+  succeeded: "Done",
+  failed: "Failed",
+  cancelled: "Cancelled",
+};
+
 /**
  * "1 row", "2 rows"
  *

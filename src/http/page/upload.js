@@ -5,9 +5,20 @@ import { Problem, events, get, pause, request } from "./api.js";
 const FINAL_STATES = ["succeeded", "failed", "cancelled"];
 const MAX_PAUSE_MILLISECONDS = 15_000;
 const IDLE_PAUSE_MILLISECONDS = 2_000;
+const MAX_NAME_BYTES = 255;
 
 /** @param {{state: string}} job */
 export const isFinal = (job) => FINAL_STATES.includes(job.state);
+
+/** The file on this machine cannot be read any more. */
+class FileGone extends Error {}
+
+/**
+ * The path of a job, whatever characters its id or name has.
+ *
+ * @param {string} id
+ */
+export const jobPath = (id) => `/v1/jobs/${encodeURIComponent(id)}`;
 
 /**
  * A job's documents, from now until it has ended. A connection that breaks is made anew.
@@ -20,7 +31,7 @@ export const isFinal = (job) => FINAL_STATES.includes(job.state);
 export async function* watch(id, signal, onconnection = () => {}) {
   for (let failures = 0; !signal.aborted; ) {
     try {
-      for await (const job of events(`/v1/jobs/${id}/events`, signal)) {
+      for await (const job of events(`${jobPath(id)}/events`, signal)) {
         failures = 0;
         onconnection(true);
         yield job;
@@ -81,11 +92,12 @@ export async function send(files, name, options) {
 
 /** The job of a file ends with its last byte, whether this page is still there or not. */
 async function createForOne(file, name, options) {
-  const address = await createFile(file, { filename: name, ...options });
+  const address = await createFile(file, { filename: usableName(name), ...options });
   const id = address.split("/")[3];
-  return new Sending(id, [{ file, address }], false);
+  return new Sending(id, [{ file, address }]);
 }
 
+/** All files are made known before the first byte is sent: after a reload the job still tells which ones are missing. */
 async function createForSeveral(files, name, options) {
   const members = { ...options };
   for (const [key, value] of Object.entries(members)) {
@@ -94,37 +106,66 @@ async function createForSeveral(files, name, options) {
   const headers = { "Content-Type": "application/json" };
   const response = await request("POST", "/v1/jobs", { headers, body: JSON.stringify({ name, options: members }) });
   const { id } = await response.json();
-  const names = distinctNames(files);
-  const parts = files.map((file, index) => ({ file, address: null, create: { filename: names[index], job: id } }));
-  return new Sending(id, parts, true);
+  try {
+    const names = distinctNames(files);
+    const parts = [];
+    for (const [index, file] of files.entries()) {
+      parts.push({ file, address: await createFile(file, { filename: names[index], job: id }) });
+    }
+    return new Sending(id, parts);
+  } catch (error) {
+    // Nobody knows of the job yet.
+    await request("DELETE", jobPath(id)).catch(() => {});
+    throw error;
+  }
 }
 
 /** Files from different folders may have the same name; in a job they may not. */
 function distinctNames(files) {
   const taken = new Set();
   return files.map(({ name }) => {
-    let distinct = name;
+    let distinct = usableName(name);
     for (let number = 2; taken.has(distinct); number += 1) {
-      distinct = name.replace(/(\.[^.]*)?$/, ` (${number})$1`);
+      distinct = usableName(name, ` (${number})`);
     }
     taken.add(distinct);
     return distinct;
   });
 }
 
+/** A name that the service takes: nothing invisible, no path, at most 255 bytes of UTF-8. `mark` is put before its ending. */
+function usableName(name, mark = "") {
+  const [, stem, ending] = /** @type {string[]} */ (/^(.*?)(\.[^.]{1,8})?$/su.exec(name.replace(/[\p{Cc}\p{Cf}/]/gu, "").trim()));
+  const bytesOf = (text) => new TextEncoder().encode(text).length;
+  const room = MAX_NAME_BYTES - bytesOf(mark + (ending ?? ""));
+  let kept = "";
+  for (const character of stem) {
+    if (bytesOf(kept + character) > room) {
+      break;
+    }
+    kept += character;
+  }
+  return `${kept || "file"}${mark}${ending ?? ""}`;
+}
+
 /**
- * Goes on with a file that waits for its sender.
+ * Sends a file that waits for its sender, or that replaces one that could not be used.
  *
  * @param {any} job
- * @param {any} waiting  the file, as the job's document has it
+ * @param {any} entry  the file, as the job's document has it
  * @param {File} file
  */
-export function goOn(job, waiting, file) {
-  const address = waiting.links.self.replace(/^\/v1\/jobs\/([^/]+)\/files\//, "/v1/tus/$1/");
-  const others = job.files.filter((other) => other.name !== waiting.name);
-  // A job of several files is completed when this was the last one.
-  const completes = others.length > 0 && others.every((other) => other.state === "complete");
-  const sending = new Sending(job.id, [{ file, address }], completes);
+export async function sendFile(job, entry, file) {
+  let address = entry.links.self.replace(/^\/v1\/jobs\/([^/]+)\/files\//, "/v1/tus/$1/");
+  if (entry.state === "failed") {
+    address = await createFile(file, { filename: entry.name, job: job.id });
+  }
+  const running = sendings.get(job.id);
+  if (running?.isRunning) {
+    running.parts.push({ file, address });
+    return;
+  }
+  const sending = new Sending(job.id, [{ file, address }]);
   sendings.set(job.id, sending);
   sending.run();
 }
@@ -142,47 +183,70 @@ async function createFile(file, metadata, signal) {
   return new URL(response.headers.get("location") ?? "", location.href).pathname;
 }
 
+/** Browsers say the same of a connection that broke and of a file that has changed on the disk. */
+async function explain(error, file, offset) {
+  if (error instanceof TypeError) {
+    await file.slice(offset, offset + 1).arrayBuffer().catch(() => {
+      throw new FileGone(`${file.name} has changed on this machine, or is gone. Choose it again.`);
+    });
+  }
+  throw error;
+}
+
 const base64 = (text) => btoa(String.fromCharCode(...new TextEncoder().encode(text)));
 
-/** The files of a job on their way, one behind the other. Listeners of `change` are told whenever something is other than before. */
+/** Files of a job on their way, one behind the other. Listeners of `change` are told whenever something is other than before. */
 export class Sending extends EventTarget {
   /**
    * @param {string} id  of the job
-   * @param {{file: File, address: string | null, create?: Record<string, string>}[]} parts
-   * @param {boolean} completes  whether the job is to be completed behind them
+   * @param {{file: File, address: string}[]} parts
    */
-  constructor(id, parts, completes) {
+  constructor(id, parts) {
     super();
     this.id = id;
     this.parts = parts;
-    this.completes = completes;
     this.aborting = new AbortController();
     this.isRunning = true;
     /** Failures one behind the other, without a byte more in between. */
     this.failures = 0;
     /** @type {string | null} why nothing is being sent just now */
     this.waits = null;
-    /** @type {Error | null} why it has ended before its time */
+    /** @type {Error | null} why something could not be sent */
     this.error = null;
   }
 
   async run() {
     this.watchForEnd();
-    try {
-      for (const part of this.parts) {
-        part.address ??= await this.persistently(() => createFile(part.file, part.create ?? {}, this.aborting.signal));
+    for (const part of this.parts) {
+      try {
         await this.sendFile(part);
+      } catch (error) {
+        // The others are of use all the same.
+        this.fail(error);
       }
-      if (this.completes) {
-        await this.persistently(() => request("POST", `/v1/jobs/${this.id}/complete`, { signal: this.aborting.signal }));
-      }
-    } catch (error) {
-      if (!this.aborting.signal.aborted) {
-        this.error = /** @type {Error} */ (error);
-      }
+    }
+    if (!this.error) {
+      await this.complete().catch((error) => this.fail(error));
     }
     this.isRunning = false;
     this.change(null);
+  }
+
+  fail(error) {
+    if (!this.aborting.signal.aborted) {
+      this.error = /** @type {Error} */ (error);
+    }
+  }
+
+  /** Ends a job of several files when all of them are there. One of a single file ends by itself. */
+  async complete() {
+    await this.persistently(async () => {
+      const { signal } = this.aborting;
+      const job = await get(jobPath(this.id), { signal });
+      if (!isFinal(job) && job.files.every((file) => file.state === "complete")) {
+        await request("POST", `${jobPath(this.id)}/complete`, { signal });
+      }
+    });
   }
 
   /** Stops sending. What has been received stays. */
@@ -221,7 +285,7 @@ export class Sending extends EventTarget {
           "Upload-Offset": String(offset),
           "Content-Type": "application/offset+octet-stream",
         };
-        await request("PATCH", address, { headers, body: file.slice(offset), signal });
+        await request("PATCH", address, { headers, body: file.slice(offset), signal }).catch((error) => explain(error, file, offset));
       }
     });
   }
@@ -233,7 +297,7 @@ export class Sending extends EventTarget {
       try {
         return await act();
       } catch (error) {
-        const isRefused = error instanceof Problem && !error.mayPass;
+        const isRefused = error instanceof FileGone || (error instanceof Problem && !error.mayPass);
         if (this.aborting.signal.aborted || isRefused || !(await this.isStillThere())) {
           throw error;
         }
@@ -249,7 +313,7 @@ export class Sending extends EventTarget {
   /** False when the job has ended, so that no further try makes sense. */
   async isStillThere() {
     try {
-      return !isFinal(await get(`/v1/jobs/${this.id}`, { signal: this.aborting.signal }));
+      return !isFinal(await get(jobPath(this.id), { signal: this.aborting.signal }));
     } catch (error) {
       return !(error instanceof Problem && error.status === 404);
     }

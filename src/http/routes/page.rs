@@ -32,7 +32,7 @@ macro_rules! assets {
 const INDEX: &str = "index.html";
 
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
-    let files: [(&str, &[u8]); 14] = assets![
+    let files: [(&str, &[u8]); 15] = assets![
         "index.html",
         "style.css",
         "icon.svg",
@@ -43,6 +43,7 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         "job_view.js",
         "jobs_view.js",
         "leaders.js",
+        "preview.js",
         "scatter.js",
         "send_view.js",
         "text.js",
