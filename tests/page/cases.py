@@ -219,11 +219,15 @@ def columns_and_decimals_are_set_from_the_page(session: Session) -> None:
     expect(page.locator(".warning")).to_contain_text("Not found: campaign, clicks")
     page.get_by_label("Column 1, Kampagne").select_option("campaign_id")
     page.get_by_label("Column 4, Klicks").select_option("clicks")
+    page.get_by_label("Length of the lists").fill("25")
     expect(page.locator(".settings .hint").last).to_have_text("All columns are found.")
     page.get_by_role("button", name="Send it").click()
     is_done(page)
     job = session.get(f"/v1/jobs/{job_id(page)}")
     assert [(row["campaign_id"], row["total_spend"]) for row in job["top_ctr"]] == [("B", "11.25"), ("A", "7.50")], job["top_ctr"]
+    names = page.get_by_role("region", name="Downloads").locator("li a:first-of-type").all_inner_texts()
+    assert names == ["top25_ctr.csv", "top25_cpa.csv", "campaigns.csv", "stats.json"], names
+    expect(page.locator("pre code")).to_contain_text(job["links"]["results"]["top25_ctr.csv"])
 
 
 def reports_compressed_and_pasted_rows_are_recognised(session: Session) -> None:

@@ -12,13 +12,18 @@ import { isFinal, jobPath, sendFile, sendingOf, watch } from "./upload.js";
 /** The age of a job is told anew this often. */
 const AGE_MILLISECONDS = 20_000;
 
-const TABLES = {
-  "top10_ctr.csv": "Highest click-through rate",
-  "top10_cpa.csv": "Lowest cost per acquisition",
-  "campaigns.csv": "All campaigns",
-  "rejects.csv": "Skipped rows",
-  "stats.json": "Statistics",
-};
+/**
+ * What the results are called; the names of lists tell how long they are.
+ *
+ * @type {[RegExp, string][]}
+ */
+const RESULTS = [
+  [/^top\d+_ctr\.csv$/, "Highest click-through rate"],
+  [/^top\d+_cpa\.csv$/, "Lowest cost per acquisition"],
+  [/^campaigns\.csv$/, "All campaigns"],
+  [/^rejects\.csv$/, "Skipped rows"],
+  [/^stats\.json$/, "Statistics"],
+];
 
 /** Words for the reasons why rows are skipped; others are shown as the service names them. */
 const REASONS = {
@@ -243,7 +248,7 @@ class JobView {
 
   showProgress() {
     const { state, progress } = this.job;
-    this.progress.hidden = isFinal(this.job) || this.job.files.every((file) => file.state === "complete");
+    this.progress.hidden = isFinal(this.job) || this.job.files.every((file) => ["complete", "failed"].includes(file.state));
     const expected = progress.bytes_expected;
     const isStalled = !this.isConnected || Boolean(sendingOf(this.id)?.waits);
     if (expected) {
@@ -343,7 +348,8 @@ function downloads(job) {
     }
     return h("a", attributes, label);
   };
-  const entries = Object.entries(TABLES).filter(([name]) => name in results);
+  const names = Object.keys(results);
+  const entries = RESULTS.flatMap(([pattern, title]) => names.filter((name) => pattern.test(name)).map((name) => [name, title]));
   return h("section.panel", { "aria-labelledby": "downloads-title" },
     h("h2", { id: "downloads-title" }, "Downloads"),
     h("ul.downloads", {}, entries.map(([name, title]) => h("li", {},
@@ -358,7 +364,7 @@ function downloads(job) {
 
 function share(job) {
   const authorization = token() ? " -H \"Authorization: Bearer $ADTALLY_TOKEN\"" : "";
-  const command = `curl -O${authorization} ${location.origin}${job.links.results["top10_ctr.csv"]}`;
+  const command = `curl -O${authorization} ${location.origin}${job.links.results[`top${job.options.top}_ctr.csv`]}`;
   return h("section.panel", { "aria-labelledby": "share-title" },
     h("h2", { id: "share-title" }, "As curl"),
     h("pre", { tabindex: 0 }, h("code", {}, command)),
