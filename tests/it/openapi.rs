@@ -229,7 +229,7 @@ fn codes(sources: &str) -> BTreeSet<String> {
 }
 
 /// A path of the document with something in place of its parameters.
-fn filled(path: &str) -> String {
+pub(crate) fn filled(path: &str) -> String {
     let file = if path.starts_with("/page/") { "style.css" } else { "top10_ctr.csv" };
     path.replace("{job}", "ad_data.csv").replace("{file}", file)
 }

@@ -145,4 +145,5 @@ fn the_policy_of_the_page_lets_nothing_in_from_outside() {
         assert!(policy.contains(part), "{policy}");
     }
     assert!(!policy.contains("unsafe"), "{policy}");
+    assert_eq!(guarded.service.get("/").header("cross-origin-opener-policy"), Some("same-origin"));
 }

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::harness::{Workspace, adtally, run};
-use crate::openapi::Description;
+use crate::openapi::{Description, filled};
 use crate::senders::csv;
 use crate::service::{Reply, Service};
 
@@ -133,7 +133,7 @@ fn every_operation_asks_for_a_token_unless_its_description_says_otherwise() {
     for (path, (method, operation)) in paths {
         for (values, code) in &cases {
             let fields: Vec<_> = values.iter().map(|value| ("authorization", value.as_str())).collect();
-            let path = path.replace("{job}", "ad_data.csv").replace("{file}", "top10_ctr.csv");
+            let path = filled(path);
             let reply = service.send(method, &path, &fields, b"");
             if is_open(operation) {
                 assert_eq!(reply.status, 200, "{method} {path}");

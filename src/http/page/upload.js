@@ -254,17 +254,19 @@ export class Sending extends EventTarget {
     this.aborting.abort();
   }
 
-  /** A job that fails says so long before the browser has sent everything. */
+  /**
+   * A job that fails says so long before the browser has sent everything. It is asked for from time to time: browsers have few connections to
+   * a server, and a stream of events would keep one of them.
+   */
   async watchForEnd() {
     const { signal } = this.aborting;
-    try {
-      for await (const job of watch(this.id, signal)) {
-        if (isFinal(job) && job.state !== "succeeded") {
-          this.stop();
-        }
+    while (this.isRunning && !signal.aborted) {
+      await pause(IDLE_PAUSE_MILLISECONDS, signal);
+      // When it cannot be asked for, the requests of the upload tell why.
+      const job = await get(jobPath(this.id), { signal }).catch(() => null);
+      if (job && isFinal(job) && job.state !== "succeeded") {
+        this.stop();
       }
-    } catch {
-      // The requests of the upload tell why.
     }
   }
 
