@@ -85,11 +85,11 @@ pub(super) struct Arguments {
     max_campaigns: usize,
 
     /// Threads that read a large file, 1 to 256; as many as there are cores if not given
-    #[arg(long, value_name = "N", value_parser = value_parser!(u16).range(1..=256), help_heading = "Limits")]
+    #[arg(long, value_name = "N", value_parser = super::values::parse_threads, help_heading = "Limits")]
     threads: Option<u16>,
 
     /// Print a line to standard error every ROWS rows, instead of a progress bar
-    #[arg(long, value_name = "ROWS", value_parser = value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "ROWS", value_parser = super::values::parse_any_count)]
     progress_every: Option<u64>,
 }
 

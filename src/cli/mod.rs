@@ -11,6 +11,7 @@ mod stop;
 mod token;
 mod values;
 
+use std::env;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
@@ -37,7 +38,10 @@ enum Command {
 /// Runs the program with the arguments of this process.
 #[must_use]
 pub fn run() -> ExitCode {
-    let matches = Cli::command().get_matches();
+    let matches = Cli::command().try_get_matches().unwrap_or_else(|error| {
+        name_empty_variable(&error);
+        error.exit()
+    });
     // What does not fit the types has been refused already.
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit());
     let given = matches.subcommand().map_or(&matches, |(_, given)| given);
@@ -59,6 +63,20 @@ pub fn run() -> ExitCode {
         Err(Stop::Signal(number)) => {
             say("adtally: stopped before the end; no results were written");
             ExitCode::from(u8::try_from(128 + number).unwrap_or(u8::MAX))
+        }
+    }
+}
+
+/// Says that a refused value comes from an environment variable without one: the error names the flag only, which was not given.
+fn name_empty_variable(error: &clap::Error) {
+    let text = error.to_string();
+    for (variable, _) in env::vars_os().filter(|(_, value)| value.is_empty()) {
+        let variable = variable.to_string_lossy();
+        let Some(name) = variable.strip_prefix("ADTALLY_") else {
+            continue;
+        };
+        if text.contains(&format!("'--{} <", name.to_lowercase().replace('_', "-"))) {
+            say(&format!("adtally: the environment variable {variable} is empty: give it a value, or unset it"));
         }
     }
 }

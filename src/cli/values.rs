@@ -1,6 +1,8 @@
 //! Values of flags: numbers of things, sizes and times.
 
+use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
@@ -10,6 +12,9 @@ use crate::engine::Limits;
 
 /// The largest size that a flag takes, a pebibyte: the engine counts no further.
 const MAX_SIZE_BYTES: u64 = 1 << 50;
+
+/// The most threads that can be asked for.
+const MAX_THREADS: u16 = 256;
 
 /// The longest time that a flag takes, a hundred years.
 const MAX_DURATION: Duration = Duration::from_hours(100 * 365 * 24);
@@ -34,9 +39,28 @@ pub(super) fn parse_count(text: &str) -> Result<usize, String> {
     parse_limit(text, 1 << 20)
 }
 
+/// The same, however many.
+pub(super) fn parse_any_count(text: &str) -> Result<u64, String> {
+    parse_number(text, 1..=u64::MAX)
+}
+
+/// A number of requests in a second; 0 is no limit.
+pub(super) fn parse_rate(text: &str) -> Result<u32, String> {
+    parse_number(text, 0..=u32::MAX)
+}
+
+/// A number of threads.
+pub(super) fn parse_threads(text: &str) -> Result<u16, String> {
+    parse_number(text, 1..=MAX_THREADS)
+}
+
 fn parse_limit(text: &str, largest: usize) -> Result<usize, String> {
-    let limit = text.parse().ok().filter(|limit| (1..=largest).contains(limit));
-    limit.ok_or_else(|| format!("expected a number from 1 to {largest}"))
+    parse_number(text, 1..=largest)
+}
+
+fn parse_number<N: FromStr + PartialOrd + Display>(text: &str, range: RangeInclusive<N>) -> Result<N, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("expected a number from {} to {}", range.start(), range.end()))
 }
 
 /// A number of bytes with its unit, such as `64GiB`, at least one byte.
@@ -53,9 +77,15 @@ fn parse_size_within(text: &str, range: RangeInclusive<u64>) -> Result<u64, Stri
     let bytes = text.trim().parse().ok().map(|ByteSize(bytes)| bytes);
     let bytes = bytes.filter(|_| text.trim_start().starts_with(|first: char| first.is_ascii_digit()));
     bytes.filter(|bytes| range.contains(bytes)).ok_or_else(|| {
-        let size = |bytes: u64| ByteSize(bytes).display().iec().to_string().replace(' ', "").replace(".0", "");
-        format!("expected a size from {} to {}, such as 64GiB, 500MB or 1024", size(*range.start()), size(*range.end()))
+        let (smallest, largest) = (show_size(*range.start()), show_size(*range.end()));
+        let examples = if *range.end() < 64 << 30 { "64KiB, 1MB or 1024" } else { "64GiB, 500MB or 1024" };
+        format!("expected a size from {smallest} to {largest}, such as {examples}")
     })
+}
+
+/// A number of bytes as a flag takes it, rounded.
+pub(super) fn show_size(bytes: u64) -> String {
+    ByteSize(bytes).display().iec().to_string().replace(' ', "").replace(".0", "")
 }
 
 /// A time with its unit, such as `90s` or `7d`, longer than nothing.
@@ -112,6 +142,21 @@ mod tests {
             assert_eq!(error, "expected a size from 1B to 1PiB, such as 64GiB, 500MB or 1024", "{text}");
         }
         assert_eq!(parse_size_or_zero("0"), Ok(0));
+    }
+
+    #[test]
+    fn what_is_refused_is_told_its_range() {
+        let refused = |range: &str| Err(format!("expected a number from {range}"));
+        for text in ["", "0", "-1", "x", "1.5", "18446744073709551616"] {
+            assert_eq!(parse_any_count(text), refused("1 to 18446744073709551615").map(|()| 0), "{text}");
+            assert_eq!(parse_threads(text), refused("1 to 256").map(|()| 0), "{text}");
+        }
+        assert_eq!(parse_rate("-1"), refused("0 to 4294967295").map(|()| 0));
+        assert_eq!((parse_rate("0"), parse_threads("256")), (Ok(0), Ok(256)));
+        assert_eq!(
+            parse_max_record("1TiB").unwrap_err(),
+            "expected a size from 1B to 1GiB, such as 64KiB, 1MB or 1024"
+        );
     }
 
     #[test]

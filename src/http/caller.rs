@@ -93,16 +93,27 @@ pub(super) struct Gate {
 
 impl Gate {
     /// The holder of a request's token; none on a service without tokens, and for what is there for everybody.
-    fn admit(&self, request: &Request) -> Result<Option<Arc<Holder>>, Problem> {
-        let path = request.uri().path();
-        if OPEN_PATHS.contains(&path) || path.starts_with(PAGE_FILES) {
+    fn identify(&self, request: &Request) -> Result<Option<Arc<Holder>>, Problem> {
+        if is_open(request.uri().path()) {
             return Ok(None);
         }
         let holder = self.tokens.as_ref().map(|tokens| holder(tokens, request.headers())).transpose()?;
-        let tenant = holder.as_ref().map_or_else(Arc::default, |holder| Arc::clone(holder.tenant()));
-        self.limits.admit(&tenant, request.extensions().get())?;
         Ok(holder.map(Arc::new))
     }
+
+    /// Refuses requests beyond what their tenant may send.
+    fn admit(&self, request: &Request, holder: Option<&Holder>) -> Result<(), Problem> {
+        if is_open(request.uri().path()) {
+            return Ok(());
+        }
+        let tenant = holder.map_or_else(Arc::default, |holder| Arc::clone(holder.tenant()));
+        self.limits.admit(&tenant, request.extensions().get())
+    }
+}
+
+/// True for what is there for everybody.
+fn is_open(path: &str) -> bool {
+    OPEN_PATHS.contains(&path) || path.starts_with(PAGE_FILES)
 }
 
 /// True for requests about an upload's offset: their senders take most refusals for the end of the upload.
@@ -114,26 +125,21 @@ fn is_resuming(request: &Request) -> bool {
 /// Refuses requests without a valid token, and those beyond what their tenant may send, before their bodies are asked for and before anything is
 /// told. Without tokens every request is taken for one of the same caller.
 pub(super) async fn authorize(State(gate): State<Gate>, mut request: Request, next: Next) -> Response {
-    let holder = match gate.admit(&request) {
+    let holder = match gate.identify(&request) {
         Ok(holder) => holder,
-        Err(problem) => {
-            let closes = problem.kind() == Kind::TooManyConnections && request.version() < Version::HTTP_2;
-            let problem = if is_resuming(&request) { problem.for_resuming_client() } else { problem };
-            let mut response = problem.into_response();
-            if closes {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
-            return response;
-        }
+        Err(problem) => return refuse(&request, problem),
     };
-    // No route sees the token.
-    request.headers_mut().remove(AUTHORIZATION);
     let tag = holder
         .as_ref()
         .map(|holder| CallerTag { token: Arc::clone(holder.name()), tenant: Arc::clone(holder.tenant()) });
+    let admitted = gate.admit(&request, holder.as_deref());
+    // No route sees the token.
+    request.headers_mut().remove(AUTHORIZATION);
     let is_refused = ADMIN_PATHS.contains(&request.uri().path())
         && holder.as_ref().is_some_and(|holder| !holder.access().is_administrator());
-    let mut response = if is_refused {
+    let mut response = if let Err(problem) = admitted {
+        refuse(&request, problem)
+    } else if is_refused {
         Problem::new(Kind::Forbidden, "expected a token of an administrator").into_response()
     } else {
         request.extensions_mut().insert(Caller { holder });
@@ -141,6 +147,17 @@ pub(super) async fn authorize(State(gate): State<Gate>, mut request: Request, ne
     };
     if let Some(tag) = tag {
         response.extensions_mut().insert(tag);
+    }
+    response
+}
+
+/// The answer to a request that no route sees.
+fn refuse(request: &Request, problem: Problem) -> Response {
+    let closes = problem.kind() == Kind::TooManyConnections && request.version() < Version::HTTP_2;
+    let problem = if is_resuming(request) { problem.for_resuming_client() } else { problem };
+    let mut response = problem.into_response();
+    if closes {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

@@ -334,6 +334,35 @@ fn conditions_on_jobs_are_kept() {
 }
 
 #[test]
+fn a_request_that_makes_a_job_never_meets_if_match() {
+    let service = Service::start();
+    let job = service.put("/v1/jobs/ads.csv", &csv(1));
+    let tag = job.header("etag").unwrap_or("\"tag\"").to_owned();
+    let form = "multipart/form-data; boundary=b";
+    for condition in ["*", "\"other\"", &tag] {
+        for (method, path, media) in [
+            ("PUT", "/v1/jobs/ads.csv", "text/csv"),
+            ("PUT", "/v1/jobs/new.csv", "text/csv"),
+            ("PUT", "/v1/jobs", "text/csv"),
+            ("POST", "/v1/jobs", "text/csv"),
+            ("POST", "/v1/jobs", form),
+            ("POST", "/v1/jobs", "application/json"),
+        ] {
+            // The answer comes without a byte of the body.
+            let mut connection = service.connect();
+            let head = format!(
+                "{method} {path} HTTP/1.1\r\nHost: test\r\nContent-Type: {media}\r\nIf-Match: {condition}\r\n\
+                 Expect: 100-continue\r\nContent-Length: 20\r\n\r\n"
+            );
+            connection.send(head).read_reply().expect_problem(412, "precondition_failed", &["if-match"]);
+        }
+    }
+    let malformed = service.send("PUT", "/v1/jobs/ads.csv", &[("if-match", "\"a")], &csv(1));
+    malformed.expect_problem(400, "invalid_header", &["if-match"]);
+    assert_eq!(service.get("/v1/jobs").expect(200)["jobs"].as_array().unwrap().len(), 1, "nothing was made");
+}
+
+#[test]
 fn a_job_is_only_made_where_its_name_is_free() {
     let service = Service::start();
     let create = |method: &str, path: &str, more: &[(&str, &str)]| {

@@ -152,6 +152,12 @@ fn every_option_can_be_an_environment_variable() {
     let mut command = adtally();
     command.args(["serve", "--listen", "127.0.0.1:0"]).env("ADTALLY_MAX_UPLOAD", "none");
     run(&mut command, b"").assert_misused("--max-upload");
+    for flag in ["max-upload", "max-open-jobs", "token-file"] {
+        let variable = format!("ADTALLY_{}", flag.replace('-', "_").to_uppercase());
+        let refused = run(adtally().args(["serve", "--check"]).env(&variable, ""), b"");
+        refused.assert_misused(&format!("{variable} is empty")).assert_misused(&format!("--{flag}"));
+    }
+    assert!(!run(adtally().args(["serve", "--max-upload", ""]), b"").stderr.contains("is empty"));
     let help = run(adtally().args(["serve", "--help"]), b"").stdout;
     let flags = help.lines().filter(|line| line.trim_start().starts_with("--"));
     let flags = flags.filter_map(|line| line.split_whitespace().next());
@@ -170,9 +176,12 @@ fn a_check_prints_every_setting_with_where_it_comes_from() {
     command
         .env("ADTALLY_DATA_DIR", &data)
         .env("ADTALLY_MAX_UPLOAD", "2GiB")
+        .env("ADTALLY_MAX_CONCURRENT_UPLOADS", "77")
         .env("ADTALLY_CORS_ORIGIN", "https://a.example,https://b.example");
     let checked = run(&mut command, b"");
     assert_eq!((checked.code, &*checked.stderr), (Some(0), ""), "{checked:?}");
+    let cores = std::thread::available_parallelism().unwrap().to_string();
+    let database = format!("sqlite://{}", data.join("adtally.db").display());
     let settings: Vec<Vec<_>> = checked
         .stdout
         .lines()
@@ -186,15 +195,85 @@ fn a_check_prints_every_setting_with_where_it_comes_from() {
         ["--cors-origin", "https://a.example,https://b.example", "ADTALLY_CORS_ORIGIN"],
         ["--max-text", "256GiB", "default"],
         ["--results-dir", "-", "not set"],
+        ["--max-stored-per-tenant", "-", "not set"],
+        ["--max-connections-per-tenant", "-", "not set"],
+        ["--parser-threads", &cores, "default (as many as there are cores)"],
+        ["--max-open-jobs-per-tenant", "1000", "default (--max-open-jobs)"],
+        ["--max-uploads-per-tenant", "77", "default (--max-concurrent-uploads)"],
+        ["--max-downloads-per-tenant", "256", "default (--max-concurrent-downloads)"],
+        ["--database-url", &database, "default (a file in --data-dir)"],
     ] {
         assert!(settings.iter().any(|row| row[..] == setting), "{setting:?} is missing: {checked:?}");
     }
+    let budget = settings.iter().find(|row| row[0] == "--memory-budget").unwrap();
+    assert_eq!(budget[2], "default (a share of the machine's memory)");
+    assert!(budget[1].ends_with("iB"), "{budget:?}");
     let help = run(adtally().args(["serve", "--help"]), b"").stdout;
     let flags = help.lines().filter_map(|line| line.split_whitespace().next()).filter(|word| word.starts_with("--"));
     for flag in flags.filter(|flag| *flag != "--check" && *flag != "--help") {
         assert!(settings.iter().any(|row| row[0] == flag), "{flag} is missing: {checked:?}");
     }
     assert!(!data.exists(), "a check leaves the disk alone");
+}
+
+#[test]
+fn a_check_passes_with_relative_directories_that_are_still_to_be_made() {
+    let place = Workspace::new();
+    let check = |arguments: &[&str]| {
+        let mut command = adtally();
+        command.args(["serve", "--check", "--listen", "127.0.0.1:0"]).args(arguments);
+        command.current_dir(place.path(".")).env_remove("ADTALLY_DATA_DIR");
+        run(&mut command, b"")
+    };
+    for arguments in [&[][..], &["--data-dir", "a/b", "--results-dir", "c"], &["--data-dir", "."]] {
+        let checked = check(arguments);
+        assert_eq!((checked.code, &*checked.stderr), (Some(0), ""), "{checked:?}");
+    }
+    assert_eq!(fs::read_dir(place.path(".")).unwrap().count(), 0, "a check leaves the disk alone");
+}
+
+#[test]
+fn a_database_that_would_not_last_is_wrong_usage() {
+    let place = Workspace::new();
+    let (path, data) = (place.path("adtally.db"), place.path("data"));
+    let in_memory = format!("sqlite://{}?mode=memory", path.display());
+    for url in [
+        "sqlite:",
+        "sqlite://",
+        "sqlite://?mode=rwc",
+        "sqlite::memory:",
+        "sqlite://:memory:",
+        "sqlite:file:a",
+        &in_memory,
+    ] {
+        for check in [&["--check"][..], &[]] {
+            let mut command = adtally();
+            command.args(["serve", "--listen", "127.0.0.1:0", "--database-url", url]).args(check);
+            let refused = run(command.arg("--data-dir").arg(&data), b"");
+            refused.assert_misused("expected sqlite://PATH");
+        }
+    }
+}
+
+#[test]
+fn two_servers_on_one_address_and_port_are_named() {
+    let place = Workspace::new();
+    let data = place.path("data");
+    // A port that was free a moment ago.
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    for (main, metrics) in [("127.0.0.1", "127.0.0.1"), ("127.0.0.1", "0.0.0.0")] {
+        let [main, metrics] = [main, metrics].map(|address| format!("{address}:{port}"));
+        for check in [&["--check"][..], &[]] {
+            let mut command = adtally();
+            command.args(["serve", "--listen", &main, "--metrics-listen", &metrics]).args(check);
+            let refused = run(command.arg("--data-dir").arg(&data), b"");
+            assert_eq!(refused.code, Some(1), "{refused:?}");
+            let expected = format!("--metrics-listen {metrics}: --listen {main} has this address and port");
+            assert!(refused.stderr.contains(&expected), "{refused:?}");
+        }
+    }
+    let check = ["serve", "--check", "--listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", "--data-dir"];
+    assert_eq!(run(adtally().args(check).arg(&data), b"").code, Some(0), "both take a free port");
 }
 
 #[test]

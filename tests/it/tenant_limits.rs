@@ -20,6 +20,8 @@ fn a_tenant_that_sends_too_many_requests_is_told_to_wait() {
     let problem = refused.expect_problem(429, "too_many_requests", &["2 requests of this tenant"]);
     assert_eq!(problem["limit"], limit);
     assert_eq!(refused.header("retry-after"), Some("1"));
+    guarded.service.wait_for_log("status=429", 1);
+    assert_logged_with_caller(&guarded.service, "status=429");
     // Nobody else is: another tenant, and who only asks whether the service is there.
     yours.get("/v1/jobs").expect(200);
     for _ in 0..10 {
@@ -35,6 +37,15 @@ fn a_tenant_that_sends_too_many_requests_is_told_to_wait() {
     is_locked("PATCH", "/v1/tus/nowhere/nothing");
     is_locked("HEAD", "/v1/jobs/nowhere/files/nothing");
     wait_until("requests are taken again", || mine.get("/v1/jobs").status == 200);
+}
+
+/// Every line of the log with this names the token and its tenant.
+#[track_caller]
+fn assert_logged_with_caller(service: &Service, text: &str) {
+    let log = service.log();
+    for line in log.lines().filter(|line| line.contains(text)) {
+        assert!(line.contains("token=\"mine\"") && line.contains("tenant=\"we\""), "{line}");
+    }
 }
 
 #[test]
@@ -61,6 +72,8 @@ fn a_tenant_has_no_more_connections_than_it_may() {
     assert_eq!(problem["limit"], json!({"name": "max_connections_per_tenant", "value": 2}));
     assert_eq!((refused.header("connection"), refused.header("retry-after")), (Some("close"), Some("1")));
     assert_eq!(third.read_rest(), "");
+    service.wait_for_log("status=503", 1);
+    assert_logged_with_caller(service, "status=503");
     assert_eq!(service.connect().send(request(&yours)).read_reply().status, 200);
     // A proxy's connection is of the tenant that used it last.
     assert_eq!(second.send(request(&yours)).read_reply().status, 200);

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use clap::builder::BoolishValueParser;
-use clap::{Args, ValueEnum, value_parser};
+use clap::{Args, ValueEnum};
 use jiff::SignedDuration;
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 
@@ -84,7 +84,8 @@ pub(in crate::cli) struct Arguments {
     pub(super) results_dir: Option<PathBuf>,
 
     /// Database: sqlite://PATH; a file in the data directory if not given
-    #[arg(long, env = "ADTALLY_DATABASE_URL", value_name = "URL", help_heading = "Storage")]
+    #[arg(long, env = "ADTALLY_DATABASE_URL", value_name = "URL", value_parser = parse_database_url,
+        help_heading = "Storage")]
     pub(super) database_url: Option<String>,
 
     /// How long a job is kept after it has ended
@@ -116,7 +117,7 @@ pub(in crate::cli) struct Arguments {
     /// How many times more bytes may come out of decompression than went in; the first 64 MiB are free
     #[arg(long, env = "ADTALLY_MAX_DECOMPRESSION_RATIO", value_name = "N",
         default_value_t = PipelineOptions::default().max_decompression_ratio,
-        value_parser = value_parser!(u64).range(1..), help_heading = "Limits")]
+        value_parser = values::parse_any_count, help_heading = "Limits")]
     max_decompression_ratio: u64,
 
     /// Longest record; longer ones are skipped
@@ -146,11 +147,11 @@ pub(in crate::cli) struct Arguments {
 
     /// Most open jobs at once; more are refused with 503
     #[arg(long, env = "ADTALLY_MAX_OPEN_JOBS", value_name = "N", default_value_t = 1000,
-        value_parser = value_parser!(u64).range(1..), help_heading = "Limits")]
+        value_parser = values::parse_any_count, help_heading = "Limits")]
     max_open_jobs: u64,
 
     /// Most open jobs of one tenant at once; more are refused with 503. As many as --max-open-jobs if not given
-    #[arg(long, env = "ADTALLY_MAX_OPEN_JOBS_PER_TENANT", value_name = "N", value_parser = value_parser!(u64).range(1..),
+    #[arg(long, env = "ADTALLY_MAX_OPEN_JOBS_PER_TENANT", value_name = "N", value_parser = values::parse_any_count,
         help_heading = "Limits")]
     max_open_jobs_per_tenant: Option<u64>,
 
@@ -207,11 +208,12 @@ pub(in crate::cli) struct Arguments {
     max_connections_per_tenant: Option<usize>,
 
     /// Most requests of one tenant in a second, and at once; more are refused with 429; 0 is no limit
-    #[arg(long, env = "ADTALLY_MAX_REQUEST_RATE", value_name = "N", default_value_t = 1000, help_heading = "Limits")]
+    #[arg(long, env = "ADTALLY_MAX_REQUEST_RATE", value_name = "N", default_value_t = 1000,
+        value_parser = values::parse_rate, help_heading = "Limits")]
     max_request_rate: u32,
 
     /// Threads that parse, 1 to 256; as many as there are cores if not given
-    #[arg(long, env = "ADTALLY_PARSER_THREADS", value_name = "N", value_parser = value_parser!(u16).range(1..=256),
+    #[arg(long, env = "ADTALLY_PARSER_THREADS", value_name = "N", value_parser = values::parse_threads,
         help_heading = "Limits")]
     parser_threads: Option<u16>,
 
@@ -278,6 +280,14 @@ fn parse_log_level(text: &str) -> Result<Targets, String> {
         return Err(format!("{other:?}: expected error, warn, info, debug, trace or off"));
     }
     text.parse().map_err(|error: ParseError| error.to_string())
+}
+
+/// Addresses of other kinds of databases are refused when they are opened, without showing them: they may have passwords.
+fn parse_database_url(text: &str) -> Result<String, String> {
+    if Store::is_lost_at_exit(text) {
+        return Err("expected sqlite://PATH with the path of a file: a database in memory keeps no jobs".into());
+    }
+    Ok(text.to_owned())
 }
 
 impl Arguments {

@@ -8,9 +8,10 @@ use clap::{ArgMatches, Args as _, Command};
 
 use super::arguments::Arguments;
 use super::directories::check_directory;
-use super::refusals::{cannot_listen, cannot_open};
+use super::refusals::{cannot_listen, cannot_listen_for_metrics, cannot_open};
 use super::token_file::{self, TokenFile};
 use crate::cli::stop::{Stop, say};
+use crate::cli::values;
 use crate::jobs::DatabaseLock;
 
 /// The argument that asks for the check.
@@ -18,7 +19,7 @@ const CHECK: &str = "check";
 
 /// Prints every setting. Refuses when the service would. Writes nothing to the disk, and leaves the database alone.
 pub(super) fn check(arguments: &Arguments, given: &ArgMatches) -> Result<(), Stop> {
-    print_settings(given).map_err(|error| Stop::Refused(format!("standard output: {error}")))?;
+    print_settings(arguments, given).map_err(|error| Stop::Refused(format!("standard output: {error}")))?;
     let refusals = refusals(arguments);
     for refusal in &refusals {
         say(&format!("adtally: {refusal}"));
@@ -30,7 +31,7 @@ pub(super) fn check(arguments: &Arguments, given: &ArgMatches) -> Result<(), Sto
     }
 }
 
-fn print_settings(given: &ArgMatches) -> io::Result<()> {
+fn print_settings(arguments: &Arguments, given: &ArgMatches) -> io::Result<()> {
     let command = Arguments::augment_args(Command::new("serve"));
     let settings = command.get_arguments().filter(|argument| argument.get_id() != CHECK).filter_map(|argument| {
         let id = argument.get_id().as_str();
@@ -41,6 +42,10 @@ fn print_settings(given: &ArgMatches) -> io::Result<()> {
             Some(ValueSource::EnvVariable) => argument.get_env().unwrap_or_default().to_string_lossy().into_owned(),
             Some(_) => "default".to_owned(),
             None => "not set".to_owned(),
+        };
+        let (value, source) = match derived_default(arguments, id) {
+            Some((derived, origin)) if given.value_source(id).is_none() => (derived, format!("default ({origin})")),
+            _ => (value, source),
         };
         Some((format!("--{}", argument.get_long()?), value, source))
     });
@@ -53,6 +58,22 @@ fn print_settings(given: &ArgMatches) -> io::Result<()> {
         writeln!(output, "{name:names$}  {value:values$}  {source}")?;
     }
     Ok(())
+}
+
+/// What a setting is when it is not given, and what that is made of; none for one that has a fixed default, or none at all.
+fn derived_default(arguments: &Arguments, id: &str) -> Option<(String, &'static str)> {
+    let jobs = || arguments.jobs_config();
+    Some(match id {
+        "database_url" => (jobs().database_url, "a file in --data-dir"),
+        "memory_budget" => (values::show_size(jobs().memory_budget_bytes), "a share of the machine's memory"),
+        "parser_threads" => (jobs().parser_threads.to_string(), "as many as there are cores"),
+        "max_open_jobs_per_tenant" => (jobs().open_jobs.max_open_jobs_per_tenant.to_string(), "--max-open-jobs"),
+        "max_uploads_per_tenant" => (jobs().max_uploads_per_tenant.to_string(), "--max-concurrent-uploads"),
+        "max_downloads_per_tenant" => {
+            (arguments.http_config(None).max_downloads_per_tenant.to_string(), "--max-concurrent-downloads")
+        }
+        _ => return None,
+    })
 }
 
 /// The address of a database may have a password in it.
@@ -70,14 +91,29 @@ fn refusals(arguments: &Arguments) -> Vec<String> {
     refused.extend(arguments.token_file.as_deref().and_then(|path| TokenFile::load(path).err()));
     refused.extend(check_directory(&arguments.data_dir, "--data-dir").err());
     refused.extend(arguments.results_dir.as_deref().and_then(|path| check_directory(path, "--results-dir").err()));
-    let listen = |flag, address| TcpListener::bind(address).err().map(|error| cannot_listen(flag, address, &error));
-    refused.extend(listen("--listen", arguments.listen));
-    refused.extend(arguments.metrics_listen.and_then(|address| listen("--metrics-listen", address)));
+    refused.extend(cannot_listen_on(arguments));
     refused.extend(arguments.load_tls().err());
     // Without an address of its own the database is in the data directory, which the service makes.
     if arguments.database_url.is_some() || arguments.data_dir.exists() {
         let database = arguments.jobs_config().database_url;
         refused.extend(DatabaseLock::check(&database).err().map(|error| cannot_open(&database, &error)));
+    }
+    refused
+}
+
+/// Why the service could not listen. Both addresses are taken at once, as the service does.
+fn cannot_listen_on(arguments: &Arguments) -> Vec<String> {
+    let main = TcpListener::bind(arguments.listen);
+    let metrics = arguments.metrics_listen.map(|address| (address, TcpListener::bind(address)));
+    let mut refused = Vec::new();
+    if let Err(error) = &main {
+        refused.push(cannot_listen("--listen", arguments.listen, error));
+    }
+    if let Some((address, Err(error))) = &metrics {
+        refused.push(match &main {
+            Ok(_) => cannot_listen_for_metrics(*address, arguments.listen, error),
+            Err(_) => cannot_listen("--metrics-listen", *address, error),
+        });
     }
     refused
 }

@@ -16,11 +16,16 @@ pub(super) fn prepare_directory(path: &Path, flag: &str) -> Result<(), Stop> {
 
 /// Makes sure that a directory can be made, and files can be written to it, and leaves everything as it is.
 pub(super) fn check_directory(path: &Path, flag: &str) -> Result<(), String> {
-    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(path);
-    // The nearest ancestor of a relative path without directories.
-    let existing = if existing.as_os_str().is_empty() { Path::new(".") } else { existing };
-    let written = tempfile::tempfile_in(existing).map(drop);
+    let written = tempfile::tempfile_in(nearest_existing(path)).map(drop);
     written.map_err(|error| format!("{flag} {}: {}", path.display(), explain(path, &error)))
+}
+
+/// The directory itself, or the nearest one above it that exists.
+fn nearest_existing(path: &Path) -> &Path {
+    // The last ancestor of a relative path is empty, and no empty path exists.
+    let ancestors =
+        path.ancestors().map(|ancestor| if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor });
+    ancestors.into_iter().find(|ancestor| ancestor.exists()).unwrap_or(path)
 }
 
 /// Says what a person has to change.
@@ -38,7 +43,7 @@ fn explain(path: &Path, error: &io::Error) -> String {
         (Some(user), Some(group)) => format!("user id {user}, group id {group}"),
         _ => "the user that runs adtally".into(),
     };
-    let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(path);
+    let existing = nearest_existing(path);
     let owner = fs::metadata(existing).map_or_else(
         |_| String::new(),
         |metadata| format!("; it belongs to user id {}, mode {:o}", metadata.uid(), metadata.mode() & 0o7777),

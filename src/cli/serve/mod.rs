@@ -33,7 +33,7 @@ use arguments::LogFormat;
 use directories::prepare_directory;
 use log_lines::LogLines;
 use open_files::allow_connections;
-use refusals::{cannot_listen, cannot_open};
+use refusals::{cannot_listen, cannot_listen_for_metrics, cannot_open};
 use reload::Reloader;
 use token_file::TokenFile;
 
@@ -89,9 +89,10 @@ async fn run_service(
     } else if !arguments.listen.ip().to_canonical().is_loopback() {
         tracing::warn!("--insecure-no-auth: everybody who reaches the address can use the service");
     }
-    let (listener, address) = listen("--listen", arguments.listen).await?;
+    let main = arguments.listen;
+    let (listener, address) = listen(main, |error| cannot_listen("--listen", main, error)).await?;
     let metrics_listener = match arguments.metrics_listen {
-        Some(address) => Some(listen("--metrics-listen", address).await?),
+        Some(metrics) => Some(listen(metrics, |error| cannot_listen_for_metrics(metrics, main, error)).await?),
         None => None,
     };
     let config = arguments.jobs_config();
@@ -198,9 +199,11 @@ fn start_runtime() -> Result<Runtime, Stop> {
 }
 
 /// Takes an address, and gives the one that it has become: port 0 takes any that is free.
-async fn listen(flag: &str, address: SocketAddr) -> Result<(TcpListener, SocketAddr), Stop> {
-    let listener =
-        TcpListener::bind(address).await.map_err(|error| Stop::Refused(cannot_listen(flag, address, &error)))?;
+async fn listen(
+    address: SocketAddr,
+    explain: impl FnOnce(&io::Error) -> String,
+) -> Result<(TcpListener, SocketAddr), Stop> {
+    let listener = TcpListener::bind(address).await.map_err(|error| Stop::Refused(explain(&error)))?;
     let address = listener.local_addr().map_err(|error| Stop::Refused(format!("the listening socket: {error}")))?;
     Ok((listener, address))
 }

@@ -14,6 +14,14 @@ pub(super) fn cannot_open(database: &str, error: &StoreError) -> String {
     }
 }
 
+/// Why the service cannot listen on the address for metrics, while it listens on its main one.
+pub(super) fn cannot_listen_for_metrics(address: SocketAddr, main: SocketAddr, error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::AddrInUse && address.port() == main.port() {
+        return format!("--metrics-listen {address}: --listen {main} has this address and port: choose another port");
+    }
+    cannot_listen("--metrics-listen", address, error)
+}
+
 /// Why the service cannot listen on an address, and what to change.
 pub(super) fn cannot_listen(flag: &str, address: SocketAddr, error: &io::Error) -> String {
     let reason = match error.kind() {

@@ -19,7 +19,7 @@ use serde::Deserialize;
 use crate::http::app::App;
 use crate::http::body::{BodyLimits, FormBody, UnparsedBytes, UploadBody, form_source, too_large};
 use crate::http::caller::Caller;
-use crate::http::conditions::must_create;
+use crate::http::conditions::{Precondition, must_create};
 use crate::http::digests::{Digests, digest_failure};
 use crate::http::fields::{idempotency_key, length_of_whole};
 use crate::http::media::{Media, content_coding, file_media, media};
@@ -79,6 +79,7 @@ struct OpenJob {
 async fn open_job(app: App, request: Request) -> Result<Response, Problem> {
     Query::read(request.uri(), &[])?;
     let headers = request.headers().clone();
+    check_if_match(&headers)?;
     let invalid = |error: &dyn std::fmt::Display| {
         let expected = "expected {\"name\": …, \"options\": {\"delimiter\": …, \"has_header\": …, …}}";
         Problem::new(Kind::InvalidBody, format!("{error}; {expected}, each member optional"))
@@ -114,6 +115,7 @@ async fn receive_file(
     // What can be refused is refused before the first byte is asked for.
     let query = Query::read(request.uri(), known_options)?;
     let headers = request.headers();
+    check_if_match(headers)?;
     let content_type = file_media(headers)?;
     let digests = Digests::read(headers)?;
     let coding = content_coding(headers)?;
@@ -146,6 +148,7 @@ async fn receive_form(app: App, request: Request, known_options: &[&str]) -> Res
     let uri = request.uri().clone();
     let query = Query::read(&uri, known_options)?;
     let headers = request.headers().clone();
+    check_if_match(&headers)?;
     if let Some(coding) = content_coding(&headers)? {
         return Err(Problem::unsupported_content_coding(&format!("{} of a whole form", coding.name())));
     }
@@ -335,6 +338,11 @@ fn form_failure(error: &MultipartError) -> Failure {
         error.body_text()
     );
     FailureKind::MalformedForm.because(detail)
+}
+
+/// Refuses every `If-Match`: these requests always make a job anew, and what is not there yet matches nothing, not even `*` (RFC 9110, 13.1.1).
+fn check_if_match(headers: &HeaderMap) -> Result<(), Problem> {
+    Precondition::read(headers)?.check_existence(false)
 }
 
 /// A job as the request asks for it, unless it asks too much.

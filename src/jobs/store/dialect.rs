@@ -58,13 +58,14 @@ impl Dialect {
     /// Sets up a new connection.
     pub(super) async fn prepare(self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
         match self {
-            // Readers do not wait for the writer, and a commit is on the disk when it returns.
+            // Readers do not wait for the writer, and a commit is on the disk when it returns. 128 pages of the log, half a mebibyte, go to
+            // the database at once: when the disk is full, the reserve must have room for those that are still in the log.
             Self::Sqlite => {
                 connection
                     .execute(
                         "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                          PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; \
-                         PRAGMA journal_size_limit = 67108864",
+                         PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 128",
                     )
                     .await?;
             }
@@ -75,8 +76,8 @@ impl Dialect {
     /// Frees room for writing.
     pub(super) async fn make_room(self, pool: &AnyPool) -> Result<(), sqlx::Error> {
         match self {
-            // What is in the log goes to the database, and the log starts over.
-            Self::Sqlite => pool.execute("PRAGMA wal_checkpoint(RESTART)").await?,
+            // What is in the log goes to the database, and the log is emptied: it gives back at least what the database grows by.
+            Self::Sqlite => pool.execute("PRAGMA wal_checkpoint(TRUNCATE)").await?,
         };
         Ok(())
     }
@@ -106,6 +107,17 @@ impl Dialect {
             Self::Sqlite => "BEGIN IMMEDIATE",
         }
     }
+}
+
+/// True when what is stored at an address is gone when the process ends, or with each connection: it is in no file, or in one without a name.
+pub(super) fn is_lost_at_exit(url: &str) -> bool {
+    // SQLite takes a name that starts so for an address with parameters of its own; sqlx names databases in memory so.
+    Dialect::of_url(url).is_ok()
+        && (is_in_memory(url)
+            || url.parse::<SqliteConnectOptions>().is_ok_and(|options| {
+                let name = options.get_filename().as_os_str().as_encoded_bytes();
+                name.is_empty() || name == b":memory:" || name.starts_with(b"file:")
+            }))
 }
 
 fn is_in_memory(url: &str) -> bool {
