@@ -119,11 +119,13 @@ impl Store {
         checkpoint: Option<Checkpoint>,
         keep: Keep,
     ) -> Result<Option<u64>, StoreError> {
-        let release = Some((job, file, keep));
-        if checkpoint.is_some() {
-            return self.change_checkpoint(writer, checkpoint, release).await;
+        let is_small = checkpoint.is_none();
+        match self.change_checkpoint(writer, checkpoint, Some((job, file, keep))).await {
+            Err(error) if is_small && self.gave_reserve_for(&error).await => {
+                self.change_checkpoint(writer, None, Some((job, file, keep))).await
+            }
+            released => released,
         }
-        self.with_reserve(|| self.change_checkpoint(writer, None, release)).await
     }
 
     /// All pieces but the last are staged, and all blocks of rejects but the last batch. With these the checkpoint becomes the one that counts, and the writer may end. Gives where
@@ -139,7 +141,7 @@ impl Store {
             let block_count = reject_blocks.count();
             let mut blocks = reject_blocks.next_batch();
             while !reject_blocks.blocks.is_empty() {
-                let (turn, mut transaction) = self.begin_growing().await?;
+                let (turn, mut transaction) = self.begin().await?;
                 if durable_offset(&mut transaction, writer).await?.is_none() {
                     return Ok(None);
                 }
@@ -150,7 +152,7 @@ impl Store {
             let last_piece = pieces.pop().unwrap_or_default();
             let mut sequence = 0;
             for piece in pieces {
-                let (turn, mut transaction) = self.begin_growing().await?;
+                let (turn, mut transaction) = self.begin().await?;
                 if durable_offset(&mut transaction, writer).await?.is_none() {
                     return Ok(None);
                 }
@@ -161,7 +163,7 @@ impl Store {
             }
             last = Some((number, offset, (sequence, last_piece), (blocks, block_count)));
         }
-        let (turn, mut transaction) = if last.is_some() { self.begin_growing().await? } else { self.begin().await? };
+        let (turn, mut transaction) = self.begin().await?;
         let Some(mut durable_offset) = durable_offset(&mut transaction, writer).await? else {
             return Ok(None);
         };

@@ -26,8 +26,6 @@ pub struct Store {
     /// The last write was not committed. If that was for want of room, the next one needs some.
     needs_room: AtomicBool,
     disk: Disk,
-    /// Held by the one that has the reserve.
-    has_reserve: Mutex<()>,
 }
 
 /// The turn of one writer.
@@ -65,10 +63,7 @@ impl Store {
         let disk = spawn_blocking(move || Disk::of(database)).await.map_err(io::Error::other).flatten();
         let disk = disk.map_err(|error| StoreError::Database(error.into()))?;
         let opened = match Self::open_on(url, dialect, disk.clone()).await {
-            Err(error) if disk.is_why(&error).await => {
-                disk.give_reserve().await;
-                Self::open_on(url, dialect, disk.clone()).await
-            }
+            Err(error) if disk.gave_reserve_for(&error).await => Self::open_on(url, dialect, disk.clone()).await,
             opened => opened,
         };
         disk.note_opened().await;
@@ -89,8 +84,7 @@ impl Store {
             .connect(&dialect.existing_url(url))
             .await?;
         dialect.migrator().run(&pool).await?;
-        let (writing, has_reserve) = (Mutex::new(()), Mutex::new(()));
-        Ok(Self { pool, dialect, writing, needs_room: AtomicBool::new(false), disk, has_reserve })
+        Ok(Self { pool, dialect, writing: Mutex::new(()), needs_room: AtomicBool::new(false), disk })
     }
 
     /// The address of a database in a file.
@@ -121,47 +115,26 @@ impl Store {
 
     /// How the disk of the database is. Makes its reserve again when there is room.
     pub async fn disk_condition(&self) -> DiskCondition {
-        // What has the reserve puts it back itself.
-        if let Ok(_has_reserve) = self.has_reserve.try_lock() {
-            self.disk.keep_reserve().await;
-        }
+        self.disk.keep_reserve().await;
         self.disk.condition().await
     }
 
-    /// Checks that there is room to add something, and that the database takes writes when the last one was not committed.
+    /// Checks that the database takes writes, when the last one was not committed.
     ///
     /// # Errors
-    /// When there is none, or it does not.
+    /// When it does not.
     pub async fn check_writes(&self) -> Result<(), StoreError> {
-        self.disk.check_growth().await?;
         if !self.needs_room.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let (turn, mut transaction) = self.begin_growing().await?;
+        let (turn, mut transaction) = self.begin().await?;
         sqlx::query(self.dialect.trial_write()).execute(&mut *transaction).await?;
         turn.commit(transaction).await
     }
 
-    /// Does what frees room or ends something. When that fails for want of room, it is done once more with the reserve, which is put back
-    /// then: the next one needs it, too.
-    pub(super) async fn with_reserve<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, StoreError>
-    where
-        F: Future<Output = Result<T, StoreError>>,
-    {
-        let first = attempt().await;
-        match &first {
-            Err(error) if self.disk.is_why(error).await => {}
-            _ => return first,
-        }
-        let _has_reserve = self.has_reserve.lock().await;
-        self.disk.give_reserve().await;
-        // Pages in the log that the database has no room for would keep the log from being emptied.
-        self.needs_room.store(true, Ordering::Relaxed);
-        let second = attempt().await;
-        self.needs_room.store(true, Ordering::Relaxed);
-        drop(self.turn().await);
-        self.disk.keep_reserve().await;
-        second
+    /// True when the caller, which frees room or ends something, failed for want of room and should try once more: it has the reserve now.
+    pub(super) async fn gave_reserve_for(&self, error: &StoreError) -> bool {
+        self.disk.gave_reserve_for(error).await
     }
 
     /// Bytes that the database has in use: what was freed and can be used again does not count.
@@ -193,18 +166,6 @@ impl Store {
         Turn { _writing: writing, needs_room: &self.needs_room, has_committed: false }
     }
 
-    /// Begins a transaction that adds something.
-    ///
-    /// # Errors
-    /// When the database refuses, or there is only the room that is held back.
-    pub(super) async fn begin_growing(&self) -> Result<(Turn<'_>, Transaction<'static, sqlx::Any>), StoreError> {
-        let turn = self.turn().await;
-        self.disk.check_growth().await?;
-        let transaction = self.pool.begin_with(self.dialect.begin()).await?;
-        Ok((turn, transaction))
-    }
-
-    /// Begins a transaction that takes next to no room, or frees some.
     pub(super) async fn begin(&self) -> Result<(Turn<'_>, Transaction<'static, sqlx::Any>), StoreError> {
         let turn = self.turn().await;
         let transaction = self.pool.begin_with(self.dialect.begin()).await?;

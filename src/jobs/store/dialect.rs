@@ -58,14 +58,13 @@ impl Dialect {
     /// Sets up a new connection.
     pub(super) async fn prepare(self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
         match self {
-            // Readers do not wait for the writer, and a commit is on the disk when it returns. 128 pages of the log, half a mebibyte, go to
-            // the database at once: when the disk is full, the reserve must have room for those that are still in the log.
+            // Readers do not wait for the writer, and a commit is on the disk when it returns.
             Self::Sqlite => {
                 connection
                     .execute(
                         "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                          PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; \
-                         PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 128",
+                         PRAGMA journal_size_limit = 67108864",
                     )
                     .await?;
             }
@@ -76,8 +75,8 @@ impl Dialect {
     /// Frees room for writing.
     pub(super) async fn make_room(self, pool: &AnyPool) -> Result<(), sqlx::Error> {
         match self {
-            // What is in the log goes to the database, and the log is emptied: it gives back at least what the database grows by.
-            Self::Sqlite => pool.execute("PRAGMA wal_checkpoint(TRUNCATE)").await?,
+            // What is in the log goes to the database, and the log starts over.
+            Self::Sqlite => pool.execute("PRAGMA wal_checkpoint(RESTART)").await?,
         };
         Ok(())
     }

@@ -107,7 +107,7 @@ impl Store {
         max_files: usize,
         keep: Keep,
     ) -> Result<OpenedFile, StoreError> {
-        let (turn, mut transaction) = self.begin_growing().await?;
+        let (turn, mut transaction) = self.begin().await?;
         let job_id = job.to_string();
         let known = sqlx::query(sql::FILE_BY_NAME).bind(job_id.clone()).bind(file.name.clone());
         let known = known.fetch_optional(&mut *transaction).await?.as_ref().map(file_of_row).transpose()?;
@@ -154,7 +154,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn stage_totals(&self, writer: Writer, sequence: i64, body: Vec<u8>) -> Result<(), StoreError> {
-        let (turn, mut transaction) = self.begin_growing().await?;
+        let (turn, mut transaction) = self.begin().await?;
         insert_totals(&mut transaction, writer, sequence, body).await?;
         turn.commit(transaction).await
     }
@@ -172,7 +172,7 @@ impl Store {
         last_piece: (i64, Vec<u8>),
         keep: Keep,
     ) -> Result<bool, StoreError> {
-        let (turn, mut transaction) = self.begin_growing().await?;
+        let (turn, mut transaction) = self.begin().await?;
         let changed = sqlx::query(sql::COMPLETE_FILE)
             .bind(writer.file.to_string())
             .bind(writer.epoch)
@@ -202,7 +202,10 @@ impl Store {
         name: &str,
         keep: Keep,
     ) -> Result<Result<bool, JobClosed>, StoreError> {
-        self.with_reserve(|| self.try_delete_file(scope, job, name, keep)).await
+        match self.try_delete_file(scope, job, name, keep).await {
+            Err(error) if self.gave_reserve_for(&error).await => self.try_delete_file(scope, job, name, keep).await,
+            result => result,
+        }
     }
 
     async fn try_delete_file(
@@ -285,10 +288,6 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn end_finishing(&self, job: JobId, epoch: i64, keep: Keep) -> Result<(), StoreError> {
-        self.with_reserve(|| self.try_end_finishing(job, epoch, keep)).await
-    }
-
-    async fn try_end_finishing(&self, job: JobId, epoch: i64, keep: Keep) -> Result<(), StoreError> {
         let (turn, mut transaction) = self.begin().await?;
         sqlx::query(sql::END_FINISHING).bind(job.to_string()).bind(epoch).execute(&mut *transaction).await?;
         settle(&mut transaction, job, keep).await?;
@@ -329,7 +328,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn save_leaders(&self, job: &Job) -> Result<(), StoreError> {
-        let (turn, mut transaction) = self.begin_growing().await?;
+        let (turn, mut transaction) = self.begin().await?;
         let details = serde_json::to_string(&job.details).map_err(|error| StoreError::Damaged(error.to_string()))?;
         sqlx::query(sql::SAVE_OPEN_JOB).bind(job.id.to_string()).bind(details).execute(&mut *transaction).await?;
         turn.commit(transaction).await

@@ -119,7 +119,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn insert(&self, job: &Job, idempotency_key: Option<&str>) -> Result<Inserted, StoreError> {
-        let (turn, mut transaction) = self.begin_growing().await?;
+        let (turn, mut transaction) = self.begin().await?;
         let inserted = insert(&mut transaction, job, idempotency_key).await?;
         turn.commit(transaction).await?;
         Ok(inserted)
@@ -136,7 +136,7 @@ impl Store {
         idempotency_key: Option<&str>,
         limits: OpenJobLimits,
     ) -> Result<Inserted, StoreError> {
-        let (turn, mut transaction) = self.begin_growing().await?;
+        let (turn, mut transaction) = self.begin().await?;
         let inserted = insert(&mut transaction, job, idempotency_key).await?;
         if inserted == Inserted::Done {
             let row = sqlx::query(sql::COUNT_OPEN_JOBS).bind(now().as_microsecond()).bind(job.tenant.clone());
@@ -168,7 +168,7 @@ impl Store {
         idempotency_key: Option<&str>,
         file: &JobFile,
     ) -> Result<Option<Writer>, StoreError> {
-        let (turn, mut transaction) = self.begin_growing().await?;
+        let (turn, mut transaction) = self.begin().await?;
         if insert(&mut transaction, job, idempotency_key).await? != Inserted::Done {
             return Ok(None);
         }
@@ -196,7 +196,10 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn end(&self, job: &Job, frees_key: bool, by: EndedBy) -> Result<bool, StoreError> {
-        self.with_reserve(|| self.try_end(job, frees_key, by)).await
+        match self.try_end(job, frees_key, by).await {
+            Err(error) if self.gave_reserve_for(&error).await => self.try_end(job, frees_key, by).await,
+            result => result,
+        }
     }
 
     async fn try_end(&self, job: &Job, frees_key: bool, by: EndedBy) -> Result<bool, StoreError> {
@@ -313,7 +316,10 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn delete(&self, scope: &Scope, id: JobId) -> Result<bool, StoreError> {
-        self.with_reserve(|| self.try_delete(scope, id)).await
+        match self.try_delete(scope, id).await {
+            Err(error) if self.gave_reserve_for(&error).await => self.try_delete(scope, id).await,
+            result => result,
+        }
     }
 
     async fn try_delete(&self, scope: &Scope, id: JobId) -> Result<bool, StoreError> {
@@ -330,7 +336,10 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
-        self.with_reserve(|| self.try_expire(now)).await
+        match self.try_expire(now).await {
+            Err(error) if self.gave_reserve_for(&error).await => self.try_expire(now).await,
+            result => result,
+        }
     }
 
     async fn try_expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
@@ -378,7 +387,12 @@ impl Store {
         keep: jiff::SignedDuration,
         keep_open: jiff::SignedDuration,
     ) -> Result<usize, StoreError> {
-        self.with_reserve(|| self.try_fail_receiving(failure, keep, keep_open)).await
+        match self.try_fail_receiving(failure, keep, keep_open).await {
+            Err(error) if self.gave_reserve_for(&error).await => {
+                self.try_fail_receiving(failure, keep, keep_open).await
+            }
+            result => result,
+        }
     }
 
     async fn try_fail_receiving(
