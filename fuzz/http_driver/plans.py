@@ -28,6 +28,7 @@ ROUTES = {
     "/metrics": (["get"], 1),
     "/openapi.yaml": (["get"], 1),
     "/": (["get"], 1),
+    "/page/{file}": (["get"], 1),
 }
 PATHS = list(ROUTES)
 WEIGHTS = [weight for _, weight in ROUTES.values()]
