@@ -257,7 +257,7 @@ pub(super) fn form_source(
     })
 }
 
-/// How many bodies of refused requests are read and thrown away at the same time. Each takes a buffer, and whoever sends one needs no token.
+/// The most bodies of refused requests that are read and discarded at once. Each needs a buffer, and its sender needs no token.
 /// Beyond this number, connections are closed without reading the rest.
 pub(super) const MAX_LINGERING_BODIES: usize = 256;
 

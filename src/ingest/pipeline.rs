@@ -390,6 +390,7 @@ impl Pipeline {
                 self.push_permitted(&first)?;
                 self.permitted_text = 0;
             } else if self.text_bytes > begun_text && self.is_turn_over(begun, load) {
+                // Not before something was read: each turn makes progress, even when the thread was taken away at its beginning.
                 return Ok(Pushed::TurnOver);
             } else if self.is_permitted() || self.permit(left, &permit)? {
                 // One step of compressed data, to look at the turn behind it.
@@ -409,7 +410,7 @@ impl Pipeline {
         Ok(Pushed::All)
     }
 
-    /// True when others are to have the thread. Each turn reads something, however late it got the thread.
+    /// True when other work waits and this turn, which began then, has lasted long enough.
     fn is_turn_over(&self, begun: Instant, load: &Load) -> bool {
         !matches!(self.input, Input::Plain) && load.are_wanted() && begun.elapsed() >= TURN
     }

@@ -46,7 +46,7 @@ impl TenantPermits {
         Arc::new(Self { all, max_in_all, max_per_tenant, running: Mutex::default() })
     }
 
-    /// At most so many of each tenant at once, and no other limit.
+    /// Permits this many at once for each tenant, and any number in all.
     #[must_use]
     pub fn of_each_tenant(max_per_tenant: usize) -> Arc<Self> {
         Self::new(Semaphore::MAX_PERMITS, max_per_tenant)

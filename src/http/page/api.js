@@ -13,8 +13,6 @@ export class Problem extends Error {
     super(document?.detail || document?.title || `The service answered ${status}.`);
     this.status = status;
     this.document = document ?? {};
-    /** @type {string} such as `missing_columns` */
-    this.code = String(document?.type ?? "").split(":").pop() ?? "";
     this.retryAfterSeconds = retryAfterSeconds;
   }
 

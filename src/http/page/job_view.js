@@ -57,7 +57,6 @@ export async function showJob(place, signal, id) {
 
 class JobView {
   constructor(place, signal, id) {
-    this.place = place;
     this.signal = signal;
     this.id = id;
     this.state = "";
@@ -174,7 +173,9 @@ class JobView {
   showNotice() {
     const { job } = this;
     const sending = sendingOf(this.id);
-    const error = job.error ?? (sending?.error instanceof Problem ? null : sending?.error && { detail: sending.error.message });
+    // What is wrong with the contents of a file is told with the file.
+    const isTold = sending?.error instanceof Problem && !job.files.some((file) => ["waiting", "interrupted"].includes(file.state));
+    const error = job.error ?? (sending?.error && !sending.isRunning && !isTold ? { detail: sending.error.message } : null);
     const waits = this.isConnected ? sending?.waits : null;
     const isDoubtful = job.state === "succeeded" && areManySkipped(job);
     const key = JSON.stringify([error, waits, isDoubtful]);

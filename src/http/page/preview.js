@@ -150,7 +150,7 @@ export function optionsOf(settings, begun, format) {
  * @param {boolean} canChoose  whether columns can be given to fields by hand
  * @param {(columns: Record<string, string>) => void} choose  is told the names of columns that were chosen
  */
-export function showRows(place, { header, rows, place: headerPlace, columns, told, isGood }, canChoose, choose) {
+export function showRows(place, { header, rows, columns, told, isGood }, canChoose, choose) {
   const shown = rows.slice(0, PREVIEW_ROWS);
   const width = Math.max(header.length, ...shown.map((row) => row.length), 0);
   const shownWidth = Math.min(width, MAX_SHOWN_COLUMNS);

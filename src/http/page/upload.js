@@ -67,7 +67,7 @@ const sendings = new Map();
 /** @param {string} id */
 export const sendingOf = (id) => sendings.get(id);
 
-export const isSending = () => [...sendings.values()].some((sending) => sending.isRunning);
+const isSending = () => [...sendings.values()].some((sending) => sending.isRunning);
 
 addEventListener("beforeunload", (event) => {
   if (isSending()) {

@@ -95,6 +95,11 @@ fn compress(contents: &[u8]) -> Option<Bytes> {
     encoder.finish().ok().map(Bytes::from)
 }
 
+/// Compresses the files, which takes some milliseconds that no request should wait for.
+pub(in crate::http) fn prepare() {
+    LazyLock::force(&ASSETS);
+}
+
 /// `GET /`
 pub(in crate::http) async fn index(headers: HeaderMap) -> Result<Response, Problem> {
     answer(INDEX, &headers)

@@ -29,7 +29,7 @@ pub struct JobFilter {
     pub state: Option<State>,
     /// Only those of this name.
     pub name: Option<String>,
-    /// Only those with this in their names, whatever the case of ASCII letters.
+    /// Only those whose names contain this text. Upper and lower case of ASCII letters are the same.
     pub search: Option<String>,
     /// Only those that began before this one.
     pub before: Option<JobId>,

@@ -56,17 +56,17 @@ pub(super) const JOB_BY_IDEMPOTENCY_KEY: &str = "SELECT id, tenant, name, state,
 pub(super) const LIST_JOBS: &str = "SELECT id, tenant, name, state, created_at, finished_at, expires_at, closes_itself, details \
     FROM jobs WHERE id < $1 AND (expires_at IS NULL OR expires_at > $2)";
 
-/// Goes on with [`LIST_JOBS`]: only jobs of this name.
+/// Follows [`LIST_JOBS`]: only jobs of this name.
 pub(super) fn name_is(parameter: usize) -> String {
     format!(" AND name = ${parameter}")
 }
 
-/// Goes on with [`LIST_JOBS`]: only jobs in this state.
+/// Follows [`LIST_JOBS`]: only jobs in this state.
 pub(super) fn state_is(parameter: usize) -> String {
     format!(" AND state = ${parameter}")
 }
 
-/// Goes on with [`LIST_JOBS`]: only jobs whose names match a [pattern](containing), whatever the case of ASCII letters.
+/// Follows [`LIST_JOBS`]: only jobs whose names match the [pattern](containing). Upper and lower case of ASCII letters are the same.
 pub(super) fn name_is_like(parameter: usize) -> String {
     format!(" AND lower(name) LIKE lower(${parameter}) ESCAPE '\\'")
 }
