@@ -482,7 +482,7 @@ fn write_hint(detail: &mut String, job: JobId, offset: u64) {
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match &error {
-            StoreError::Full(_) => {
+            StoreError::Full(_) | StoreError::HeldBack { .. } => {
                 let detail = "there is no room to store anything more";
                 Self::internal_failure(Kind::Failure(FailureKind::StorageFull), detail, &error)
             }

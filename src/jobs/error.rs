@@ -10,7 +10,9 @@ use super::store::StoreError;
 impl From<&StoreError> for Failure {
     fn from(error: &StoreError) -> Self {
         match error {
-            StoreError::Full(_) => FailureKind::StorageFull.because("there is no room to store the results"),
+            StoreError::Full(_) | StoreError::HeldBack { .. } => {
+                FailureKind::StorageFull.because("there is no room to store the results")
+            }
             _ => FailureKind::StoreUnavailable.because("the results could not be stored"),
         }
     }

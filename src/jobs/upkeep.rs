@@ -37,20 +37,29 @@ pub(super) async fn run_upkeep(context: Arc<Context>, left_finishing: Vec<JobId>
     loop {
         tokio::select! {
             () = context.stopping.cancelled() => return,
-            _ = sweeps.tick() => {}
+            () = context.room.shortage() => {}
+            _ = sweeps.tick() => sweep(&context).await,
         }
-        for live in context.live_jobs() {
-            if let Some((by, job)) = live.take_unrecorded() {
-                // It has been logged.
-                drop(record_end(&context, &live, by, job).await);
-            }
+        match give_back_unused(&context).await {
+            // It goes on when something is deleted: that has the reserve.
+            Ok(()) | Err(StoreError::Full(_)) => {}
+            Err(error) => tracing::error!(%error, "unused room of the database could not be given back"),
         }
-        if let Err(error) = expire(&context).await {
-            tracing::error!(%error, "expired jobs could not be removed");
+    }
+}
+
+async fn sweep(context: &Context) {
+    for live in context.live_jobs() {
+        if let Some((by, job)) = live.take_unrecorded() {
+            // It has been logged.
+            drop(record_end(context, &live, by, job).await);
         }
-        if let Err(error) = free_unused(&context).await {
-            tracing::error!(%error, "totals, checkpoints and rejects that are no longer used could not be removed");
-        }
+    }
+    if let Err(error) = expire(context).await {
+        tracing::error!(%error, "expired jobs could not be removed");
+    }
+    if let Err(error) = free_unused(context).await {
+        tracing::error!(%error, "totals, checkpoints and rejects that are no longer used could not be removed");
     }
 }
 
@@ -76,6 +85,16 @@ async fn free_unused(context: &Context) -> Result<(), StoreError> {
     while !context.stopping.is_cancelled() && context.store.free_totals().await? > 0 {}
     while !context.stopping.is_cancelled() && context.store.free_checkpoints().await? > 0 {}
     while !context.stopping.is_cancelled() && context.store.free_reject_blocks().await? > 0 {}
+    Ok(())
+}
+
+/// Gives room that the database no longer uses back to the disk, while that has too little. Otherwise the database keeps it for what
+/// comes next.
+async fn give_back_unused(context: &Context) -> Result<(), StoreError> {
+    while !context.stopping.is_cancelled()
+        && context.room.is_short(&context.store).await
+        && context.store.give_back_some().await?
+    {}
     Ok(())
 }
 

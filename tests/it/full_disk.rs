@@ -1,7 +1,7 @@
 //! A disk without room, and a database that is taken away: the service says so, what frees room or ends something works, and when the
 //! cause is gone it goes on without a restart.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,10 +21,10 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Three megabytes. None where this system does not let us have a file system of our own.
+    /// Eight megabytes. None where this system does not let us have a file system of our own.
     fn new(place: &Path) -> Option<Self> {
         fs::create_dir(place).unwrap();
-        let script = "mount -t tmpfs -o size=3m tmpfs \"$0\" && echo ready && exec sleep 3600";
+        let script = "mount -t tmpfs -o size=8m tmpfs \"$0\" && echo ready && exec sleep 3600";
         let mut command = Command::new("unshare");
         command.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]).arg(place);
         let keeper = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
@@ -49,7 +49,7 @@ impl SmallDisk {
 
     /// Leaves no byte.
     fn fill(&self) {
-        let mut file = File::create(self.path("filler")).unwrap();
+        let mut file = OpenOptions::new().create(true).append(true).open(self.path("filler")).unwrap();
         for size in [64 * 1024, 512, 1] {
             while file.write_all(&vec![1; size]).is_ok() {}
         }
@@ -87,6 +87,106 @@ fn without_room_jobs_are_deleted_and_ended_and_the_service_starts() {
     let ready = until(&service, |service| service.get("/readyz"), |reply| reply.status == 200);
     ready.assert_ready();
     service.put("/v1/jobs/third", &csv(1000)).expect(201);
+}
+
+/// Another program takes every byte that comes free, and still all that is asked for is deleted.
+#[test]
+fn without_room_one_job_after_the_other_is_deleted() {
+    let mut service = Service::prepare(&["--checkpoint-interval", "0s"]);
+    let Some(disk) = SmallDisk::new(&service.path("data")) else {
+        println!("skipped: no file system of our own can be had here");
+        return;
+    };
+    service.launch_in_shell(disk.prelude());
+    for number in 0..12 {
+        service.put(&format!("/v1/jobs/whole{number}"), &many_campaigns(3000)).expect(201);
+    }
+    let body = many_campaigns(6000);
+    let uploads: Vec<_> = (0..12)
+        .map(|number| {
+            let name = format!("part{number}");
+            let mut upload = service.connect();
+            let length = body.len();
+            upload.send(format!("PUT /v1/jobs/{name} HTTP/1.1\r\nHost: test\r\nContent-Length: {length}\r\n\r\n"));
+            upload.send(&body[..length / 2]);
+            service.wait_for_job(&name, |job| job["progress"]["bytes_received"].as_u64() == Some(length as u64 / 2));
+            upload
+        })
+        .collect();
+    disk.fill();
+    // Half of them break off, and half end.
+    for (number, mut upload) in uploads.into_iter().enumerate() {
+        if number % 2 == 0 {
+            let reply = upload.send(&body[body.len() / 2..]).read_reply();
+            reply.expect_problem(507, "storage_full", &["no room"]);
+        }
+    }
+    let mut deleted = 0;
+    for kind in ["whole", "part"] {
+        for number in 0..12 {
+            disk.fill();
+            let reply = service.request("DELETE", &format!("/v1/jobs/{kind}{number}"));
+            assert_eq!(reply.status, 204, "after {deleted}: {reply:?} {}", service.log());
+            deleted += 1;
+        }
+    }
+    disk.empty();
+    until(&service, |service| service.get("/readyz"), |reply| reply.status == 200).assert_ready();
+    service.put("/v1/jobs/more", &many_campaigns(1000)).expect(201);
+}
+
+/// The disk is as large as what the service needs: only what jobs had can make room.
+#[test]
+fn a_disk_that_the_service_has_filled_has_room_again_when_jobs_are_deleted() {
+    let mut service = Service::prepare(&[]);
+    let Some(disk) = SmallDisk::new(&service.path("data")) else {
+        println!("skipped: no file system of our own can be had here");
+        return;
+    };
+    service.launch_in_shell(disk.prelude());
+    for _ in 0..2 {
+        let put = |number: usize| service.put(&format!("/v1/jobs/n{number}"), &many_campaigns(4000));
+        let refused = (0..100).map(put).find(|reply| reply.status != 201).unwrap();
+        refused.expect_problem(507, "storage_full", &["no room"]);
+        let jobs = service.get("/v1/jobs?limit=100").expect(200);
+        let jobs = jobs["jobs"].as_array().unwrap();
+        assert!(jobs.len() > 4, "{jobs:?}");
+        for job in jobs {
+            assert_eq!(service.request("DELETE", job["links"]["self"].as_str().unwrap()).status, 204);
+        }
+        until(&service, |service| service.get("/readyz"), |reply| reply.status == 200).assert_ready();
+    }
+}
+
+#[test]
+fn the_service_starts_again_and_again_on_a_full_disk_after_a_kill() {
+    let mut service = Service::prepare(&["--checkpoint-interval", "0s"]);
+    let Some(disk) = SmallDisk::new(&service.path("data")) else {
+        println!("skipped: no file system of our own can be had here");
+        return;
+    };
+    service.launch_in_shell(disk.prelude());
+    for round in 0..5 {
+        let put = |number: usize| service.put(&format!("/v1/jobs/r{round}n{number}"), &many_campaigns(8000));
+        let refused = (0..100).map(put).find(|reply| reply.status != 201).unwrap();
+        refused.expect_problem(507, "storage_full", &["no room"]);
+        // A form cannot go on after a kill: that it has failed is written at the start.
+        let head = "POST /v1/jobs HTTP/1.1\r\nHost: test\r\nContent-Type: multipart/form-data; boundary=b\r\nContent-Length: 999\r\n\r\n";
+        service.connect().send(head).send("--b\r\n");
+        disk.fill();
+        service.crash_and_restart();
+        service.get("/readyz").expect_problem(503, "not_ready", &[]);
+        let jobs = service.get("/v1/jobs?limit=100").expect(200);
+        for job in jobs["jobs"].as_array().unwrap() {
+            disk.fill();
+            let reply = service.request("DELETE", job["links"]["self"].as_str().unwrap());
+            assert_eq!(reply.status, 204, "{reply:?} {}", service.log());
+        }
+        disk.fill();
+        service.crash_and_restart();
+        disk.empty();
+        until(&service, |service| service.get("/readyz"), |reply| reply.status == 200).assert_ready();
+    }
 }
 
 #[test]
@@ -142,6 +242,18 @@ fn a_database_that_is_removed_is_noticed_until_it_is_back() {
     fs::rename(&elsewhere, &database).unwrap();
     until(&service, |service| service.get("/readyz"), |reply| reply.status == 200).assert_ready();
     service.put("/v1/jobs/b", &csv(10)).expect(201);
+}
+
+/// A file with so many campaigns, whose names do not compress.
+fn many_campaigns(count: u32) -> Vec<u8> {
+    let rows = lines(count, |row| {
+        let name = u64::from(row).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        format!(
+            "{name:016x}{:016x},2025-01-01,1000,5,10.50,2",
+            name.rotate_left(29).wrapping_mul(0xbf58_476d_1ce4_e5b9)
+        )
+    });
+    (HEADER.to_owned() + &rows).into_bytes()
 }
 
 /// Asks until the answer is as wanted: the disk is looked at once a second.

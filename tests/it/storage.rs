@@ -15,7 +15,7 @@ pub(crate) const SMALL_FILES: &str = "trap '' XFSZ; ulimit -f 4096";
 pub(crate) fn too_many_campaigns() -> String {
     // Digits that do not compress well.
     let id = |number: u32| u128::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
-    HEADER.to_owned() + &lines(150_000, |number| format!("{:032x},d,{},1,1,1", id(number), number % 97 + 1))
+    HEADER.to_owned() + &lines(250_000, |number| format!("{:032x},d,{},1,1,1", id(number), number % 97 + 1))
 }
 
 #[test]

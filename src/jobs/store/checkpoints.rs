@@ -119,18 +119,43 @@ impl Store {
         checkpoint: Option<Checkpoint>,
         keep: Keep,
     ) -> Result<Option<u64>, StoreError> {
-        let is_small = checkpoint.is_none();
-        match self.change_checkpoint(writer, checkpoint, Some((job, file, keep))).await {
-            Err(error) if is_small && self.gave_reserve_for(&error).await => {
-                self.change_checkpoint(writer, None, Some((job, file, keep))).await
-            }
-            released => released,
+        let release = Some((job, file, keep));
+        if checkpoint.is_some() {
+            return self.change_checkpoint(writer, checkpoint, release).await;
         }
+        self.with_reserve(|| self.change_checkpoint(writer, None, release)).await
     }
 
-    /// All pieces but the last are staged, and all blocks of rejects but the last batch. With these the checkpoint becomes the one that counts, and the writer may end. Gives where
-    /// the file goes on; none when it has another writer.
+    /// As [`Self::try_to_change_checkpoint`]. What was staged of a checkpoint that could not be stored takes the room of others, and is discarded.
     async fn change_checkpoint(
+        &self,
+        writer: Writer,
+        checkpoint: Option<Checkpoint>,
+        release: Option<(JobId, &JobFile, Keep)>,
+    ) -> Result<Option<u64>, StoreError> {
+        let number = checkpoint.as_ref().map(|checkpoint| checkpoint.number);
+        let changed = self.try_to_change_checkpoint(writer, checkpoint, release).await;
+        if changed.is_err()
+            && let Some(number) = number
+        {
+            let discarded = self.with_reserve(|| self.try_to_discard_checkpoint(writer, number)).await;
+            if let Err(error) = discarded {
+                tracing::error!(file = %writer.file, %error, "a staged checkpoint could not be discarded");
+            }
+        }
+        changed
+    }
+
+    async fn try_to_discard_checkpoint(&self, writer: Writer, number: i64) -> Result<(), StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        let query = sqlx::query(sql::DISCARD_CHECKPOINT).bind(writer.file.to_string()).bind(writer.epoch).bind(number);
+        query.execute(&mut *transaction).await?;
+        turn.commit(transaction).await
+    }
+
+    /// All pieces but the last are staged, and all blocks of rejects but the last batch. With these the checkpoint becomes the one that
+    /// counts, and the writer may end. Gives where the file goes on; none when it has another writer.
+    async fn try_to_change_checkpoint(
         &self,
         writer: Writer,
         checkpoint: Option<Checkpoint>,
@@ -141,7 +166,7 @@ impl Store {
             let block_count = reject_blocks.count();
             let mut blocks = reject_blocks.next_batch();
             while !reject_blocks.blocks.is_empty() {
-                let (turn, mut transaction) = self.begin().await?;
+                let (turn, mut transaction) = self.begin_growing_by(blocks.bytes()).await?;
                 if durable_offset(&mut transaction, writer).await?.is_none() {
                     return Ok(None);
                 }
@@ -152,7 +177,7 @@ impl Store {
             let last_piece = pieces.pop().unwrap_or_default();
             let mut sequence = 0;
             for piece in pieces {
-                let (turn, mut transaction) = self.begin().await?;
+                let (turn, mut transaction) = self.begin_growing_by(piece.len()).await?;
                 if durable_offset(&mut transaction, writer).await?.is_none() {
                     return Ok(None);
                 }
@@ -163,7 +188,10 @@ impl Store {
             }
             last = Some((number, offset, (sequence, last_piece), (blocks, block_count)));
         }
-        let (turn, mut transaction) = self.begin().await?;
+        let (turn, mut transaction) = match &last {
+            Some((_, _, (_, piece), (blocks, _))) => self.begin_growing_by(piece.len() + blocks.bytes()).await?,
+            None => self.begin().await?,
+        };
         let Some(mut durable_offset) = durable_offset(&mut transaction, writer).await? else {
             return Ok(None);
         };

@@ -17,20 +17,35 @@ use super::sql;
 /// Connections at once.
 const MAX_CONNECTIONS: u32 = 4;
 
+/// What a record takes in the log, with its indexes: about a dozen pages.
+const RECORD_BYTES: usize = 48 * 1024;
+
+/// After so much has been added, it is checked that the log goes to the database.
+const CHECKED_LOG_BYTES: usize = 512 * 1024;
+
 /// The database.
 pub struct Store {
     pub(super) pool: AnyPool,
     dialect: Dialect,
     /// Held while writing: `SQLite` has one writer, and the others wait in order.
-    writing: Mutex<()>,
+    writing: Mutex<Log>,
     /// The last write was not committed. If that was for want of room, the next one needs some.
     needs_room: AtomicBool,
     disk: Disk,
+    /// Held by the one that has the reserve.
+    has_reserve: Mutex<()>,
+}
+
+/// What is known of the database's log.
+#[derive(Debug, Default)]
+struct Log {
+    /// About what was added since the log was last seen to go to the database.
+    unchecked_bytes: usize,
 }
 
 /// The turn of one writer.
 pub(super) struct Turn<'a> {
-    _writing: MutexGuard<'a, ()>,
+    log: MutexGuard<'a, Log>,
     needs_room: &'a AtomicBool,
     pub(super) has_committed: bool,
 }
@@ -63,7 +78,10 @@ impl Store {
         let disk = spawn_blocking(move || Disk::of(database)).await.map_err(io::Error::other).flatten();
         let disk = disk.map_err(|error| StoreError::Database(error.into()))?;
         let opened = match Self::open_on(url, dialect, disk.clone()).await {
-            Err(error) if disk.gave_reserve_for(&error).await => Self::open_on(url, dialect, disk.clone()).await,
+            Err(error) if disk.is_why(&error).await => {
+                disk.give_reserve().await;
+                Self::open_on(url, dialect, disk.clone()).await
+            }
             opened => opened,
         };
         disk.note_opened().await;
@@ -74,6 +92,7 @@ impl Store {
     async fn open_on(url: &str, dialect: Dialect, disk: Disk) -> Result<Self, StoreError> {
         // The pool would try again and again what cannot be.
         let mut connection = AnyConnection::connect(&dialect.connection_url(url)).await?;
+        dialect.prepare_new(&mut connection).await?;
         dialect.prepare(&mut connection).await?;
         connection.close().await?;
         let pool = AnyPoolOptions::new()
@@ -84,7 +103,8 @@ impl Store {
             .connect(&dialect.existing_url(url))
             .await?;
         dialect.migrator().run(&pool).await?;
-        Ok(Self { pool, dialect, writing: Mutex::new(()), needs_room: AtomicBool::new(false), disk })
+        let (writing, has_reserve) = (Mutex::default(), Mutex::default());
+        Ok(Self { pool, dialect, writing, needs_room: AtomicBool::new(false), disk, has_reserve })
     }
 
     /// The address of a database in a file.
@@ -115,26 +135,63 @@ impl Store {
 
     /// How the disk of the database is. Makes its reserve again when there is room.
     pub async fn disk_condition(&self) -> DiskCondition {
-        self.disk.keep_reserve().await;
+        // What has the reserve puts it back itself.
+        if let Ok(_has_reserve) = self.has_reserve.try_lock() {
+            self.disk.keep_reserve().await;
+        }
         self.disk.condition().await
     }
 
-    /// Checks that the database takes writes, when the last one was not committed.
+    /// Checks that there is room to add something, and that the database takes writes when the last one was not committed.
     ///
     /// # Errors
-    /// When it does not.
+    /// When there is none, or it does not.
     pub async fn check_writes(&self) -> Result<(), StoreError> {
+        self.disk.check_growth().await?;
         if !self.needs_room.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let (turn, mut transaction) = self.begin().await?;
+        let (turn, mut transaction) = self.begin_growing().await?;
         sqlx::query(self.dialect.trial_write()).execute(&mut *transaction).await?;
         turn.commit(transaction).await
     }
 
-    /// True when the caller, which frees room or ends something, failed for want of room and should try once more: it has the reserve now.
-    pub(super) async fn gave_reserve_for(&self, error: &StoreError) -> bool {
-        self.disk.gave_reserve_for(error).await
+    /// Does what frees room or ends something. When that fails for want of room, it is done once more with the reserve, which is put back
+    /// then: the next one needs it, too.
+    pub(super) async fn with_reserve<T, F>(&self, attempt: impl Fn() -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let first = attempt().await;
+        match &first {
+            Err(error) if self.disk.is_why(error).await => {}
+            _ => return first,
+        }
+        let _has_reserve = self.has_reserve.lock().await;
+        self.disk.give_reserve().await;
+        // Pages in the log that the database has no room for would keep the log from being emptied.
+        self.needs_room.store(true, Ordering::Relaxed);
+        let second = attempt().await;
+        self.needs_room.store(true, Ordering::Relaxed);
+        // What was freed comes back to the disk step by step, and the room for further steps with it.
+        if let Err(error) = self.give_back_some().await {
+            tracing::warn!(%error, "unused room of the database could not be given back");
+        }
+        self.disk.keep_reserve().await;
+        second
+    }
+
+    /// Gives some of the pages that are not used back to the disk. Gives false when there are none, also in a database that an earlier version
+    /// has made: those keep their size.
+    ///
+    /// # Errors
+    /// When the database refuses.
+    pub async fn give_back_some(&self) -> Result<bool, StoreError> {
+        let mut turn = self.turn().await;
+        let gave = self.dialect.give_back_pages(&self.pool).await?;
+        self.dialect.empty_log(&self.pool).await?;
+        turn.has_committed = true;
+        Ok(gave)
     }
 
     /// Bytes that the database has in use: what was freed and can be used again does not count.
@@ -157,15 +214,58 @@ impl Store {
 
     /// Waits until the caller is the only writer.
     pub(super) async fn turn(&self) -> Turn<'_> {
-        let writing = self.writing.lock().await;
-        if self.needs_room.swap(false, Ordering::Relaxed)
-            && let Err(error) = self.dialect.make_room(&self.pool).await
-        {
-            tracing::error!(%error, "no room could be made in the database");
+        let log = self.writing.lock().await;
+        if self.needs_room.load(Ordering::Relaxed) {
+            match self.make_room().await {
+                Ok(()) => self.needs_room.store(false, Ordering::Relaxed),
+                // The one whose turn it is may free some, so that the next one finds it.
+                Err(error) => tracing::error!(%error, "no room could be made in the database"),
+            }
         }
-        Turn { _writing: writing, needs_room: &self.needs_room, has_committed: false }
+        Turn { log, needs_room: &self.needs_room, has_committed: false }
     }
 
+    /// Empties the log. Pages in it that the database has no room for need none once they are unused and given back.
+    async fn make_room(&self) -> Result<(), sqlx::Error> {
+        loop {
+            let Err(error) = self.dialect.empty_log(&self.pool).await else {
+                return Ok(());
+            };
+            if !self.dialect.give_back_pages(&self.pool).await? {
+                return Err(error);
+            }
+        }
+    }
+
+    /// Begins a transaction that adds a record.
+    ///
+    /// # Errors
+    /// As [`Self::begin_growing_by`].
+    pub(super) async fn begin_growing(&self) -> Result<(Turn<'_>, Transaction<'static, sqlx::Any>), StoreError> {
+        self.begin_growing_by(0).await
+    }
+
+    /// Begins a transaction that adds a record and so many bytes.
+    ///
+    /// # Errors
+    /// When the database refuses, there is only the room that is held back, or what was added before does not go from the log to the
+    /// database: if both could grow no further, nothing could be deleted.
+    pub(super) async fn begin_growing_by(
+        &self,
+        bytes: usize,
+    ) -> Result<(Turn<'_>, Transaction<'static, sqlx::Any>), StoreError> {
+        let mut turn = self.turn().await;
+        self.disk.check_growth().await?;
+        if turn.log.unchecked_bytes >= CHECKED_LOG_BYTES {
+            self.dialect.check_log(&self.pool).await?;
+            turn.log.unchecked_bytes = 0;
+        }
+        turn.log.unchecked_bytes += RECORD_BYTES + bytes;
+        let transaction = self.pool.begin_with(self.dialect.begin()).await?;
+        Ok((turn, transaction))
+    }
+
+    /// Begins a transaction that takes next to no room, or frees some.
     pub(super) async fn begin(&self) -> Result<(Turn<'_>, Transaction<'static, sqlx::Any>), StoreError> {
         let turn = self.turn().await;
         let transaction = self.pool.begin_with(self.dialect.begin()).await?;

@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{AnyConnection, AnyPool, Executor as _};
+use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, Executor as _, Row as _};
 
 static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("src/jobs/store/migrations/sqlite");
 
 /// `SQLITE_FULL`, "database or disk is full" (<https://www.sqlite.org/rescode.html#full>).
 const SQLITE_FULL: &str = "13";
+
+/// Pages that are given back at once: each may need two in the log, which together are to fit into the reserve.
+const PAGES_AT_ONCE: u32 = 64;
 
 /// A kind of database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,16 +58,31 @@ impl Dialect {
         }
     }
 
+    /// Sets up a database that has just been made, before its first connection is.
+    pub(super) async fn prepare_new(self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite => {
+                let pages: i64 = connection.fetch_one("PRAGMA page_count").await?.try_get(0)?;
+                if pages == 0 {
+                    // Unused pages can be given back to the disk. In a database that has tables this would only be a write without effect.
+                    connection.execute("PRAGMA auto_vacuum = INCREMENTAL").await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Sets up a new connection.
     pub(super) async fn prepare(self, connection: &mut AnyConnection) -> Result<(), sqlx::Error> {
         match self {
-            // Readers do not wait for the writer, and a commit is on the disk when it returns.
+            // Readers do not wait for the writer, and a commit is on the disk when it returns. 128 pages of the log, half a mebibyte, go to
+            // the database at once: when the disk is full, the reserve must have room for those that are still in the log.
             Self::Sqlite => {
                 connection
                     .execute(
                         "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
                          PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; \
-                         PRAGMA journal_size_limit = 67108864",
+                         PRAGMA journal_size_limit = 67108864; PRAGMA wal_autocheckpoint = 128",
                     )
                     .await?;
             }
@@ -72,13 +90,35 @@ impl Dialect {
         Ok(())
     }
 
-    /// Frees room for writing.
-    pub(super) async fn make_room(self, pool: &AnyPool) -> Result<(), sqlx::Error> {
+    /// Frees room for writing: what is in the log goes to the database, and the log is emptied. It gives back at least what the database
+    /// grows by.
+    pub(super) async fn empty_log(self, pool: &AnyPool) -> Result<(), sqlx::Error> {
         match self {
-            // What is in the log goes to the database, and the log starts over.
-            Self::Sqlite => pool.execute("PRAGMA wal_checkpoint(RESTART)").await?,
+            Self::Sqlite => pool.execute("PRAGMA wal_checkpoint(TRUNCATE)").await?,
         };
         Ok(())
+    }
+
+    /// Checks that what is in the log goes to the database, but for what is still being read elsewhere. Costs little when it has already.
+    pub(super) async fn check_log(self, pool: &AnyPool) -> Result<(), sqlx::Error> {
+        match self {
+            Self::Sqlite => pool.execute("PRAGMA wal_checkpoint(PASSIVE)").await?,
+        };
+        Ok(())
+    }
+
+    /// Gives some pages that the database does not use back to the disk, as soon as the log is emptied: others take their places. Gives
+    /// false when there is nothing to give back.
+    pub(super) async fn give_back_pages(self, pool: &AnyPool) -> Result<bool, sqlx::Error> {
+        match self {
+            Self::Sqlite => {
+                let pages = async || pool.fetch_one("PRAGMA page_count").await?.try_get::<i64, _>(0);
+                let before = pages().await?;
+                // It gives a row for each page, and has done its work only when all have been read.
+                pool.fetch_all(AssertSqlSafe(format!("PRAGMA incremental_vacuum({PAGES_AT_ONCE})"))).await?;
+                Ok(pages().await? < before)
+            }
+        }
     }
 
     /// Gives the bytes that the database has in use.

@@ -1,6 +1,6 @@
 //! The disk that the database is on: the room that is left, a reserve for when there is none, and whether the database is still there.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
@@ -15,8 +15,14 @@ use super::lock::beside;
 /// The size of the reserve: what `SQLite` needs to open a database, to end a job and to delete some.
 const RESERVE_BYTES: usize = 1024 * 1024;
 
-/// The reserve is made only where this is free: it must not take the last room itself.
+/// The reserve is made only where this is free: it must not take the last room itself. One that was given is put back wherever it fits.
 const RESERVE_NEEDS_BYTES: u64 = 2 * RESERVE_BYTES as u64;
+
+/// Something is added only where this is free. The largest transactions write a mebibyte and a half: to the log, and then to the database.
+pub const GROWTH_NEEDS_BYTES: u64 = 3 * 1024 * 1024;
+
+/// The reserve is put back in pieces of this size, as far as there is room.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// The disk below a database in a file.
 #[derive(Clone, Debug)]
@@ -60,7 +66,7 @@ impl Disk {
         .await;
     }
 
-    /// Makes the reserve where it is missing and there is room for it.
+    /// Makes the reserve where it is missing and there is room for it. Puts back what was given, as far as there is room.
     pub(super) async fn keep_reserve(&self) {
         self.run((), |place| {
             if let Err(error) = place.keep_reserve() {
@@ -71,7 +77,7 @@ impl Disk {
     }
 
     /// Makes room for the caller from the reserve. Gives false when there is none left.
-    async fn give_reserve(&self) -> bool {
+    pub(super) async fn give_reserve(&self) -> bool {
         self.run(false, |place| match place.give_reserve() {
             Ok(was_there) => {
                 if was_there {
@@ -87,17 +93,26 @@ impl Disk {
         .await
     }
 
-    /// Makes room from the reserve for the caller, which failed with this error, if that was for want of room.
-    pub(super) async fn gave_reserve_for(&self, error: &StoreError) -> bool {
-        let wants_room = match error {
+    /// True when something failed with this error for want of room.
+    pub(super) async fn is_why(&self, error: &StoreError) -> bool {
+        match error {
             StoreError::Full(_) => true,
             // SQLite has many words for it.
             StoreError::Database(_) | StoreError::Migration(_) => {
                 self.condition().await.free_bytes < RESERVE_NEEDS_BYTES
             }
             _ => false,
-        };
-        wants_room && self.give_reserve().await
+        }
+    }
+
+    /// Checks that there is room for a transaction that adds something, beside the reserve.
+    pub(super) async fn check_growth(&self) -> Result<(), StoreError> {
+        let free_bytes = self.run(u64::MAX, |place| place.free_bytes().unwrap_or(u64::MAX)).await;
+        if free_bytes >= GROWTH_NEEDS_BYTES {
+            // What was given comes first.
+            self.keep_reserve().await;
+        }
+        if free_bytes < GROWTH_NEEDS_BYTES { Err(StoreError::HeldBack { free_bytes }) } else { Ok(()) }
     }
 
     /// How the disk is now.
@@ -136,14 +151,25 @@ impl Place {
     }
 
     fn keep_reserve(&self) -> io::Result<()> {
-        if fs::metadata(&self.reserve).is_ok_and(|metadata| metadata.len() == RESERVE_BYTES as u64)
-            || self.free_bytes()? < RESERVE_NEEDS_BYTES
+        let present = fs::metadata(&self.reserve).ok().map(|metadata| metadata.len());
+        if present.is_some_and(|length| length >= RESERVE_BYTES as u64)
+            || (present.is_none() && self.free_bytes()? < RESERVE_NEEDS_BYTES)
         {
             return Ok(());
         }
-        let mut file = File::create(&self.reserve)?;
-        let written = file.write_all(&incompressible_bytes()).and_then(|()| file.sync_all());
-        written.inspect_err(|_| drop(file.set_len(0)))
+        let mut file = OpenOptions::new().create(true).append(true).open(&self.reserve)?;
+        let bytes = incompressible_bytes();
+        let start = present.and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
+        for piece in bytes.get(start..).unwrap_or_default().chunks(PIECE_BYTES) {
+            match file.write_all(piece) {
+                // What is there is better than nothing.
+                Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+                    break;
+                }
+                written => written?,
+            }
+        }
+        file.sync_all()
     }
 
     fn give_reserve(&self) -> io::Result<bool> {

@@ -33,6 +33,14 @@ pub enum StoreError {
     /// The disk is full, or a quota used up.
     #[error("the database has no room: {0}")]
     Full(#[source] sqlx::Error),
+    /// The disk has little room left, which only what deletes or ends something may use.
+    #[error(
+        "the database has no room: its disk has {free_bytes} bytes left, which are held back for deleting and ending jobs"
+    )]
+    HeldBack {
+        /// What the disk has left.
+        free_bytes: u64,
+    },
     /// The database that was opened is no longer the one at its address: what is stored now would be lost.
     #[error(
         "the database's file was removed or replaced while the service ran: put it back, or start the service again"

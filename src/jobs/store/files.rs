@@ -107,7 +107,7 @@ impl Store {
         max_files: usize,
         keep: Keep,
     ) -> Result<OpenedFile, StoreError> {
-        let (turn, mut transaction) = self.begin().await?;
+        let (turn, mut transaction) = self.begin_growing().await?;
         let job_id = job.to_string();
         let known = sqlx::query(sql::FILE_BY_NAME).bind(job_id.clone()).bind(file.name.clone());
         let known = known.fetch_optional(&mut *transaction).await?.as_ref().map(file_of_row).transpose()?;
@@ -152,9 +152,17 @@ impl Store {
     /// Stores a piece of what a file has counted, ahead of [`complete_file`](Self::complete_file).
     ///
     /// # Errors
-    /// When the database refuses.
+    /// When the database refuses. What was staged is discarded then.
     pub async fn stage_totals(&self, writer: Writer, sequence: i64, body: Vec<u8>) -> Result<(), StoreError> {
-        let (turn, mut transaction) = self.begin().await?;
+        let staged = self.try_to_stage_totals(writer, sequence, body).await;
+        if staged.is_err() {
+            self.discard_totals(writer).await;
+        }
+        staged
+    }
+
+    async fn try_to_stage_totals(&self, writer: Writer, sequence: i64, body: Vec<u8>) -> Result<(), StoreError> {
+        let (turn, mut transaction) = self.begin_growing_by(body.len()).await?;
         insert_totals(&mut transaction, writer, sequence, body).await?;
         turn.commit(transaction).await
     }
@@ -163,7 +171,7 @@ impl Store {
     /// when it has another writer or is gone.
     ///
     /// # Errors
-    /// When the database refuses.
+    /// When the database refuses. What was staged is discarded then.
     pub async fn complete_file(
         &self,
         job: JobId,
@@ -172,7 +180,22 @@ impl Store {
         last_piece: (i64, Vec<u8>),
         keep: Keep,
     ) -> Result<bool, StoreError> {
-        let (turn, mut transaction) = self.begin().await?;
+        let completed = self.try_to_complete_file(job, writer, file, last_piece, keep).await;
+        if completed.is_err() {
+            self.discard_totals(writer).await;
+        }
+        completed
+    }
+
+    async fn try_to_complete_file(
+        &self,
+        job: JobId,
+        writer: Writer,
+        file: &JobFile,
+        last_piece: (i64, Vec<u8>),
+        keep: Keep,
+    ) -> Result<bool, StoreError> {
+        let (turn, mut transaction) = self.begin_growing_by(last_piece.1.len()).await?;
         let changed = sqlx::query(sql::COMPLETE_FILE)
             .bind(writer.file.to_string())
             .bind(writer.epoch)
@@ -191,6 +214,20 @@ impl Store {
         Ok(true)
     }
 
+    /// Discards what a writer has staged. What cannot be discarded now is once the file has another writer, or with its job.
+    async fn discard_totals(&self, writer: Writer) {
+        if let Err(error) = self.with_reserve(|| self.try_to_discard_totals(writer)).await {
+            tracing::error!(file = %writer.file, %error, "staged totals could not be discarded");
+        }
+    }
+
+    async fn try_to_discard_totals(&self, writer: Writer) -> Result<(), StoreError> {
+        let (turn, mut transaction) = self.begin().await?;
+        let query = sqlx::query(sql::DISCARD_TOTALS).bind(writer.file.to_string()).bind(writer.epoch);
+        query.execute(&mut *transaction).await?;
+        turn.commit(transaction).await
+    }
+
     /// Removes a file that is not counted yet, with its writer. Gives whether there was one, or why that is not possible.
     ///
     /// # Errors
@@ -202,10 +239,7 @@ impl Store {
         name: &str,
         keep: Keep,
     ) -> Result<Result<bool, JobClosed>, StoreError> {
-        match self.try_delete_file(scope, job, name, keep).await {
-            Err(error) if self.gave_reserve_for(&error).await => self.try_delete_file(scope, job, name, keep).await,
-            result => result,
-        }
+        self.with_reserve(|| self.try_delete_file(scope, job, name, keep)).await
     }
 
     async fn try_delete_file(
@@ -288,6 +322,10 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn end_finishing(&self, job: JobId, epoch: i64, keep: Keep) -> Result<(), StoreError> {
+        self.with_reserve(|| self.try_end_finishing(job, epoch, keep)).await
+    }
+
+    async fn try_end_finishing(&self, job: JobId, epoch: i64, keep: Keep) -> Result<(), StoreError> {
         let (turn, mut transaction) = self.begin().await?;
         sqlx::query(sql::END_FINISHING).bind(job.to_string()).bind(epoch).execute(&mut *transaction).await?;
         settle(&mut transaction, job, keep).await?;
@@ -328,7 +366,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn save_leaders(&self, job: &Job) -> Result<(), StoreError> {
-        let (turn, mut transaction) = self.begin().await?;
+        let (turn, mut transaction) = self.begin_growing().await?;
         let details = serde_json::to_string(&job.details).map_err(|error| StoreError::Damaged(error.to_string()))?;
         sqlx::query(sql::SAVE_OPEN_JOB).bind(job.id.to_string()).bind(details).execute(&mut *transaction).await?;
         turn.commit(transaction).await

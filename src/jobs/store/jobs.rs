@@ -119,7 +119,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn insert(&self, job: &Job, idempotency_key: Option<&str>) -> Result<Inserted, StoreError> {
-        let (turn, mut transaction) = self.begin().await?;
+        let (turn, mut transaction) = self.begin_growing().await?;
         let inserted = insert(&mut transaction, job, idempotency_key).await?;
         turn.commit(transaction).await?;
         Ok(inserted)
@@ -136,7 +136,7 @@ impl Store {
         idempotency_key: Option<&str>,
         limits: OpenJobLimits,
     ) -> Result<Inserted, StoreError> {
-        let (turn, mut transaction) = self.begin().await?;
+        let (turn, mut transaction) = self.begin_growing().await?;
         let inserted = insert(&mut transaction, job, idempotency_key).await?;
         if inserted == Inserted::Done {
             let row = sqlx::query(sql::COUNT_OPEN_JOBS).bind(now().as_microsecond()).bind(job.tenant.clone());
@@ -168,7 +168,7 @@ impl Store {
         idempotency_key: Option<&str>,
         file: &JobFile,
     ) -> Result<Option<Writer>, StoreError> {
-        let (turn, mut transaction) = self.begin().await?;
+        let (turn, mut transaction) = self.begin_growing().await?;
         if insert(&mut transaction, job, idempotency_key).await? != Inserted::Done {
             return Ok(None);
         }
@@ -196,10 +196,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn end(&self, job: &Job, frees_key: bool, by: EndedBy) -> Result<bool, StoreError> {
-        match self.try_end(job, frees_key, by).await {
-            Err(error) if self.gave_reserve_for(&error).await => self.try_end(job, frees_key, by).await,
-            result => result,
-        }
+        self.with_reserve(|| self.try_end(job, frees_key, by)).await
     }
 
     async fn try_end(&self, job: &Job, frees_key: bool, by: EndedBy) -> Result<bool, StoreError> {
@@ -316,10 +313,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn delete(&self, scope: &Scope, id: JobId) -> Result<bool, StoreError> {
-        match self.try_delete(scope, id).await {
-            Err(error) if self.gave_reserve_for(&error).await => self.try_delete(scope, id).await,
-            result => result,
-        }
+        self.with_reserve(|| self.try_delete(scope, id)).await
     }
 
     async fn try_delete(&self, scope: &Scope, id: JobId) -> Result<bool, StoreError> {
@@ -336,10 +330,7 @@ impl Store {
     /// # Errors
     /// When the database refuses.
     pub async fn expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
-        match self.try_expire(now).await {
-            Err(error) if self.gave_reserve_for(&error).await => self.try_expire(now).await,
-            result => result,
-        }
+        self.with_reserve(|| self.try_expire(now)).await
     }
 
     async fn try_expire(&self, now: Timestamp) -> Result<Vec<JobId>, StoreError> {
@@ -387,12 +378,7 @@ impl Store {
         keep: jiff::SignedDuration,
         keep_open: jiff::SignedDuration,
     ) -> Result<usize, StoreError> {
-        match self.try_fail_receiving(failure, keep, keep_open).await {
-            Err(error) if self.gave_reserve_for(&error).await => {
-                self.try_fail_receiving(failure, keep, keep_open).await
-            }
-            result => result,
-        }
+        self.with_reserve(|| self.try_fail_receiving(failure, keep, keep_open)).await
     }
 
     async fn try_fail_receiving(

@@ -17,7 +17,7 @@ mod sql;
 
 pub use checkpoints::{Checkpoint, CheckpointId, ResumedFile};
 pub use database::Store;
-pub use disk::DiskCondition;
+pub use disk::{DiskCondition, GROWTH_NEEDS_BYTES};
 pub use error::StoreError;
 pub use files::{ChangedBy, Finishing, FinishingBegun, JobClosed, OpenedFile, StoredFile, Writer};
 pub use jobs::{EndedBy, Inserted, JobFilter, JobPage, OpenJobLimits};

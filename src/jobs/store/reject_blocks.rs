@@ -29,6 +29,11 @@ impl NewBlocks {
         self.stored + self.blocks.len()
     }
 
+    /// What these blocks take.
+    pub(super) fn bytes(&self) -> usize {
+        self.blocks.iter().map(|block| block.len()).sum()
+    }
+
     /// Cuts off as many blocks as one transaction may write. The rest remains.
     pub(super) fn next_batch(&mut self) -> Self {
         let mut bytes = 0;

@@ -111,7 +111,7 @@ impl Store {
                 Output::Complete => break,
             }
         }
-        let (turn, mut transaction) = self.begin().await?;
+        let (turn, mut transaction) = self.begin_growing_by(pieces.bytes).await?;
         if !end_job(&mut transaction, job, false, by).await? {
             return Ok(false);
         }
@@ -127,7 +127,7 @@ impl Store {
     /// Stores pieces ahead of the end of their job; with the first ones, what another has staged before is discarded. Gives false when the
     /// job has ended already, or another has taken the place of `by`.
     async fn stage(&self, job_id: &str, by: EndedBy, is_first: bool, pieces: &mut Pieces) -> Result<bool, StoreError> {
-        let (turn, mut transaction) = self.begin().await?;
+        let (turn, mut transaction) = self.begin_growing_by(pieces.bytes).await?;
         let statement = sql::UNENDED_JOB.to_owned() + &by.condition(2);
         let query = by.bind(sqlx::query(AssertSqlSafe(statement)).bind(job_id.to_owned()));
         if query.fetch_optional(&mut *transaction).await?.is_none() {
@@ -147,7 +147,7 @@ impl Store {
 
     /// Discards what `by` has staged; what another has staged since stays. What cannot be discarded now is when the store is opened the next time, or with its job.
     async fn discard_staged(&self, job: JobId, by: EndedBy) {
-        if let Err(error) = self.try_to_discard_staged(job, by).await {
+        if let Err(error) = self.with_reserve(|| self.try_to_discard_staged(job, by)).await {
             tracing::error!(%job, %error, "staged results could not be discarded");
         }
     }

@@ -207,6 +207,10 @@ pub(super) const FREE_CHECKPOINTS: &str = "DELETE FROM checkpoints WHERE (file_i
     OR (state = 'receiving' AND files.epoch = old.epoch \
     AND (checkpoint_epoch IS NULL OR checkpoint_epoch <> old.epoch OR checkpoint_number < old.number)))) LIMIT 4)";
 
+/// Unless the file goes on from it.
+pub(super) const DISCARD_CHECKPOINT: &str = "DELETE FROM checkpoints WHERE file_id = $1 AND epoch = $2 AND number = $3 AND NOT EXISTS \
+    (SELECT 1 FROM files WHERE id = $1 AND checkpoint_epoch = $2 AND checkpoint_number = $3)";
+
 /// [`insert_rows`] completes it with the rows, and [`REPLACE_REJECT_BLOCKS`] follows them.
 pub(super) const INSERT_REJECT_BLOCKS: &str = "INSERT INTO reject_blocks (file_id, sequence, body)";
 
@@ -260,6 +264,10 @@ pub(super) const INSERT_TOTALS: &str =
     "INSERT INTO file_totals (file_id, epoch, sequence, body) VALUES ($1, $2, $3, $4)";
 
 pub(super) const TOTALS: &str = "SELECT body FROM file_totals WHERE file_id = $1 AND epoch = $2 AND sequence = $3";
+
+/// Unless they count.
+pub(super) const DISCARD_TOTALS: &str = "DELETE FROM file_totals WHERE file_id = $1 AND epoch = $2 AND NOT EXISTS \
+    (SELECT 1 FROM files WHERE id = $1 AND epoch = $2 AND state = 'complete')";
 
 /// A few at a time: others want to write, too.
 pub(super) const FREE_TOTALS: &str = "DELETE FROM file_totals WHERE (file_id, epoch, sequence) IN \
