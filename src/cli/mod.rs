@@ -14,7 +14,7 @@ mod values;
 use std::env;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use stop::{Stop, say};
@@ -69,13 +69,15 @@ pub fn run() -> ExitCode {
 
 /// Says that a refused value comes from an environment variable without one: the error names the flag only, which was not given.
 fn name_empty_variable(error: &clap::Error) {
-    let text = error.to_string();
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return;
+    };
     for (variable, _) in env::vars_os().filter(|(_, value)| value.is_empty()) {
         let variable = variable.to_string_lossy();
         let Some(name) = variable.strip_prefix("ADTALLY_") else {
             continue;
         };
-        if text.contains(&format!("'--{} <", name.to_lowercase().replace('_', "-"))) {
+        if argument.starts_with(&format!("--{} <", name.to_lowercase().replace('_', "-"))) {
             say(&format!("adtally: the environment variable {variable} is empty: give it a value, or unset it"));
         }
     }

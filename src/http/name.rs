@@ -13,6 +13,9 @@ pub(super) const MAX_NAME_BYTES: usize = 255;
 /// The second one shows the character before it as an emoji, the first one as text.
 const EMOJI_SELECTORS: [char; 2] = ['\u{fe0e}', '\u{fe0f}'];
 
+/// A symbol without dots.
+const BRAILLE_BLANK: char = '\u{2800}';
+
 const ZERO_WIDTH_NON_JOINER: char = '\u{200c}';
 const ZERO_WIDTH_JOINER: char = '\u{200d}';
 
@@ -25,6 +28,9 @@ pub(super) fn check_name(name: &str) -> Result<(), String> {
         return Err(format!(
             "{name:?} cannot be a name: control characters, / and \\ are not allowed, nor are . and .."
         ));
+    }
+    if name.chars().all(char::is_whitespace) {
+        return Err(format!("{name:?} cannot be a name: it consists of blanks"));
     }
     let is_misplaced =
         |(at, c): &(usize, char)| is_invisible(*c) && !belongs(&name[..*at], *c, &name[at + c.len_utf8()..]);
@@ -47,7 +53,7 @@ fn is_invisible(c: char) -> bool {
         GeneralCategory::for_char(c),
         G::Control | G::Format | G::LineSeparator | G::ParagraphSeparator | G::Unassigned
     );
-    is_shapeless || DefaultIgnorableCodePoint::for_char(c)
+    is_shapeless || c == BRAILLE_BLANK || DefaultIgnorableCodePoint::for_char(c)
 }
 
 /// True where writing needs an invisible character: between letters of scripts that join them, such as Persian, behind a virama of
@@ -127,6 +133,9 @@ mod tests {
             "a\u{ad}b",
             "\u{feff}a",
             "\u{3164}",
+            "\u{2800}",
+            " ",
+            "\u{3000}\u{a0}",
             "a\u{34f}b",
             "a\u{e0041}",
             "a\u{fff9}b",

@@ -73,7 +73,8 @@ impl Checkpoints {
         let SavedPipeline { offset, pieces, mut reject_blocks, .. } = saved;
         let stored = self.stored_blocks.load(Ordering::Relaxed).min(reject_blocks.len());
         let reject_blocks = NewBlocks { stored, blocks: reject_blocks.split_off(stored) };
-        Checkpoint { number: self.next_number.fetch_add(1, Ordering::Relaxed), offset, pieces, reject_blocks }
+        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
+        Checkpoint { number, offset, pieces, reject_blocks, file: None }
     }
 
     /// A checkpoint with this many blocks of rejects has been stored.

@@ -444,7 +444,8 @@ fn an_upload_that_is_resumed_from_the_store_lists_the_same_rows() {
             let blocks = reject_blocks.split_off(stored);
             let reject_blocks = NewBlocks { stored, blocks };
             stored = reject_blocks.count();
-            let checkpoint = Checkpoint { number: i64::try_from(number).unwrap(), offset, pieces, reject_blocks };
+            let checkpoint =
+                Checkpoint { number: i64::try_from(number).unwrap(), offset, pieces, reject_blocks, file: None };
             assert!(store.save_checkpoint(writer, checkpoint).await.unwrap());
             // The process dies; another one goes on, but not always.
             if number % 3 > 0 {

@@ -520,6 +520,7 @@ fn between_processes_a_writer_and_the_one_that_replaces_it_never_both_store_some
                 offset: 10,
                 pieces: vec![vec![1], vec![2]],
                 reject_blocks: NewBlocks::default(),
+                file: None,
             };
             let complete =
                 JobFile { state: FileState::Complete, ..JobFile::begin("a.csv", FileFormat::default(), Some(20)) };
@@ -548,6 +549,7 @@ fn between_processes_a_writer_and_the_one_that_replaces_it_never_both_store_some
                         offset: 20,
                         pieces: vec![vec![1]],
                         reject_blocks: NewBlocks::default(),
+                        file: None,
                     };
                     let broken_off = JobFile { state: FileState::Waiting, ..complete.clone() };
                     assert!(!one.save_checkpoint(first, late.clone()).await.unwrap());

@@ -165,6 +165,8 @@ fn what_was_acknowledged_survives_a_kill() {
         assert_eq!(waiting["state"], "interrupted", "{waiting}");
         let (_, offset) = place(&service, &waiting);
         assert!((shown..=whole.len() * 2 / 3).contains(&offset), "{shown}, {offset}");
+        let rows = |job: &Value| job["files"][0]["rows_read"].as_u64().unwrap();
+        assert!(rows(&waiting) > rows(&job), "{waiting}");
         let finished = patch(&service, &resume, offset, &whole[offset..]).expect(200);
         assert_eq!(outcome(&service, &finished), expected, "{kind}");
     }

@@ -760,7 +760,13 @@ fn block(writer: u8, number: usize) -> Arc<[u8]> {
 fn checkpoint(writer: u8, number: i64, stored: usize, blocks: usize) -> Checkpoint {
     let blocks = (stored..stored + blocks).map(|number| block(writer, number)).collect();
     let offset = 10 * u64::try_from(number + 1).unwrap();
-    Checkpoint { number, offset, pieces: vec![vec![1], vec![2]], reject_blocks: NewBlocks { stored, blocks } }
+    Checkpoint {
+        number,
+        offset,
+        pieces: vec![vec![1], vec![2]],
+        reject_blocks: NewBlocks { stored, blocks },
+        file: None,
+    }
 }
 
 /// The blocks of rejects of a file, as far as they have no gap.

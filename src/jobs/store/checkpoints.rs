@@ -20,7 +20,7 @@ pub struct CheckpointId {
 }
 
 /// A state to be stored.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Checkpoint {
     /// Its number among its writer's.
     pub number: i64,
@@ -30,6 +30,8 @@ pub struct Checkpoint {
     pub pieces: Vec<Vec<u8>>,
     /// The blocks of rejects that the state has besides, and no earlier checkpoint.
     pub reject_blocks: NewBlocks,
+    /// What is known of the file there. None leaves what is stored.
+    pub file: Option<JobFile>,
 }
 
 /// How the wish to go on with a file ended.
@@ -162,7 +164,7 @@ impl Store {
         release: Option<(JobId, &JobFile, Keep)>,
     ) -> Result<Option<u64>, StoreError> {
         let mut last = None;
-        if let Some(Checkpoint { number, offset, mut pieces, mut reject_blocks }) = checkpoint {
+        if let Some(Checkpoint { number, offset, mut pieces, mut reject_blocks, file }) = checkpoint {
             let block_count = reject_blocks.count();
             let mut blocks = reject_blocks.next_batch();
             while !reject_blocks.blocks.is_empty() {
@@ -186,16 +188,16 @@ impl Store {
                 turn.commit(transaction).await?;
                 sequence += 1;
             }
-            last = Some((number, offset, (sequence, last_piece), (blocks, block_count)));
+            last = Some((number, offset, (sequence, last_piece), (blocks, block_count), file));
         }
         let (turn, mut transaction) = match &last {
-            Some((_, _, (_, piece), (blocks, _))) => self.begin_growing_by(piece.len() + blocks.bytes()).await?,
+            Some((_, _, (_, piece), (blocks, _), _)) => self.begin_growing_by(piece.len() + blocks.bytes()).await?,
             None => self.begin().await?,
         };
         let Some(mut durable_offset) = durable_offset(&mut transaction, writer).await? else {
             return Ok(None);
         };
-        if let Some((number, offset, (sequence, piece), (blocks, block_count))) = last {
+        if let Some((number, offset, (sequence, piece), (blocks, block_count), file)) = last {
             durable_offset = offset;
             insert_piece(&mut transaction, writer, number, sequence, piece).await?;
             sqlx::query(sql::SET_CHECKPOINT)
@@ -205,6 +207,10 @@ impl Store {
                 .bind(number)
                 .execute(&mut *transaction)
                 .await?;
+            if let Some(file) = file {
+                let query = sqlx::query(sql::DESCRIBE_FILE).bind(writer.file.to_string()).bind(details_text(&file)?);
+                query.execute(&mut *transaction).await?;
+            }
             blocks.insert(&mut transaction, writer.file).await?;
             // What an earlier writer stored behind its last checkpoint.
             delete_blocks(&mut transaction, writer.file, block_count).await?;

@@ -193,6 +193,9 @@ pub(super) const WRITTEN_FILE: &str =
 pub(super) const SET_CHECKPOINT: &str =
     "UPDATE files SET durable_offset = $2, checkpoint_epoch = $3, checkpoint_number = $4 WHERE id = $1";
 
+/// Behind [`WRITTEN_FILE`].
+pub(super) const DESCRIBE_FILE: &str = "UPDATE files SET details = $2 WHERE id = $1";
+
 pub(super) const INSERT_CHECKPOINT_PIECE: &str =
     "INSERT INTO checkpoints (file_id, epoch, number, sequence, body) VALUES ($1, $2, $3, $4, $5)";
 
