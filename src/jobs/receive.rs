@@ -316,7 +316,7 @@ impl FileUpload {
         }
         let mut checkpoint = self.checkpoints.next(saved);
         // If the process is killed, it is told how far the file is, and how much memory going on will take.
-        checkpoint.file = self.presence.live().latest().file(&self.name).cloned();
+        checkpoint.file = self.presence.live().latest().file(&self.name).cloned().map(Box::new);
         checkpoint.file.iter_mut().for_each(|file| durable.write_to(file));
         let block_count = checkpoint.reject_blocks.count();
         match self.presence.context().store.save_checkpoint(self.writer, checkpoint).await {

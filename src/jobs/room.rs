@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
-
 use super::error::JobError;
 use super::store::{DiskCondition, GROWTH_NEEDS_BYTES, Store, StoreError};
 
@@ -28,8 +26,6 @@ pub(super) struct Room {
     limits: RoomLimits,
     whole: Mutex<MeasuredStore>,
     tenants: Mutex<HashMap<String, MeasuredTenant>>,
-    /// Told when the disk turns out to have too little room.
-    shortage: Notify,
 }
 
 /// What the store had in use and its disk had left at some time.
@@ -53,7 +49,7 @@ impl Room {
     pub(super) async fn measure(store: &Store, limits: RoomLimits) -> Result<Self, StoreError> {
         let (stored_bytes, disk) = (store.stored_bytes().await?, store.disk_condition().await);
         let whole = Mutex::new(MeasuredStore { at: Instant::now(), stored_bytes, disk });
-        Ok(Self { limits, whole, tenants: Mutex::default(), shortage: Notify::new() })
+        Ok(Self { limits, whole, tenants: Mutex::default() })
     }
 
     fn whole(&self) -> MutexGuard<'_, MeasuredStore> {
@@ -100,7 +96,7 @@ impl Room {
         let disk = store.disk_condition().await;
         self.whole().disk = disk;
         if self.is_too_little(disk) {
-            self.shortage.notify_one();
+            store.note_shortage();
         }
         if disk.is_in_place {
             let stored_bytes = store.stored_bytes().await?;
@@ -109,18 +105,13 @@ impl Room {
         Ok(())
     }
 
-    /// Waits until a measurement finds too little room on the disk.
-    pub(super) async fn shortage(&self) {
-        self.shortage.notified().await;
-    }
-
-    /// True while the disk has too little room for anything new.
+    /// True while the disk has too little room for some uploads.
     pub(super) async fn is_short(&self, store: &Store) -> bool {
         self.is_too_little(store.disk_condition().await)
     }
 
     fn is_too_little(&self, disk: DiskCondition) -> bool {
-        disk.free_bytes < self.limits.disk_reserve_bytes.max(GROWTH_NEEDS_BYTES)
+        disk.free_bytes < self.limits.disk_reserve_bytes.max(GROWTH_NEEDS_BYTES) + GROWTH_NEEDS_BYTES
     }
 
     /// Checks that the store has room for more of a tenant.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::interval;
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::access::Scope;
 use super::context::Context;
@@ -12,6 +12,9 @@ use super::finish::{finish_files, record_end};
 use super::model::{JobId, now};
 use super::publish::{publish_missing, remove_published, sweep_results_dir};
 use super::store::StoreError;
+
+/// How often the database is searched for room that it does not need, while there is too little.
+const SHORTAGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How often jobs are looked through for what has expired or could not be recorded.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(30);
@@ -34,11 +37,20 @@ pub(super) async fn run_upkeep(context: Arc<Context>, left_finishing: Vec<JobId>
     sweep_results_dir(&context).await;
     publish_missing(&context).await;
     let mut sweeps = interval(SWEEP_INTERVAL);
+    let mut shortages = interval(SHORTAGE_INTERVAL);
+    shortages.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
+        let shortage = async {
+            shortages.tick().await;
+            context.store.shortage().await;
+        };
         tokio::select! {
             () = context.stopping.cancelled() => return,
-            () = context.room.shortage() => {}
+            () = shortage => {}
             _ = sweeps.tick() => sweep(&context).await,
+        }
+        if let Err(error) = free_unused(&context).await {
+            tracing::error!(%error, "totals, checkpoints and rejects that are no longer used could not be removed");
         }
         match give_back_unused(&context).await {
             // It goes on when something is deleted: that has the reserve.
@@ -57,9 +69,6 @@ async fn sweep(context: &Context) {
     }
     if let Err(error) = expire(context).await {
         tracing::error!(%error, "expired jobs could not be removed");
-    }
-    if let Err(error) = free_unused(context).await {
-        tracing::error!(%error, "totals, checkpoints and rejects that are no longer used could not be removed");
     }
 }
 

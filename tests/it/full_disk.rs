@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
+use crate::broken_uploads::terminate;
 use crate::harness::{HEADER, Running, lines};
 use crate::senders::csv;
 use crate::service::{PATIENCE, Reply, Service};
@@ -155,7 +156,29 @@ fn a_disk_that_the_service_has_filled_has_room_again_when_jobs_are_deleted() {
             assert_eq!(service.request("DELETE", job["links"]["self"].as_str().unwrap()).status, 204);
         }
         until(&service, |service| service.get("/readyz"), |reply| reply.status == 200).assert_ready();
+        for number in 0..20 {
+            service.put(&format!("/v1/jobs/small{number}"), &csv(10)).expect(201);
+        }
     }
+}
+
+#[test]
+fn stops_and_starts_on_a_full_disk_do_not_use_it_up() {
+    let mut service = Service::prepare(&[]);
+    let Some(disk) = SmallDisk::new(&service.path("data")) else {
+        println!("skipped: no file system of our own can be had here");
+        return;
+    };
+    service.launch_in_shell(disk.prelude());
+    service.put("/v1/jobs/first", &many_campaigns(1000)).expect(201);
+    for _ in 0..40 {
+        disk.fill();
+        terminate(&mut service);
+        assert!(service.process().wait().unwrap().success());
+        disk.fill();
+        service.launch();
+    }
+    assert_eq!(service.request("DELETE", "/v1/jobs/first").status, 204, "{}", service.log());
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub struct Checkpoint {
     /// The blocks of rejects that the state has besides, and no earlier checkpoint.
     pub reject_blocks: NewBlocks,
     /// What is known of the file there. None leaves what is stored.
-    pub file: Option<JobFile>,
+    pub file: Option<Box<JobFile>>,
 }
 
 /// How the wish to go on with a file ended.
@@ -136,11 +136,13 @@ impl Store {
         release: Option<(JobId, &JobFile, Keep)>,
     ) -> Result<Option<u64>, StoreError> {
         let number = checkpoint.as_ref().map(|checkpoint| checkpoint.number);
-        let changed = self.try_to_change_checkpoint(writer, checkpoint, release).await;
+        let mut has_staged = false;
+        let changed = self.try_to_change_checkpoint(writer, checkpoint, release, &mut has_staged).await;
         if changed.is_err()
+            && has_staged
             && let Some(number) = number
         {
-            let discarded = self.with_reserve(|| self.try_to_discard_checkpoint(writer, number)).await;
+            let discarded = Box::pin(self.with_reserve(|| self.try_to_discard_checkpoint(writer, number))).await;
             if let Err(error) = discarded {
                 tracing::error!(file = %writer.file, %error, "a staged checkpoint could not be discarded");
             }
@@ -162,6 +164,7 @@ impl Store {
         writer: Writer,
         checkpoint: Option<Checkpoint>,
         release: Option<(JobId, &JobFile, Keep)>,
+        has_staged: &mut bool,
     ) -> Result<Option<u64>, StoreError> {
         let mut last = None;
         if let Some(Checkpoint { number, offset, mut pieces, mut reject_blocks, file }) = checkpoint {
@@ -186,6 +189,7 @@ impl Store {
                 insert_piece(&mut transaction, writer, number, sequence, piece).await?;
                 free_old_pieces(&mut transaction, writer).await?;
                 turn.commit(transaction).await?;
+                *has_staged = true;
                 sequence += 1;
             }
             last = Some((number, offset, (sequence, last_piece), (blocks, block_count), file));

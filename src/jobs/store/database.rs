@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sqlx::any::AnyPoolOptions;
 use sqlx::{AnyConnection, AnyPool, Connection as _, Row as _, Transaction};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, Notify};
 use tokio::task::spawn_blocking;
 
 use super::dialect::{Dialect, file_url, is_lost_at_exit};
@@ -23,6 +23,10 @@ const RECORD_BYTES: usize = 48 * 1024;
 /// After so much has been added, it is checked that the log goes to the database.
 const CHECKED_LOG_BYTES: usize = 512 * 1024;
 
+/// Something that is to be added waits at most for so many steps of giving back, each of a quarter of a mebibyte. Another program may take
+/// what they make free.
+const MAX_STEPS_TO_GROW: usize = 32;
+
 /// The database.
 pub struct Store {
     pub(super) pool: AnyPool,
@@ -34,6 +38,11 @@ pub struct Store {
     disk: Disk,
     /// Held by the one that has the reserve.
     has_reserve: Mutex<()>,
+    /// While it is open, the log and its index stay where they are: `SQLite` removes them with the last connection, and their room would be
+    /// lost to others. None once the store is closed.
+    anchor: Mutex<Option<AnyConnection>>,
+    /// Told when there is too little room.
+    shortage: Notify,
 }
 
 /// What is known of the database's log.
@@ -77,6 +86,7 @@ impl Store {
         let database = dialect.file_of(url)?;
         let disk = spawn_blocking(move || Disk::of(database)).await.map_err(io::Error::other).flatten();
         let disk = disk.map_err(|error| StoreError::Database(error.into()))?;
+        disk.make_way().await;
         let opened = match Self::open_on(url, dialect, disk.clone()).await {
             Err(error) if disk.is_why(&error).await => {
                 disk.give_reserve().await;
@@ -91,10 +101,9 @@ impl Store {
 
     async fn open_on(url: &str, dialect: Dialect, disk: Disk) -> Result<Self, StoreError> {
         // The pool would try again and again what cannot be.
-        let mut connection = AnyConnection::connect(&dialect.connection_url(url)).await?;
-        dialect.prepare_new(&mut connection).await?;
-        dialect.prepare(&mut connection).await?;
-        connection.close().await?;
+        let mut anchor = AnyConnection::connect(&dialect.connection_url(url)).await?;
+        dialect.prepare_new(&mut anchor).await?;
+        dialect.prepare(&mut anchor).await?;
         let pool = AnyPoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
             // After some errors the database has ended the transaction by itself, and the connection does not know.
@@ -103,8 +112,16 @@ impl Store {
             .connect(&dialect.existing_url(url))
             .await?;
         dialect.migrator().run(&pool).await?;
-        let (writing, has_reserve) = (Mutex::default(), Mutex::default());
-        Ok(Self { pool, dialect, writing, needs_room: AtomicBool::new(false), disk, has_reserve })
+        Ok(Self {
+            pool,
+            dialect,
+            writing: Mutex::default(),
+            needs_room: AtomicBool::new(false),
+            disk,
+            has_reserve: Mutex::default(),
+            anchor: Mutex::new(Some(anchor)),
+            shortage: Notify::new(),
+        })
     }
 
     /// The address of a database in a file.
@@ -122,6 +139,13 @@ impl Store {
     /// Finishes what is going on and lets go of the database.
     pub async fn close(&self) {
         self.pool.close().await;
+        if let Some(anchor) = self.anchor.lock().await.take()
+            && let Err(error) = anchor.close().await
+        {
+            tracing::error!(%error, "the database could not be closed as it should");
+        }
+        // The log is gone, and its room is there.
+        self.disk.keep_reserve().await;
     }
 
     /// Checks that the database answers.
@@ -174,7 +198,7 @@ impl Store {
         let second = attempt().await;
         self.needs_room.store(true, Ordering::Relaxed);
         // What was freed comes back to the disk step by step, and the room for further steps with it.
-        if let Err(error) = self.give_back_some().await {
+        if let Err(error) = Box::pin(self.give_back_some()).await {
             tracing::warn!(%error, "unused room of the database could not be given back");
         }
         self.disk.keep_reserve().await;
@@ -188,10 +212,25 @@ impl Store {
     /// When the database refuses.
     pub async fn give_back_some(&self) -> Result<bool, StoreError> {
         let mut turn = self.turn().await;
-        let gave = self.dialect.give_back_pages(&self.pool).await?;
-        self.dialect.empty_log(&self.pool).await?;
+        let gave = self.give_back_step().await?;
         turn.has_committed = true;
         Ok(gave)
+    }
+
+    async fn give_back_step(&self) -> Result<bool, StoreError> {
+        let gave = self.dialect.give_back_pages(&self.pool).await?;
+        self.dialect.empty_log(&self.pool).await?;
+        Ok(gave)
+    }
+
+    /// Waits until there is too little room for something.
+    pub async fn shortage(&self) {
+        self.shortage.notified().await;
+    }
+
+    /// Tells the one who waits for a [`shortage`](Self::shortage).
+    pub fn note_shortage(&self) {
+        self.shortage.notify_one();
     }
 
     /// Bytes that the database has in use: what was freed and can be used again does not count.
@@ -216,10 +255,14 @@ impl Store {
     pub(super) async fn turn(&self) -> Turn<'_> {
         let log = self.writing.lock().await;
         if self.needs_room.load(Ordering::Relaxed) {
-            match self.make_room().await {
+            // In a box: it is rare, and its future large.
+            match Box::pin(self.make_room()).await {
                 Ok(()) => self.needs_room.store(false, Ordering::Relaxed),
-                // The one whose turn it is may free some, so that the next one finds it.
-                Err(error) => tracing::error!(%error, "no room could be made in the database"),
+                Err(error) => {
+                    // The one whose turn it is may free some, so that the next one finds it.
+                    tracing::error!(%error, "no room could be made in the database");
+                    self.note_shortage();
+                }
             }
         }
         Turn { log, needs_room: &self.needs_room, has_committed: false }
@@ -235,6 +278,19 @@ impl Store {
                 return Err(error);
             }
         }
+    }
+
+    /// Gives back what the database does not use until there is room on the disk to add something.
+    async fn make_room_to_grow(&self) -> Result<(), StoreError> {
+        for _ in 0..MAX_STEPS_TO_GROW {
+            if !matches!(self.give_back_step().await, Ok(true)) {
+                break;
+            }
+            if self.disk.check_growth().await.is_ok() {
+                return Ok(());
+            }
+        }
+        self.disk.check_growth().await.inspect_err(|_| self.note_shortage())
     }
 
     /// Begins a transaction that adds a record.
@@ -255,9 +311,13 @@ impl Store {
         bytes: usize,
     ) -> Result<(Turn<'_>, Transaction<'static, sqlx::Any>), StoreError> {
         let mut turn = self.turn().await;
-        self.disk.check_growth().await?;
+        if self.disk.check_growth().await.is_err() {
+            Box::pin(self.make_room_to_grow()).await?;
+        }
         if turn.log.unchecked_bytes >= CHECKED_LOG_BYTES {
-            self.dialect.check_log(&self.pool).await?;
+            if self.dialect.check_log(&self.pool).await.is_err() {
+                Box::pin(self.make_room()).await?;
+            }
             turn.log.unchecked_bytes = 0;
         }
         turn.log.unchecked_bytes += RECORD_BYTES + bytes;

@@ -1,12 +1,12 @@
 //! The disk that the database is on: the room that is left, a reserve for when there is none, and whether the database is still there.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
-use rustix::fs::{StatVfsMountFlags, statvfs};
+use rustix::fs::{FallocateFlags, StatVfsMountFlags, fallocate, statvfs};
 use tokio::task::spawn_blocking;
 
 use super::error::StoreError;
@@ -22,7 +22,7 @@ const RESERVE_NEEDS_BYTES: u64 = 2 * RESERVE_BYTES as u64;
 pub const GROWTH_NEEDS_BYTES: u64 = 3 * 1024 * 1024;
 
 /// The reserve is put back in pieces of this size, as far as there is room.
-const PIECE_BYTES: usize = 64 * 1024;
+const PIECE_BYTES: usize = 4 * 1024;
 
 /// The disk below a database in a file.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ struct Place {
     reserve: PathBuf,
     /// Device and inode of the database's file once it has been opened.
     identity: OnceLock<(u64, u64)>,
+    /// The index of the database's log. To close it would end the locks that `SQLite` has on it (POSIX, fcntl).
+    log_index: OnceLock<File>,
 }
 
 /// How the disk is.
@@ -53,14 +55,25 @@ impl Disk {
             return Ok(Self(None));
         };
         let (database, reserve) = (beside(&database, "")?, beside(&database, ".reserve")?);
-        Ok(Self(Some(Arc::new(Place { database, reserve, identity: OnceLock::new() }))))
+        let (identity, log_index) = (OnceLock::new(), OnceLock::new());
+        Ok(Self(Some(Arc::new(Place { database, reserve, identity, log_index }))))
     }
 
-    /// Takes note of the database's file, which has been opened.
+    /// Makes room from the reserve where there is too little to open the database: that `SQLite` does not always survive.
+    pub(super) async fn make_way(&self) {
+        if self.condition().await.free_bytes < RESERVE_BYTES as u64 {
+            self.give_reserve().await;
+        }
+    }
+
+    /// Takes note of the database's file, which has been opened, and has room for all of the index of its log.
     pub(super) async fn note_opened(&self) {
         self.run((), |place| {
             if let Ok(identity) = place.current_identity() {
                 place.identity.get_or_init(|| identity);
+            }
+            if let Err(error) = place.allocate_log_index() {
+                tracing::debug!(%error, "the index of the database's log may have holes");
             }
         })
         .await;
@@ -141,6 +154,18 @@ impl Place {
     fn current_identity(&self) -> io::Result<(u64, u64)> {
         let metadata = fs::metadata(&self.database)?;
         Ok((metadata.dev(), metadata.ino()))
+    }
+
+    /// `SQLite` maps this file, and writes one byte of each of its pages of 4 KiB before. Where the file system has smaller blocks, the others
+    /// are holes, and to write to one ends the process (SIGBUS) when the disk is full.
+    fn allocate_log_index(&self) -> io::Result<()> {
+        if self.log_index.get().is_some() {
+            return Ok(());
+        }
+        let path = beside(&self.database, "-shm")?;
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let file = self.log_index.get_or_init(|| file);
+        Ok(fallocate(file, FallocateFlags::empty(), 0, file.metadata()?.len())?)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

@@ -155,7 +155,7 @@ impl Store {
     /// When the database refuses. What was staged is discarded then.
     pub async fn stage_totals(&self, writer: Writer, sequence: i64, body: Vec<u8>) -> Result<(), StoreError> {
         let staged = self.try_to_stage_totals(writer, sequence, body).await;
-        if staged.is_err() {
+        if staged.is_err() && sequence > 0 {
             self.discard_totals(writer).await;
         }
         staged
@@ -180,8 +180,9 @@ impl Store {
         last_piece: (i64, Vec<u8>),
         keep: Keep,
     ) -> Result<bool, StoreError> {
+        let has_staged = last_piece.0 > 0;
         let completed = self.try_to_complete_file(job, writer, file, last_piece, keep).await;
-        if completed.is_err() {
+        if completed.is_err() && has_staged {
             self.discard_totals(writer).await;
         }
         completed
@@ -216,7 +217,7 @@ impl Store {
 
     /// Discards what a writer has staged. What cannot be discarded now is once the file has another writer, or with its job.
     async fn discard_totals(&self, writer: Writer) {
-        if let Err(error) = self.with_reserve(|| self.try_to_discard_totals(writer)).await {
+        if let Err(error) = Box::pin(self.with_reserve(|| self.try_to_discard_totals(writer))).await {
             tracing::error!(file = %writer.file, %error, "staged totals could not be discarded");
         }
     }
