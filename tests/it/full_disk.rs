@@ -122,6 +122,10 @@ fn without_room_one_job_after_the_other_is_deleted() {
             reply.expect_problem(507, "storage_full", &["no room"]);
         }
     }
+    // What ends has the reserve meanwhile.
+    for number in 0..12 {
+        service.wait_for_job(&format!("part{number}"), |job| job["state"] == "interrupted");
+    }
     let mut deleted = 0;
     for kind in ["whole", "part"] {
         for number in 0..12 {
