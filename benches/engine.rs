@@ -25,13 +25,14 @@ enum Shape {
     SixDecimals,
     WholeFractions,
     TwelveDigits,
+    NineToTwelveDigits,
     Padded,
     ReorderedColumns,
     DoubledQuotes,
     LoneReturns,
 }
 
-const SHAPES: [Shape; 14] = [
+const SHAPES: [Shape; 15] = [
     Shape::Plain,
     Shape::Crlf,
     Shape::Quoted,
@@ -42,6 +43,7 @@ const SHAPES: [Shape; 14] = [
     Shape::SixDecimals,
     Shape::WholeFractions,
     Shape::TwelveDigits,
+    Shape::NineToTwelveDigits,
     Shape::Padded,
     Shape::ReorderedColumns,
     Shape::DoubledQuotes,
@@ -103,6 +105,11 @@ fn text(shape: Shape) -> String {
             }
             (Shape::TwelveDigits, _) => {
                 format!("{id},{date},{},{clicks},{spend},{conversions}\r\n", impressions * 10_000_019)
+            }
+            (Shape::NineToTwelveDigits, _) => {
+                let least = 10_u64.pow(8 + u32::try_from(random.below(4)).unwrap());
+                let impressions = least + random.below(9 * least);
+                format!("{id},{date},{impressions},{clicks},{spend},{conversions}\r\n")
             }
             (Shape::DoubledQuotes, _) => {
                 format!("{id},\"{date} \"\"x\"\"\",{impressions},{clicks},{spend},{conversions}\r\n")

@@ -44,6 +44,7 @@ pub(crate) struct Lookup<'a> {
     pub(super) long_ids: &'a [u8],
     /// Empty, or as long as `entries`.
     pub(super) wide: &'a mut [Wide],
+    pub(super) lane_addends: &'a mut u64,
     pub(super) seed: Seed,
 }
 
@@ -56,7 +57,7 @@ impl Lookup<'_> {
 
     /// Adds numbers of which one is too large for the lanes, and what is finer, to a campaign that was found; `None` when
     /// `Totals::add_row` has to.
-    pub(crate) fn add_wide(&mut self, campaign: usize, addends: [u64; 4], fine: Fine) -> Option<()> {
+    fn add_wide(&mut self, campaign: usize, addends: [u64; 4], fine: Fine) -> Option<()> {
         fine.add_with(addends, self.wide.get_mut(campaign)?)
     }
 
@@ -64,6 +65,17 @@ impl Lookup<'_> {
     #[inline(always)]
     pub(crate) fn add(&mut self, campaign: usize, addends: Lanes) {
         self.entries[campaign].lanes.add(addends);
+    }
+
+    /// Adds numbers that may be larger than those of plain rows to a campaign that was found, with what is finer; `None` when
+    /// `Totals::add_row` has to. One addend is announced as for every row.
+    #[inline(always)]
+    pub(crate) fn add_numbers(&mut self, campaign: usize, addends: [u64; 4], fine: Fine) -> Option<()> {
+        let Some((lanes, count)) = Lanes::new(addends) else { return self.add_wide(campaign, addends, fine) };
+        self.add_fine(campaign, fine)?;
+        *self.lane_addends += count - 1;
+        self.add(campaign, lanes);
+        Some(())
     }
 
     /// The hash of a short id's key.

@@ -1,10 +1,17 @@
-//! The sums of a campaign. Small numbers are added in 64 bits (the lanes), all others in 128 bits (the wide sums).
+//! The sums of a campaign. Numbers below 2^40 are added in 64 bits (the lanes), all others in 128 bits (the wide sums).
 
 use super::number::Money;
 
-/// Addends below 2^32 go to the lanes. After this number of them the lanes are emptied, long before they could
-/// overflow.
+/// After this number of addends below 2^32 the lanes are emptied, long before they could overflow.
 pub(super) const MAX_LANE_ADDENDS: u64 = 1 << 31;
+
+/// The addends of a row with a number from 2^32 up to 2^40 count as so many. That is twelve digits; were it more, the lanes would have to
+/// be emptied too often.
+const LARGE_ADDEND_BITS: u32 = 40;
+const ADDENDS_PER_LARGE_ONE: u64 = 1 << (LARGE_ADDEND_BITS - 32);
+
+/// Rows of a text announce at most so many addends for each of its bytes: a large one has at least ten digits, and ten bytes around them.
+pub(super) const MAX_LANE_ADDENDS_PER_BYTE: u64 = ADDENDS_PER_LARGE_ONE / 16;
 
 /// Totals beyond these are refused. They leave room for the arithmetic of reports and are out of reach of real data:
 /// reaching them takes terabytes of rows with the greatest spend.
@@ -16,11 +23,14 @@ pub(super) const MAX_SPEND_TOTAL: u128 = 1 << 127;
 pub(crate) struct Lanes(pub(crate) [u64; 4]);
 
 impl Lanes {
-    /// Addends; `None` when one of them is too large for the lanes.
+    /// Addends, and as how many below 2^32 they count; `None` when one of them is too large for the lanes.
     #[inline(always)]
-    pub(crate) fn new(addends: [u64; 4]) -> Option<Self> {
+    pub(crate) fn new(addends: [u64; 4]) -> Option<(Self, u64)> {
         let [first, second, third, fourth] = addends;
-        u32::try_from(first | second | third | fourth).is_ok().then_some(Self(addends))
+        let all = first | second | third | fourth;
+        // Not a branch: which counts are large cannot be predicted.
+        let count = 1 + u64::from(all >> 32 != 0) * (ADDENDS_PER_LARGE_ONE - 1);
+        (all >> LARGE_ADDEND_BITS == 0).then_some((Self(addends), count))
     }
 
     /// True when this number of addends can have given these sums.

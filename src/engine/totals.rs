@@ -169,8 +169,8 @@ impl Totals {
     /// The parts that are needed to find campaigns and to add to them, in a form that stays in registers.
     #[inline]
     pub(crate) fn lookup(&mut self) -> Lookup<'_> {
-        let Self { slots, entries, long_ids, wide, seed, .. } = self;
-        Lookup { slots, entries, long_ids, wide, seed: *seed }
+        let Self { slots, entries, long_ids, wide, lane_addends, seed, .. } = self;
+        Lookup { slots, entries, long_ids, wide, lane_addends, seed: *seed }
     }
 
     /// The index of an id's campaign, from 1 to [`Self::len`], if it is in the table.
@@ -303,8 +303,8 @@ impl Totals {
         let (cents, spend) = row.spend.split();
         let addends = [row.impressions, row.clicks, cents, row.conversions];
         let fine = Fine { spend, conversion_units: row.conversion_units };
-        if let Some(lanes) = Lanes::new(addends) {
-            self.reserve_lane_addends(1, 0);
+        if let Some((lanes, count)) = Lanes::new(addends) {
+            self.reserve_lane_addends(count, 0);
             let mut lookup = self.lookup();
             lookup.add(index, lanes);
             if lookup.add_fine(index, fine).is_none() {
@@ -572,5 +572,29 @@ mod tests {
         assert_eq!((campaign.impressions, campaign.clicks), (8_000_000_000, 6));
         assert_eq!(campaign.conversions, Conversions::new(3, 200_000_000_000));
         assert_eq!(campaign.spend, Money::from_cents(300));
+    }
+
+    #[test]
+    fn large_addends_use_up_the_lanes_sooner() {
+        let row = |impressions| Row {
+            campaign_id: b"A",
+            impressions,
+            clicks: 1,
+            spend: Spend::Cents(1),
+            conversions: 1,
+            conversion_units: 0,
+        };
+        let mut totals = Totals::new(10);
+        for (impressions, expected) in [((1 << 32) - 1, 1), (1 << 32, 257), ((1 << 40) - 1, 513), (1 << 40, 513)] {
+            totals.add_row(&row(impressions)).unwrap();
+            assert_eq!(totals.lane_addends, expected);
+        }
+        totals.lane_addends = MAX_LANE_ADDENDS - 255;
+        totals.add_row(&row((1 << 40) - 1)).unwrap();
+        assert_eq!(totals.lane_addends, 256, "they were emptied before");
+        let sum = (1 << 32) - 1 + (1 << 32) + 2 * ((1 << 40) - 1) + (1 << 40);
+        let campaign = totals.campaign(1);
+        assert_eq!((campaign.impressions, campaign.clicks), (sum, 5));
+        assert!(Lanes([(1 << 40) - 1; 4]).are_possible(256));
     }
 }

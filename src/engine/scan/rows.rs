@@ -11,7 +11,7 @@ use crate::engine::judge::Judge;
 use crate::engine::key::Key;
 use crate::engine::lookup::{CountRows, Lookup};
 use crate::engine::record::{Fields, Position};
-use crate::engine::sums::Lanes;
+use crate::engine::sums::{Lanes, MAX_LANE_ADDENDS_PER_BYTE};
 
 /// From this number of campaigns on, a table does not fit the nearer caches.
 const BATCH_FROM_CAMPAIGNS: usize = 4096;
@@ -132,8 +132,8 @@ impl Rows<'_> {
             columns: self.columns,
             is_standard: *self.columns == Columns::DEFAULT && marked.line_end != ANY,
         };
-        // No more rows than bytes follow. After this, announcing a row that was counted does not empty the lanes.
-        self.aggregate.totals.reserve_lane_addends(0, marked.regular_to as u64);
+        // After this, announcing a row that was counted does not empty the lanes.
+        self.aggregate.totals.reserve_lane_addends(0, marked.regular_to as u64 * MAX_LANE_ADDENDS_PER_BYTE);
         // Plain rows are taken without a look at doubled quotes.
         if self.judge.is_some() || marked.has_doubled {
             let length = self.take_rest::<I>(&window, 0, marked.quoted)?;

@@ -14,7 +14,7 @@ use crate::engine::lookup::Lookup;
 use crate::engine::number::Spend;
 use crate::engine::reading::{MAX_WORD_BYTES, Reading};
 use crate::engine::short_number::{Count, DecimalConversions, Micros, Number, Short};
-use crate::engine::sums::{Fine, Lanes};
+use crate::engine::sums::Fine;
 
 /// A set of bytes.
 pub(super) struct ByteSet([bool; 256]);
@@ -165,12 +165,12 @@ impl<'a> Usual<'a> {
             }
             if let Some(numbers) = nearly_plain.long::<I>(text, row.start()) {
                 let campaign = self.campaign::<I, PLAIN, AROUND>(window, row, lookup)?;
-                return add_numbers(lookup, campaign, numbers, fine);
+                return lookup.add_numbers(campaign, numbers, fine);
             }
         }
         let (numbers, fine) = self.numbers::<I, PLAIN>(text, cells)?;
         let campaign = self.campaign::<I, PLAIN, AROUND>(window, row, lookup)?;
-        add_numbers(lookup, campaign, numbers, fine)
+        lookup.add_numbers(campaign, numbers, fine)
     }
 
     /// The campaign of a row of which nothing has to be noted, if it is in the table.
@@ -237,15 +237,6 @@ impl<'a> Usual<'a> {
         };
         Some(([impressions, clicks, cents, conversions], Fine { spend, conversion_units }))
     }
-}
-
-/// Adds numbers that may be too large for the lanes, and what is finer, to a campaign.
-#[inline(always)]
-fn add_numbers(lookup: &mut Lookup<'_>, campaign: usize, numbers: [u64; 4], fine: Fine) -> Option<()> {
-    let Some(lanes) = Lanes::new(numbers) else { return lookup.add_wide(campaign, numbers, fine) };
-    lookup.add_fine(campaign, fine)?;
-    lookup.add(campaign, lanes);
-    Some(())
 }
 
 /// Four short numbers, of which those may be empty for zero that are said to.
