@@ -486,6 +486,10 @@ impl From<StoreError> for Problem {
                 let detail = "there is no room to store anything more";
                 Self::internal_failure(Kind::Failure(FailureKind::StorageFull), detail, &error)
             }
+            StoreError::ReadOnly(_) => {
+                let detail = "the disk of the store is read-only: nothing can be stored until its operator mends that";
+                Self::internal_failure(Kind::Failure(FailureKind::StorageFull), detail, &error)
+            }
             StoreError::Removed => {
                 let detail = "the database of this service was removed; its operator has to put it back or start the service again";
                 Self::internal_failure(Kind::Failure(FailureKind::StoreUnavailable), detail, &error)

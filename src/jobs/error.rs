@@ -13,6 +13,7 @@ impl From<&StoreError> for Failure {
             StoreError::Full(_) | StoreError::HeldBack { .. } => {
                 FailureKind::StorageFull.because("there is no room to store the results")
             }
+            StoreError::ReadOnly(_) => FailureKind::StorageFull.because("the disk of the store is read-only"),
             _ => FailureKind::StoreUnavailable.because("the results could not be stored"),
         }
     }

@@ -57,6 +57,7 @@ contract!(sqlite:
     each_tenant_has_keys_of_its_own
     no_more_jobs_are_open_than_may_be
     a_migration_that_was_not_recorded_is_repeated
+    a_database_that_takes_no_writes_is_read_and_says_so
     jobs_are_listed_newest_first_by_what_is_asked
     a_job_ends_once
     results_come_with_the_success_of_their_job
@@ -269,6 +270,15 @@ async fn no_more_jobs_are_open_than_may_be(database: &Database) {
 }
 
 /// The process can die between the end of a migration and its record.
+async fn a_database_that_takes_no_writes_is_read_and_says_so(database: &Database) {
+    let store = database.open().await;
+    let one = insert(&store, "one").await;
+    let read_only = Store::open(&format!("{}?mode=ro", database.url)).await.unwrap();
+    assert_eq!(read_only.job(&Scope::All, one.id).await.unwrap(), Some(one));
+    let refused = read_only.insert(&receiving("two"), None).await;
+    assert!(matches!(refused, Err(StoreError::ReadOnly(_))), "{refused:?}");
+}
+
 async fn a_migration_that_was_not_recorded_is_repeated(database: &Database) {
     let store = database.open().await;
     let job = insert(&store, "kept").await;

@@ -12,6 +12,9 @@ static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("src/jobs/store/migrations/s
 /// `SQLITE_FULL`, "database or disk is full" (<https://www.sqlite.org/rescode.html#full>).
 const SQLITE_FULL: &str = "13";
 
+/// `SQLITE_READONLY`, without what says that the database's file was moved (<https://www.sqlite.org/rescode.html#readonly>).
+const SQLITE_READONLY: &str = "8";
+
 /// Pages that are given back at once: each may need two in the log, which together are to fit into the reserve.
 const PAGES_AT_ONCE: u32 = 64;
 
@@ -175,5 +178,14 @@ pub(super) fn file_url(path: &Path) -> String {
 
 /// True when there was no room on the disk.
 pub(super) fn is_full(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code().map(|code| code == SQLITE_FULL)) == Some(true)
+    has_code(error, SQLITE_FULL)
+}
+
+/// True when the disk takes no writes.
+pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
+    has_code(error, SQLITE_READONLY)
+}
+
+fn has_code(error: &sqlx::Error, code: &str) -> bool {
+    error.as_database_error().and_then(|error| error.code().map(|found| found == code)) == Some(true)
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::dialect::is_full;
+use super::dialect::{is_full, is_read_only};
 
 /// Why the store could not do something.
 #[derive(Debug, Error)]
@@ -33,6 +33,9 @@ pub enum StoreError {
     /// The disk is full, or a quota used up.
     #[error("the database has no room: {0}")]
     Full(#[source] sqlx::Error),
+    /// The disk takes no writes.
+    #[error("the database takes no writes, its disk is read-only: {0}")]
+    ReadOnly(#[source] sqlx::Error),
     /// The disk has little room left, which only what deletes or ends something may use.
     #[error(
         "the database has no room: its disk has {free_bytes} bytes left, which are held back for deleting and ending jobs"
@@ -73,6 +76,7 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match error {
             error if is_full(&error) => Self::Full(error),
+            error if is_read_only(&error) => Self::ReadOnly(error),
             // Another type than the column has, or bytes that are no text.
             sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => Self::Damaged(error.to_string()),
             error => Self::Database(error),
