@@ -5,12 +5,14 @@ use super::number::Money;
 /// After this number of addends below 2^32 the lanes are emptied, long before they could overflow.
 pub(super) const MAX_LANE_ADDENDS: u64 = 1 << 31;
 
-/// The addends of a row with a number from 2^32 up to 2^40 count as so many. That is twelve digits; were it more, the lanes would have to
-/// be emptied too often.
+/// Numbers with more bits than this do not go to the lanes. Every number of twelve digits has fewer. With a higher limit the lanes would
+/// have to be emptied more often.
 const LARGE_ADDEND_BITS: u32 = 40;
+
+/// A row with a number of 2^32 or more counts as this many addends below 2^32.
 const ADDENDS_PER_LARGE_ONE: u64 = 1 << (LARGE_ADDEND_BITS - 32);
 
-/// Rows of a text announce at most so many addends for each of its bytes: a large one has at least ten digits, and ten bytes around them.
+/// The most addends that one byte of text can stand for: a row with a large number has at least 16 bytes, ten of them the number's digits.
 pub(super) const MAX_LANE_ADDENDS_PER_BYTE: u64 = ADDENDS_PER_LARGE_ONE / 16;
 
 /// Totals beyond these are refused. They leave room for the arithmetic of reports and are out of reach of real data:

@@ -401,8 +401,17 @@ impl FileUpload {
         }
     }
 
-    /// Stores totals piece by piece: all but the last are staged, with that one the file is complete.
+    /// Stores totals piece by piece: all but the last are staged, with that one the file is complete. What was staged is discarded when that fails.
     async fn store_totals(&self, file: &JobFile, aggregate: Aggregate) -> Result<Aggregate, Failure> {
+        let mut staged = 0;
+        let stored = self.store_pieces(file, aggregate, &mut staged).await;
+        if stored.is_err() && staged > 0 {
+            self.presence.context().store.discard_totals(self.writer).await;
+        }
+        stored
+    }
+
+    async fn store_pieces(&self, file: &JobFile, aggregate: Aggregate, staged: &mut i64) -> Result<Aggregate, Failure> {
         let context = self.presence.context();
         let _room = context.memory.room_for_results(storing_bytes(&aggregate)).await;
         let (sender, mut pieces) = mpsc::channel(1);
@@ -420,18 +429,17 @@ impl FileUpload {
             tracing::error!(file = %self.writer.file, %error, "the totals of a file could not be stored");
             Failure::from(&error)
         };
-        let mut staged = 0;
         let mut next = pieces.recv().await;
         while let Some(piece) = next {
             let piece = piece.map_err(|error| FailureKind::Internal.because(error))?;
             next = pieces.recv().await;
             if next.is_some() {
-                context.store.stage_totals(self.writer, staged, piece).await.map_err(failed)?;
-                staged += 1;
+                context.store.stage_totals(self.writer, *staged, piece).await.map_err(failed)?;
+                *staged += 1;
                 continue;
             }
             let (job, keep) = (self.presence.id(), context.config.keep_open);
-            let is_complete = context.store.complete_file(job, self.writer, file, (staged, piece), keep).await;
+            let is_complete = context.store.complete_file(job, self.writer, file, (*staged, piece), keep).await;
             if !is_complete.map_err(failed)? {
                 return Err(fenced());
             }

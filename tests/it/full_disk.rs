@@ -271,7 +271,7 @@ fn a_database_that_is_removed_is_noticed_until_it_is_back() {
     service.put("/v1/jobs/b", &csv(10)).expect(201);
 }
 
-/// A file with so many campaigns, whose names do not compress.
+/// A file with this number of campaigns. Their ids look random, so that results cannot be compressed well.
 fn many_campaigns(count: u32) -> Vec<u8> {
     let rows = lines(count, |row| {
         let name = u64::from(row).wrapping_mul(0x9e37_79b9_7f4a_7c15);

@@ -20,11 +20,11 @@ const MAX_CONNECTIONS: u32 = 4;
 /// What a record takes in the log, with its indexes: about a dozen pages.
 const RECORD_BYTES: usize = 48 * 1024;
 
-/// After so much has been added, it is checked that the log goes to the database.
+/// When this much has been added since the last check, the next writer checks that the log can be written back to the database.
 const CHECKED_LOG_BYTES: usize = 512 * 1024;
 
-/// Something that is to be added waits at most for so many steps of giving back, each of a quarter of a mebibyte. Another program may take
-/// what they make free.
+/// The most steps of giving back, each of 256 KiB, that one writer waits for. Without a limit it could wait for long, while another program
+/// takes what each step frees.
 const MAX_STEPS_TO_GROW: usize = 32;
 
 /// The database.
@@ -301,7 +301,7 @@ impl Store {
         self.begin_growing_by(0).await
     }
 
-    /// Begins a transaction that adds a record and so many bytes.
+    /// Begins a transaction that adds a record and about this number of further bytes.
     ///
     /// # Errors
     /// When the database refuses, there is only the room that is held back, or what was added before does not go from the log to the

@@ -15,7 +15,7 @@ const SQLITE_FULL: &str = "13";
 /// `SQLITE_READONLY`, without what says that the database's file was moved (<https://www.sqlite.org/rescode.html#readonly>).
 const SQLITE_READONLY: &str = "8";
 
-/// Pages that are given back at once: each may need two in the log, which together are to fit into the reserve.
+/// How many pages are given back in one step. Moving a page may write two pages to the log; those of one step fit into the reserve.
 const PAGES_AT_ONCE: u32 = 64;
 
 /// A kind of database.

@@ -152,16 +152,8 @@ impl Store {
     /// Stores a piece of what a file has counted, ahead of [`complete_file`](Self::complete_file).
     ///
     /// # Errors
-    /// When the database refuses. What was staged is discarded then.
+    /// When the database refuses.
     pub async fn stage_totals(&self, writer: Writer, sequence: i64, body: Vec<u8>) -> Result<(), StoreError> {
-        let staged = self.try_to_stage_totals(writer, sequence, body).await;
-        if staged.is_err() && sequence > 0 {
-            self.discard_totals(writer).await;
-        }
-        staged
-    }
-
-    async fn try_to_stage_totals(&self, writer: Writer, sequence: i64, body: Vec<u8>) -> Result<(), StoreError> {
         let (turn, mut transaction) = self.begin_growing_by(body.len()).await?;
         insert_totals(&mut transaction, writer, sequence, body).await?;
         turn.commit(transaction).await
@@ -171,24 +163,8 @@ impl Store {
     /// when it has another writer or is gone.
     ///
     /// # Errors
-    /// When the database refuses. What was staged is discarded then.
+    /// When the database refuses.
     pub async fn complete_file(
-        &self,
-        job: JobId,
-        writer: Writer,
-        file: &JobFile,
-        last_piece: (i64, Vec<u8>),
-        keep: Keep,
-    ) -> Result<bool, StoreError> {
-        let has_staged = last_piece.0 > 0;
-        let completed = self.try_to_complete_file(job, writer, file, last_piece, keep).await;
-        if completed.is_err() && has_staged {
-            self.discard_totals(writer).await;
-        }
-        completed
-    }
-
-    async fn try_to_complete_file(
         &self,
         job: JobId,
         writer: Writer,
@@ -215,8 +191,9 @@ impl Store {
         Ok(true)
     }
 
-    /// Discards what a writer has staged. What cannot be discarded now is once the file has another writer, or with its job.
-    async fn discard_totals(&self, writer: Writer) {
+    /// Discards what a writer has staged, unless its file is complete. What cannot be discarded now is once the file has another writer, or
+    /// with its job.
+    pub async fn discard_totals(&self, writer: Writer) {
         if let Err(error) = Box::pin(self.with_reserve(|| self.try_to_discard_totals(writer))).await {
             tracing::error!(file = %writer.file, %error, "staged totals could not be discarded");
         }
