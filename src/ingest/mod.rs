@@ -33,4 +33,4 @@ pub use pipeline_reader::PipelineReader;
 pub use saved::SavedPipeline;
 pub use step::Step;
 pub use tail::MAX_TAIL_BYTES;
-pub use workers::{WorkerPanicked, Workers};
+pub use workers::{Turn, WorkerPanicked, Workers};

@@ -17,7 +17,7 @@ use super::growth::{Growth, Pushed};
 use super::saved::{SavedInput, SavedPipeline, State, restore_digest, save_digest};
 use super::tail::Compressed;
 use super::text::STEP_BYTES;
-use super::workers::{Load, Workers};
+use super::workers::{Load, Turn, Workers};
 use crate::engine::{Aggregate, Dialect, Fatal, RestoreError, Tally, TallyOptions};
 
 /// Text from which on the decompression ratio is looked at: a short text may well consist of one row repeated.
@@ -308,6 +308,15 @@ impl Pipeline {
         }
     }
 
+    /// Which turns its batches take: of Brotli, a step within a batch may fill a window of 16 MiB.
+    #[must_use]
+    pub fn turn(&self) -> Turn {
+        match &self.input {
+            Input::Compressed(compressed) if compressed.coding() == Coding::Brotli => Turn::Long,
+            _ => Turn::Short,
+        }
+    }
+
     /// Bytes read so far, as they were sent.
     #[must_use]
     pub fn bytes_received(&self) -> u64 {
@@ -529,7 +538,7 @@ impl Pipeline {
         };
         // Behind a state that was restored, text comes again that has been counted.
         let counted = self.text_bytes.saturating_sub(compressed.text_bytes());
-        let room = &mut self.counter.room()[..compressed.step_bytes()];
+        let room = self.counter.room();
         let room_bytes = room.len();
         let step = compressed.step(piece, room)?;
         let counted = usize::try_from(counted).map_or(step.produced, |counted| counted.min(step.produced));

@@ -5,7 +5,6 @@
 
 use super::decompress::{Coding, DecompressError, Decompressor, Place};
 use super::step::Step;
-use super::text::STEP_BYTES;
 use crate::engine::RestoreError;
 
 /// The longest tail that is kept. Where no place is found within this length, as within large Zstandard frames, and in all of Brotli and deflate
@@ -61,13 +60,9 @@ impl Compressed {
         }
     }
 
-    /// The most text of a step, so that a step of any coding takes about as long.
-    pub(super) fn step_bytes(&self) -> usize {
-        match self.place.coding() {
-            // A fifth as fast as the others, or slower.
-            Coding::Brotli => STEP_BYTES / 4,
-            _ => STEP_BYTES,
-        }
+    /// How the data is compressed.
+    pub(super) fn coding(&self) -> Coding {
+        self.place.coding()
     }
 
     /// Takes from the input, and writes the text that comes out. All there is has come out when the input is used up and less than all

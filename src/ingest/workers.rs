@@ -1,4 +1,8 @@
 //! The threads that compute, so that those of the runtime do not.
+//!
+//! Work that takes long and cannot be divided has threads of its own: as long as it keeps one, nothing else gets that thread, and an upload that
+//! has to wait so long for each of its batches would be far behind its share. The system divides the cores between the two sorts of threads, as
+//! it can stop a thread at any time.
 
 use std::io;
 use std::mem::take;
@@ -18,8 +22,8 @@ use super::turns::{Account, Turns};
 /// Buffers that are kept, for each thread: two threads that read an upload together use three.
 const SPARE_TEXTS: usize = 2;
 
-/// The threads that parse, a fixed number for all uploads together. Work waits in line for them, at most a batch of
-/// each upload; a thread that is done takes the next from there without going to sleep between, which is what many uploads
+/// The threads that parse, a fixed number for all uploads together, and as many for [long turns](Turn::Long). Work waits in line for them, at most
+/// a batch of each upload; a thread that is done takes the next from there without going to sleep between, which is what many uploads
 /// at once would spend their time on.
 ///
 /// Tenants take turns, and so do the uploads of each: whose work has kept threads for the least time goes first. A clone works for the same
@@ -28,10 +32,23 @@ const SPARE_TEXTS: usize = 2;
 pub struct Workers {
     pool: Arc<Pool>,
     account: Account,
+    /// Of the batches of the upload.
+    turn: Turn,
+}
+
+/// For how long work keeps a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// About as long as a batch of plain text takes. What takes longer gives way in the middle.
+    Short,
+    /// Milliseconds or more, as it cannot be divided.
+    Long,
 }
 
 struct Pool {
-    line: Arc<Line>,
+    short: Arc<Line>,
+    long: Arc<Line>,
+    /// Of each line.
     threads: usize,
     /// Uploads that have had an account.
     uploads: AtomicU64,
@@ -107,14 +124,36 @@ impl Line {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn add(&self, account: &Account, work: Box<dyn Work>) {
+    /// Puts work in line, and counts it.
+    fn spawn<T: Send + 'static>(
+        &self,
+        account: &Account,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let load = Arc::clone(&self.load);
+        load.waiting.fetch_add(1, Ordering::Relaxed);
+        load.unfinished.fetch_add(1, Ordering::Relaxed);
+        self.add(account, move || {
+            load.waiting.fetch_sub(1, Ordering::Relaxed);
+            work()
+        })
+    }
+
+    /// Puts work in line that has been counted as unfinished.
+    fn add<T: Send + 'static>(
+        &self,
+        account: &Account,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> oneshot::Receiver<T> {
+        let (told, outcome) = oneshot::channel();
         let mut state = self.state();
-        state.turns.add(account, work);
+        state.turns.add(account, Box::new(Task { work: Some(work), outcome: None, told }));
         let has_sleeping = state.sleeping > 0;
         drop(state);
         if has_sleeping {
             self.changed.notify_one();
         }
+        outcome
     }
 
     /// Waits for the work that is next. None when the line is closed.
@@ -163,38 +202,39 @@ impl Workers {
     /// # Errors
     /// When the system does not start all of them.
     pub fn new(threads: NonZeroUsize) -> io::Result<Self> {
-        let (line, threads) = (Arc::<Line>::default(), threads.get());
-        let pool = Pool { line, threads, uploads: AtomicU64::new(0), spare_texts: Mutex::default() };
-        for _ in 0..threads {
-            let line = Arc::clone(&pool.line);
-            // When one cannot be started, the pool is dropped, and with it those before.
-            thread::Builder::new().name("parser".into()).spawn(move || line.serve())?;
+        let pool = Pool {
+            short: Arc::default(),
+            long: Arc::default(),
+            threads: threads.get(),
+            uploads: AtomicU64::new(0),
+            spare_texts: Mutex::default(),
+        };
+        for (line, name) in [(&pool.short, "parser"), (&pool.long, "parser-long")] {
+            for _ in 0..pool.threads {
+                let line = Arc::clone(line);
+                // When one cannot be started, the pool is dropped, and with it those before.
+                thread::Builder::new().name(name.into()).spawn(move || line.serve())?;
+            }
         }
-        Ok(Self { pool: Arc::new(pool), account: Account::default() })
+        Ok(Self { pool: Arc::new(pool), account: Account::default(), turn: Turn::Short })
     }
 
     /// The same threads, for what is done for this tenant besides its uploads.
     #[must_use]
     pub fn of(&self, tenant: impl Into<Arc<str>>) -> Self {
-        Self { pool: Arc::clone(&self.pool), account: Account { tenant: Some(tenant.into()), upload: 0 } }
+        Self { account: Account { tenant: Some(tenant.into()), upload: 0 }, ..self.clone() }
     }
 
-    /// The same threads, for one upload of the same tenant.
+    /// The same threads, for one upload of the same tenant, the batches of which take such turns.
     #[must_use]
-    pub fn for_upload(&self) -> Self {
+    pub fn for_upload(&self, turn: Turn) -> Self {
         let upload = self.pool.uploads.fetch_add(1, Ordering::Relaxed) + 1;
-        Self { pool: Arc::clone(&self.pool), account: Account { upload, ..self.account.clone() } }
+        Self { account: Account { upload, ..self.account.clone() }, turn, ..self.clone() }
     }
 
-    /// Has work done when it is its turn, also when nobody waits for its outcome. There is no outcome when it panics.
+    /// Has a batch read when it is its turn, also when nobody waits for its outcome. There is no outcome when it panics.
     pub(super) fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
-        let load = Arc::clone(self.load());
-        load.waiting.fetch_add(1, Ordering::Relaxed);
-        load.unfinished.fetch_add(1, Ordering::Relaxed);
-        self.add(move || {
-            load.waiting.fetch_sub(1, Ordering::Relaxed);
-            work()
-        })
+        self.line().spawn(&self.account, work)
     }
 
     /// Has work done by a thread that has nothing to do. False when there is none: then it is not done. Other work may get the thread first,
@@ -204,16 +244,9 @@ impl Workers {
         let is_idle = self.load().unfinished.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
         if is_idle {
             // It does not count as waiting: no upload gives way to it.
-            drop(self.add(work));
+            drop(self.line().add(&self.account, work));
         }
         is_idle
-    }
-
-    /// Puts work in line that has been counted as unfinished.
-    fn add<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
-        let (told, outcome) = oneshot::channel();
-        self.pool.line.add(&self.account, Box::new(Task { work: Some(work), outcome: None, told }));
-        outcome
     }
 
     /// True when a thread has nothing to do.
@@ -221,16 +254,24 @@ impl Workers {
         self.load().unfinished.load(Ordering::Relaxed) < self.pool.threads
     }
 
-    /// Runs something that computes, as soon as it is its turn.
+    /// Runs something that computes, however long, as soon as it is its turn.
     ///
     /// # Errors
     /// When it panics.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, WorkerPanicked> {
-        self.spawn(work).await.map_err(|_| WorkerPanicked)
+        self.pool.long.spawn(&self.account, work).await.map_err(|_| WorkerPanicked)
     }
 
+    /// Of the threads that read the batches of the upload.
     pub(super) fn load(&self) -> &Arc<Load> {
-        &self.pool.line.load
+        &self.line().load
+    }
+
+    fn line(&self) -> &Arc<Line> {
+        match self.turn {
+            Turn::Short => &self.pool.short,
+            Turn::Long => &self.pool.long,
+        }
     }
 
     /// A buffer, which may have its memory already. It is empty.
@@ -260,7 +301,8 @@ impl Workers {
 impl Drop for Pool {
     /// Does not wait for the threads: the one that drops the pool may belong to a runtime, or to the pool.
     fn drop(&mut self) {
-        self.line.close();
+        self.short.close();
+        self.long.close();
     }
 }
 
@@ -271,8 +313,10 @@ pub struct WorkerPanicked;
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
+    use futures_util::FutureExt as _;
     use tokio::runtime::Builder;
 
     use super::*;
@@ -318,7 +362,7 @@ mod tests {
             drop(end);
             assert!(waiting.block_on(work).unwrap().is_err());
             assert!(workers.are_idle());
-            assert!(waiting.block_on(workers.run(|| panic!("as the test wants"))).is_err());
+            assert!(waiting.block_on(workers.spawn(|| panic!("as the test wants"))).is_err());
             assert!(workers.are_idle());
         }
         assert!(!workers.load().are_wanted());
@@ -331,9 +375,9 @@ mod tests {
         let busy = occupy(&service);
         let (done, notes) = channel();
         for _ in 0..100 {
-            note(&many.for_upload(), &done, "many");
+            note(&many.for_upload(Turn::Short), &done, "many");
         }
-        note(&one.for_upload(), &done, "one");
+        note(&one.for_upload(Turn::Short), &done, "one");
         drop(busy);
         let order = rest(&notes, done);
         assert_eq!(order.len(), 101);
@@ -344,7 +388,7 @@ mod tests {
     #[test]
     fn an_upload_does_not_hold_up_another_one_of_its_tenant() {
         let tenant = workers(1).of("a");
-        let (large, small) = (tenant.for_upload(), tenant.for_upload());
+        let (large, small) = (tenant.for_upload(Turn::Short), tenant.for_upload(Turn::Short));
         let busy = occupy(&tenant);
         let (done, notes) = channel();
         for _ in 0..10 {
@@ -356,16 +400,33 @@ mod tests {
     }
 
     #[test]
+    fn long_turns_do_not_hold_up_short_ones_nor_short_ones_them() {
+        let waiting = Builder::new_current_thread().build().unwrap();
+        let service = workers(1);
+        let (plain, brotli) = (service.for_upload(Turn::Short), service.for_upload(Turn::Long));
+        let busy = occupy(&brotli);
+        assert!(plain.are_idle() && !brotli.are_idle());
+        waiting.block_on(plain.spawn(|| ())).unwrap();
+        // What cannot be divided waits, whoever asks for it.
+        let (done, notes) = channel();
+        note(&brotli, &done, "batch");
+        let mut merged = pin!(plain.run(|| ()));
+        assert!(merged.as_mut().now_or_never().is_none());
+        drop(busy);
+        assert_eq!(rest(&notes, done), ["batch"]);
+        waiting.block_on(merged).unwrap();
+        let _busy = occupy(&plain);
+        waiting.block_on(plain.run(|| ())).unwrap();
+        waiting.block_on(brotli.spawn(|| ())).unwrap();
+    }
+
+    #[test]
     fn work_is_done_also_when_nobody_waits_for_it() {
-        let workers = workers(1);
+        let workers = workers(1).for_upload(Turn::Long);
         let busy = occupy(&workers);
         let (done, notes) = channel();
         let sender = done.clone();
-        {
-            let mut run = std::pin::pin!(workers.run(move || sender.send("done")));
-            let mut task = std::task::Context::from_waker(std::task::Waker::noop());
-            assert!(run.as_mut().poll(&mut task).is_pending());
-        }
+        assert!(workers.run(move || sender.send("done")).now_or_never().is_none());
         drop(busy);
         assert_eq!(rest(&notes, done), ["done"]);
     }
@@ -373,7 +434,7 @@ mod tests {
     #[test]
     fn threads_end_with_the_pool_without_being_waited_for() {
         let workers = workers(2);
-        let line = Arc::downgrade(&workers.pool.line);
+        let lines = [&workers.pool.short, &workers.pool.long].map(Arc::downgrade);
         let busy = occupy(&workers);
         let (done, notes) = channel();
         let own = workers.clone();
@@ -383,7 +444,7 @@ mod tests {
         drop(workers);
         drop(busy);
         assert_eq!(rest(&notes, done), ["done"]);
-        while line.strong_count() > 0 {
+        while lines.iter().any(|line| line.strong_count() > 0) {
             thread::yield_now();
         }
     }

@@ -97,7 +97,7 @@ impl FileUpload {
         let (name, format, length) = (file.name.clone(), file.format.clone(), file.length);
         let (sha256, metadata) = (file.sha256.clone(), file.metadata.clone());
         let progress = FileProgress::of(&pipeline);
-        let memory_bytes = pipeline.memory_bytes() as u64;
+        let (memory_bytes, turn) = (pipeline.memory_bytes() as u64, pipeline.turn());
         let durable = Mutex::new(Durable { progress, crc64: pipeline.crc64(), memory_bytes });
         let checkpoints = Arc::new(Checkpoints::behind(&pipeline));
         file.state = FileState::Receiving;
@@ -112,7 +112,7 @@ impl FileUpload {
             }
         });
         Self {
-            workers: presence.context().workers_for(presence.live()).for_upload(),
+            workers: presence.context().workers_for(presence.live()).for_upload(turn),
             presence,
             writer,
             name,

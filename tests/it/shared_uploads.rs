@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use adtally::engine::TallyOptions;
 use adtally::ingest::{
     ContentError, FileProgress, LaneError, LaneObserver, Pipeline, PipelineOptions, SavedPipeline, SharedPipeline,
-    Workers, receive,
+    Turn, Workers, receive,
 };
 use bytes::Bytes;
 use futures_util::stream;
@@ -212,14 +212,16 @@ fn a_bomb_gives_way_in_the_middle_of_its_batch_to_uploads_and_tenants() {
     let text = HEADER.to_owned() + &"bomb,2025-01-01,1,1,1,1\n".repeat(usize::try_from(ROWS).unwrap());
     let bomb = gzip_of_many_blocks(text.as_bytes());
     assert!(bomb.len() < 256 * 1024, "it is one batch");
+    // All are in the line of long turns, as what `run` runs is there.
     let workers_of_attacker = || workers(1).of("attacker");
-    let (seen, turns, alone) = send_bomb(&bomb, None, &workers_of_attacker().for_upload());
+    let (seen, turns, alone) = send_bomb(&bomb, None, &workers_of_attacker().for_upload(Turn::Long));
     assert_eq!((seen, turns), (None, 1));
-    let others: [fn(&Workers) -> Workers; 3] = [|attacker| attacker.of("other"), Workers::for_upload, Workers::clone];
+    let others: [fn(&Workers) -> Workers; 3] =
+        [|attacker| attacker.of("other"), |attacker| attacker.for_upload(Turn::Long), Workers::clone];
     for other in others {
         // New ones: an upload that has just ended may be ahead of others for a moment.
         let attacker = workers_of_attacker();
-        let (seen, turns, outcome) = send_bomb(&bomb, Some(&other(&attacker)), &attacker.for_upload());
+        let (seen, turns, outcome) = send_bomb(&bomb, Some(&other(&attacker)), &attacker.for_upload(Turn::Long));
         let rows = seen.unwrap();
         assert!((1..ROWS / 3).contains(&rows), "{rows} rows had been read");
         assert_eq!(turns, 2, "once nothing waits, the rest is read in one go");
