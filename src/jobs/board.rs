@@ -58,12 +58,19 @@ pub(super) struct Live {
     is_look_planned: AtomicBool,
     /// Something has been read since the last look.
     are_leaders_behind: AtomicBool,
-    /// How the job has ended, while that is not recorded.
-    unrecorded: Mutex<Option<(EndedBy, Arc<Job>)>>,
+    unrecorded: Mutex<Option<Unrecorded>>,
     /// Cancelled when the upload is over and nothing more is written for it.
     over: CancellationToken,
     /// There has been an upload that tells when it is over.
     has_begun: AtomicBool,
+}
+
+/// What has happened to a job and is not recorded yet.
+pub(super) enum Unrecorded {
+    /// It has ended like this.
+    End(EndedBy, Arc<Job>),
+    /// The finisher with this number could not store its results: it is open again.
+    Reopening(i64),
 }
 
 /// Which complete files are part of the sum.
@@ -368,13 +375,13 @@ impl Live {
         drop(self.subscribe().wait_for(|job| job.state.is_final()).await);
     }
 
-    /// Keeps an end that could not be recorded.
-    pub(super) fn keep_unrecorded(&self, by: EndedBy, job: Arc<Job>) {
-        *self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) = Some((by, job));
+    /// Keeps what could not be recorded.
+    pub(super) fn keep_unrecorded(&self, unrecorded: Unrecorded) {
+        *self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner) = Some(unrecorded);
     }
 
-    /// The end that could not be recorded, if there is one.
-    pub(super) fn take_unrecorded(&self) -> Option<(EndedBy, Arc<Job>)> {
+    /// What could not be recorded, if there is something.
+    pub(super) fn take_unrecorded(&self) -> Option<Unrecorded> {
         self.unrecorded.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 

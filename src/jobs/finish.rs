@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use tokio::time::sleep_until;
 
-use super::board::{Live, Loading, cancelled, fenced, leaders_of};
+use super::board::{Live, Loading, Unrecorded, cancelled, fenced, leaders_of};
 use super::context::{Context, Presence};
 use super::failure::{Failure, FailureKind};
 use super::memory::{Kind, MemoryShare};
@@ -54,9 +54,31 @@ pub(super) async fn record_end(context: &Context, live: &Live, by: EndedBy, job:
         Err(error) => {
             tracing::error!(job = %job.id, %error, "the end of a job could not be recorded yet");
             context.keep_live(job.id);
-            live.keep_unrecorded(by, job);
+            live.keep_unrecorded(Unrecorded::End(by, job));
             Err(error)
         }
+    }
+}
+
+/// Records that a job is open again whose results this finisher could not store, and only then shows it.
+async fn reopen(context: &Context, live: &Live, finisher: i64) {
+    let (id, keep) = (live.latest().id, context.config.keep_open);
+    match context.store.end_finishing(id, finisher, keep).await {
+        Ok(()) => live.update(|job| job.settle(keep)),
+        Err(error) => {
+            tracing::error!(job = %id, %error, "a job without results could not be opened again yet");
+            context.keep_live(id);
+            live.keep_unrecorded(Unrecorded::Reopening(finisher));
+        }
+    }
+}
+
+/// Records what could not be recorded of a job before. What fails again has been logged, and is kept for the next time.
+pub(super) async fn record_unrecorded(context: &Context, live: &Live) {
+    match live.take_unrecorded() {
+        Some(Unrecorded::End(by, job)) => drop(record_end(context, live, by, job).await),
+        Some(Unrecorded::Reopening(finisher)) => reopen(context, live, finisher).await,
+        None => {}
     }
 }
 
@@ -188,16 +210,11 @@ pub(super) async fn finish_files(presence: &Presence, finishing: Finishing) -> R
         Err(failure) => Err(failure),
     };
     if let Err(failure) = &finished {
-        let ended = if failure.kind.is_about_contents() || live.latest().closes_itself {
-            end_without_results(context, live, by, failure.clone()).await.map(drop)
+        if failure.kind.is_about_contents() || live.latest().closes_itself {
+            // What cannot be recorded now is recorded later.
+            drop(end_without_results(context, live, by, failure.clone()).await);
         } else {
-            let keep = context.config.keep_open;
-            let reopened = context.store.end_finishing(presence.id(), epoch, keep).await;
-            live.update(|job| job.settle(keep));
-            reopened
-        };
-        if let Err(error) = ended {
-            tracing::error!(job = %presence.id(), %error, "a job stays as it was until the next start");
+            reopen(context, live, epoch).await;
         }
     }
     finished

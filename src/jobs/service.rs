@@ -15,7 +15,7 @@ use super::board::cancelled;
 use super::context::{Context, JobsConfig as Config, Presence};
 use super::error::JobError;
 use super::file_options::FileOptions;
-use super::finish::{end_without_results, finish_files, load_counted};
+use super::finish::{end_without_results, finish_files, load_counted, record_unrecorded};
 use super::form::FormUpload;
 use super::model::{Job, JobFile, JobId, State};
 use super::publish::remove_published;
@@ -306,6 +306,8 @@ impl TenantJobs {
                 job => Err(JobError::Ended { id, state: job.state }),
             };
         };
+        // It may be open again without the store's knowing it.
+        record_unrecorded(&self.context, presence.live()).await;
         match self.context.store.begin_finishing(self.scope(), id, ChangedBy::Others).await? {
             FinishingBegun::Files(finishing) => {
                 finish_files(&presence, finishing).await.map_err(|failure| JobError::Failed { id, failure })

@@ -8,7 +8,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use super::access::Scope;
 use super::context::Context;
 use super::failure::FailureKind;
-use super::finish::{finish_files, record_end};
+use super::finish::{finish_files, record_unrecorded};
 use super::model::{JobId, now};
 use super::publish::{publish_missing, remove_published, sweep_results_dir};
 use super::store::StoreError;
@@ -62,10 +62,7 @@ pub(super) async fn run_upkeep(context: Arc<Context>, left_finishing: Vec<JobId>
 
 async fn sweep(context: &Context) {
     for live in context.live_jobs() {
-        if let Some((by, job)) = live.take_unrecorded() {
-            // It has been logged.
-            drop(record_end(context, &live, by, job).await);
-        }
+        record_unrecorded(context, &live).await;
     }
     if let Err(error) = expire(context).await {
         tracing::error!(%error, "expired jobs could not be removed");

@@ -183,6 +183,25 @@ fn results_that_cannot_be_stored_interrupt_an_upload_and_leave_an_open_job_open(
 }
 
 #[test]
+fn an_open_job_is_open_again_as_soon_as_that_can_be_recorded() {
+    let mut service = start();
+    let id = open(&service, &json!({}));
+    service.put(&file_path(&id, "a.csv"), &csv(300)).expect(201);
+    // Neither its results nor their failure.
+    let fault = Fault::begin(&service, "BEFORE UPDATE ON jobs WHEN OLD.finishing = 1");
+    assert_unavailable(&complete(&service, &id));
+    assert_eq!(service.get(&job_path(&id)).expect(200)["state"], "receiving");
+    complete(&service, &id).expect_problem(423, "job_finishing", &[]);
+    assert_serves_others(&service);
+    fault.end();
+    let job = complete(&service, &id).expect(200);
+    Expected::of([("a.csv", csv(300).as_slice())]).assert_are_those_of(&service, &job);
+    let list = service.get("/v1/jobs").expect(200);
+    service.crash_and_restart();
+    assert_eq!(service.get("/v1/jobs").expect(200), list);
+}
+
+#[test]
 fn a_cancel_that_cannot_be_recorded_is_not_acknowledged() {
     let service = start();
     let upload = OpenUpload::begin(&service, "running");

@@ -62,8 +62,8 @@ pub(in crate::http) async fn put(app: App, address: Address, request: Request) -
         return Err(too_large(max_upload_bytes).into());
     }
     let format = match known {
-        // Its options are fixed, and need not be given again.
-        Some(file) if file.state == FileState::Waiting => {
+        // Its options are fixed, and need not be given again. One that is being received may be waiting in a moment.
+        Some(file) if matches!(file.state, FileState::Waiting | FileState::Receiving) => {
             check_format(id, file, &query, content_type.as_ref(), coding)?;
             FileFormat { with_digest: digests.are_wanted(), ..file.format.clone() }
         }

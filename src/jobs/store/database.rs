@@ -87,6 +87,7 @@ impl Store {
         let disk = spawn_blocking(move || Disk::of(database)).await.map_err(io::Error::other).flatten();
         let disk = disk.map_err(|error| StoreError::Database(error.into()))?;
         disk.make_way().await;
+        disk.check_log_index().await?;
         let opened = match Self::open_on(url, dialect, disk.clone()).await {
             Err(error) if disk.is_why(&error).await => {
                 disk.give_reserve().await;

@@ -12,14 +12,24 @@ use tokio::task::spawn_blocking;
 use super::error::StoreError;
 use super::lock::beside;
 
-/// The size of the reserve: what `SQLite` needs to open a database, to end a job and to delete some.
-const RESERVE_BYTES: usize = 1024 * 1024;
+/// The size of the reserve: what `SQLite` needs to open a database, to end a job and to delete some. All that can be in the log has to go to the
+/// database ahead of that: half a mebibyte that it waits for, and a transaction of a mebibyte, with some pages that have to change with it.
+const RESERVE_BYTES: usize = 2 * 1024 * 1024;
 
 /// The reserve is made only where this is free: it must not take the last room itself. One that was given is put back wherever it fits.
 const RESERVE_NEEDS_BYTES: u64 = 2 * RESERVE_BYTES as u64;
 
 /// Something is added only where this is free. The largest transactions write a mebibyte and a half: to the log, and then to the database.
 pub const GROWTH_NEEDS_BYTES: u64 = 3 * 1024 * 1024;
+
+/// The size of the smallest index of a log, which `SQLite` makes when the database is opened (sqlite.org/walformat.html).
+const LOG_INDEX_BYTES: u64 = 32 * 1024;
+
+/// Below this an index of a log is not made: the log and the file system need some room, too.
+const LOG_INDEX_NEEDS_BYTES: u64 = 2 * LOG_INDEX_BYTES;
+
+/// The unit of what a file has of the disk (stat, `st_blocks`).
+const BLOCK_BYTES: u64 = 512;
 
 /// The reserve is put back in pieces of this size, as far as there is room.
 const PIECE_BYTES: usize = 4 * 1024;
@@ -66,6 +76,14 @@ impl Disk {
         }
     }
 
+    /// Checks that the index of the database's log has its room: the process would be ended when it is written to without (SIGBUS).
+    pub(super) async fn check_log_index(&self) -> Result<(), StoreError> {
+        match self.run(None, Place::missing_for_log_index).await {
+            Some(free_bytes) => Err(StoreError::NoRoomToOpen { free_bytes, needed_bytes: LOG_INDEX_NEEDS_BYTES }),
+            None => Ok(()),
+        }
+    }
+
     /// Takes note of the database's file, which has been opened, and has room for all of the index of its log.
     pub(super) async fn note_opened(&self) {
         self.run((), |place| {
@@ -81,12 +99,7 @@ impl Disk {
 
     /// Makes the reserve where it is missing and there is room for it. Puts back what was given, as far as there is room.
     pub(super) async fn keep_reserve(&self) {
-        self.run((), |place| {
-            if let Err(error) = place.keep_reserve() {
-                tracing::warn!(path = %place.reserve.display(), %error, "no room can be kept back for a full disk");
-            }
-        })
-        .await;
+        self.run((), Place::keep_reserve_if_possible).await;
     }
 
     /// Makes room for the caller from the reserve. Gives false when there is none left.
@@ -120,11 +133,15 @@ impl Disk {
 
     /// Checks that there is room for a transaction that adds something, beside the reserve.
     pub(super) async fn check_growth(&self) -> Result<(), StoreError> {
-        let free_bytes = self.run(u64::MAX, |place| place.free_bytes().unwrap_or(u64::MAX)).await;
-        if free_bytes >= GROWTH_NEEDS_BYTES {
-            // What was given comes first.
-            self.keep_reserve().await;
-        }
+        let free_bytes = |place: &Place| place.free_bytes().unwrap_or(u64::MAX);
+        let free_bytes = self.run(u64::MAX, move |place| {
+            if free_bytes(place) >= GROWTH_NEEDS_BYTES {
+                // What was given comes first.
+                place.keep_reserve_if_possible();
+            }
+            free_bytes(place)
+        });
+        let free_bytes = free_bytes.await;
         if free_bytes < GROWTH_NEEDS_BYTES { Err(StoreError::HeldBack { free_bytes }) } else { Ok(()) }
     }
 
@@ -168,11 +185,25 @@ impl Place {
         Ok(fallocate(file, FallocateFlags::empty(), 0, file.metadata()?.len())?)
     }
 
+    /// What is free, when the index of the log has not all of its room and could not get it.
+    fn missing_for_log_index(&self) -> Option<u64> {
+        let index = beside(&self.database, "-shm").and_then(fs::metadata);
+        let allocated_bytes = index.map_or(0, |index| index.blocks() * BLOCK_BYTES);
+        let free_bytes = self.free_bytes().ok()?;
+        (allocated_bytes < LOG_INDEX_BYTES && free_bytes < LOG_INDEX_NEEDS_BYTES).then_some(free_bytes)
+    }
+
     fn free_bytes(&self) -> io::Result<u64> {
         let directory = self.database.parent().unwrap_or(&self.database);
         let disk = statvfs(directory)?;
         let takes_writes = !disk.f_flag.contains(StatVfsMountFlags::RDONLY);
         Ok(if takes_writes { disk.f_bavail.saturating_mul(disk.f_frsize) } else { 0 })
+    }
+
+    fn keep_reserve_if_possible(&self) {
+        if let Err(error) = self.keep_reserve() {
+            tracing::warn!(path = %self.reserve.display(), %error, "no room can be kept back for a full disk");
+        }
     }
 
     fn keep_reserve(&self) -> io::Result<()> {

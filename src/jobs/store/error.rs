@@ -44,6 +44,16 @@ pub enum StoreError {
         /// What the disk has left.
         free_bytes: u64,
     },
+    /// The disk has too little room to open the database.
+    #[error(
+        "the database cannot be opened: its disk has {free_bytes} bytes left, and {needed_bytes} are needed; make some room"
+    )]
+    NoRoomToOpen {
+        /// What the disk has left.
+        free_bytes: u64,
+        /// What it has to have.
+        needed_bytes: u64,
+    },
     /// The database that was opened is no longer the one at its address: what is stored now would be lost.
     #[error(
         "the database's file was removed or replaced while the service ran: put it back, or start the service again"
