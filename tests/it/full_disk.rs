@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde_json::json;
 
 use crate::broken_uploads::terminate;
+use crate::database::Database;
 use crate::harness::{HEADER, Running, lines};
 use crate::senders::csv;
 use crate::service::{PATIENCE, Reply, Service};
@@ -214,6 +215,34 @@ fn the_service_starts_again_and_again_on_a_full_disk_after_a_kill() {
         disk.empty();
         until(&service, |service| service.get("/readyz"), |reply| reply.status == 200).assert_ready();
     }
+}
+
+#[test]
+fn without_room_the_service_starts_when_as_much_as_can_be_is_in_the_log() {
+    let (mut killed, mut service) = (Service::start(), Service::prepare(&[]));
+    let Some(disk) = SmallDisk::new(&service.path("data")) else {
+        println!("skipped: no file system of our own can be had here");
+        return;
+    };
+    killed.put("/v1/jobs/first", &csv(1000)).expect(201);
+    // A mebibyte and a half: what waits to be written to the database, and a large transaction.
+    let rows = "WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < 370)";
+    let mut database = Database::of(&killed);
+    database.execute(&format!("CREATE TABLE ballast AS {rows} SELECT randomblob(4000) AS bytes FROM rows"));
+    drop(database);
+    killed.kill();
+    for suffix in ["", "-wal", "-shm", ".reserve"] {
+        let name = format!("adtally.db{suffix}");
+        fs::copy(killed.path("data").join(&name), disk.path(&name)).unwrap();
+    }
+    let log_bytes = fs::metadata(disk.path("adtally.db-wal")).unwrap().len();
+    assert!(log_bytes > 1_500_000, "{log_bytes}");
+    disk.fill();
+    service.launch_in_shell(disk.prelude());
+    disk.fill();
+    assert_eq!(service.request("DELETE", "/v1/jobs/first").status, 204, "{}", service.log());
+    disk.empty();
+    until(&service, |service| service.get("/readyz"), |reply| reply.status == 200).assert_ready();
 }
 
 #[test]

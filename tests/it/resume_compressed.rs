@@ -1,5 +1,7 @@
 //! A compressed upload that breaks off goes on at the byte where it was.
 
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::Instant;
 
 use serde_json::{Value, json};
@@ -143,6 +145,38 @@ fn what_would_have_to_be_read_again_has_a_limit() {
     assert_eq!(refused.header("upload-offset"), Some(&*limit.to_string()));
     patch(&service, &file, limit, &whole[limit..]).expect(200);
     assert_eq!(complete(&service, &file)["stats"]["rows_read"], 700_000);
+}
+
+/// Others send the whole file while its sender vanishes. Whenever that happens, they need not say again how it is compressed.
+#[test]
+fn a_file_keeps_its_coding_whenever_another_request_starts_it_over() {
+    let service = Service::start();
+    let text = csv(3000);
+    let whole = zlib(&text);
+    let expected = outcome(&service, &service.put("/v1/jobs/plain", &text).expect(201)).1;
+    for round in 0..5 {
+        let name = format!("left-{round}");
+        let mut first = service.connect();
+        let head = format!("Content-Encoding: deflate\r\nContent-Length: {}\r\n", whole.len());
+        first.send(format!("PUT /v1/jobs/{name} HTTP/1.1\r\nHost: test\r\n{head}\r\n")).send(&whole[..1000]);
+        let job = service.wait_for_job(&name, |job| job["files"][0]["offset"] == 1000);
+        let file = format!("{}/files/{name}", job["links"]["self"].as_str().unwrap());
+        let (refused, refusals) = channel();
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                let (service, file, whole, refused) = (&service, &file, &whole, refused.clone());
+                scope.spawn(move || {
+                    while service.put(file, whole).text().contains("file_being_received") {
+                        refused.send(()).unwrap();
+                    }
+                });
+            }
+            drop(refused);
+            (0..4).for_each(|_| refusals.recv().unwrap());
+            first.vanish();
+        });
+        assert_eq!(outcome(&service, &service.get(&format!("/v1/jobs/{name}")).expect(200)).1, expected);
+    }
 }
 
 #[test]
