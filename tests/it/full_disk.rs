@@ -246,6 +246,31 @@ fn without_room_the_service_starts_when_as_much_as_can_be_is_in_the_log() {
 }
 
 #[test]
+fn without_any_room_the_service_does_not_start_and_says_what_it_needs() {
+    let mut service = Service::prepare(&[]);
+    let Some(disk) = SmallDisk::new(&service.path("data")) else {
+        println!("skipped: no file system of our own can be had here");
+        return;
+    };
+    service.launch_in_shell(disk.prelude());
+    service.put("/v1/jobs/first", &csv(1000)).expect(201);
+    terminate(&mut service);
+    assert!(service.process().wait().unwrap().success());
+    fs::remove_file(disk.path("adtally.db.reserve")).unwrap();
+    disk.fill();
+    let refused = service.command().output().unwrap();
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{message}");
+    assert!(
+        message.contains("cannot be opened") && message.contains("0 bytes left, and 65536 are needed"),
+        "{message}"
+    );
+    disk.empty();
+    service.launch();
+    assert_eq!(service.get("/v1/jobs/first").expect(200)["state"], "succeeded");
+}
+
+#[test]
 fn an_upload_whose_results_find_no_room_goes_on_when_there_is_some() {
     let mut service = Service::prepare(&[]);
     let Some(disk) = SmallDisk::new(&service.path("data")) else {

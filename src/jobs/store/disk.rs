@@ -22,11 +22,9 @@ const RESERVE_NEEDS_BYTES: u64 = 2 * RESERVE_BYTES as u64;
 /// Something is added only where this is free. The largest transactions write a mebibyte and a half: to the log, and then to the database.
 pub const GROWTH_NEEDS_BYTES: u64 = 3 * 1024 * 1024;
 
-/// The size of the smallest index of a log, which `SQLite` makes when the database is opened (sqlite.org/walformat.html).
-const LOG_INDEX_BYTES: u64 = 32 * 1024;
-
-/// Below this an index of a log is not made: the log and the file system need some room, too.
-const LOG_INDEX_NEEDS_BYTES: u64 = 2 * LOG_INDEX_BYTES;
+/// With less room the database is not opened. The index of its log has at least 32 KiB (sqlite.org/walformat.html), and the log and the file
+/// system need some, too.
+const LOG_INDEX_NEEDS_BYTES: u64 = 64 * 1024;
 
 /// The unit of what a file has of the disk (stat, `st_blocks`).
 const BLOCK_BYTES: u64 = 512;
@@ -76,7 +74,7 @@ impl Disk {
         }
     }
 
-    /// Checks that the index of the database's log has its room: the process would be ended when it is written to without (SIGBUS).
+    /// Checks that there is room for the index of the database's log: the process would be ended when it is written to without (SIGBUS).
     pub(super) async fn check_log_index(&self) -> Result<(), StoreError> {
         match self.run(None, Place::missing_for_log_index).await {
             Some(free_bytes) => Err(StoreError::NoRoomToOpen { free_bytes, needed_bytes: LOG_INDEX_NEEDS_BYTES }),
@@ -185,12 +183,13 @@ impl Place {
         Ok(fallocate(file, FallocateFlags::empty(), 0, file.metadata()?.len())?)
     }
 
-    /// What is free, when the index of the log has not all of its room and could not get it.
+    /// What is free, when that is too little for an index of the log.
     fn missing_for_log_index(&self) -> Option<u64> {
+        // The first connection to a database gives back what the index of an earlier process has.
         let index = beside(&self.database, "-shm").and_then(fs::metadata);
-        let allocated_bytes = index.map_or(0, |index| index.blocks() * BLOCK_BYTES);
-        let free_bytes = self.free_bytes().ok()?;
-        (allocated_bytes < LOG_INDEX_BYTES && free_bytes < LOG_INDEX_NEEDS_BYTES).then_some(free_bytes)
+        let left_bytes = index.map_or(0, |index| index.blocks() * BLOCK_BYTES);
+        let free_bytes = self.free_bytes().ok()?.saturating_add(left_bytes);
+        (free_bytes < LOG_INDEX_NEEDS_BYTES).then_some(free_bytes)
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
