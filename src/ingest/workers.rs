@@ -1,8 +1,8 @@
 //! The threads that compute, so that those of the runtime do not.
 //!
-//! Work that takes long and cannot be divided has threads of its own: as long as it keeps one, nothing else gets that thread, and an upload that
-//! has to wait so long for each of its batches would be far behind its share. The system divides the cores between the two sorts of threads, as
-//! it can stop a thread at any time.
+//! Work that takes long and cannot be divided has threads of its own. It keeps its thread to its end: on the same threads, an upload of plain
+//! text could wait that long for each of its batches, and would get less than its share. Between the two sorts of threads the operating system
+//! shares out the cores, as it can interrupt a thread at any time.
 
 use std::io;
 use std::mem::take;
@@ -232,7 +232,7 @@ impl Workers {
         Self { account: Account { upload, ..self.account.clone() }, turn, ..self.clone() }
     }
 
-    /// Has a batch read when it is its turn, also when nobody waits for its outcome. There is no outcome when it panics.
+    /// Puts the reading of a batch in line. It is done also when nobody waits for its outcome. There is no outcome when it panics.
     pub(super) fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
         self.line().spawn(&self.account, work)
     }
@@ -407,7 +407,7 @@ mod tests {
         let busy = occupy(&brotli);
         assert!(plain.are_idle() && !brotli.are_idle());
         waiting.block_on(plain.spawn(|| ())).unwrap();
-        // What cannot be divided waits, whoever asks for it.
+        // What `run` runs is in the line of long turns, for a plain upload, too.
         let (done, notes) = channel();
         note(&brotli, &done, "batch");
         let mut merged = pin!(plain.run(|| ()));

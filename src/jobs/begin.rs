@@ -359,6 +359,7 @@ impl Context {
             OpenedFile::Complete(_) => JobError::FileComplete { id, name },
             OpenedFile::Writer(_) | OpenedFile::BeingReceived => JobError::FileBeingReceived { id, name },
             OpenedFile::Waiting => JobError::FileIncomplete { id, name },
+            OpenedFile::OtherFormat => JobError::OtherFormat { id, name },
             OpenedFile::TooManyFiles => JobError::TooManyFiles { id, max_files: self.config.max_files },
             OpenedFile::Closed(closed) => self.why_closed(scope, id, closed).await,
         }

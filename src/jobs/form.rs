@@ -138,9 +138,11 @@ impl FormUpload {
                 let detail = format!("the form has more than {max_files} files; the limit is max_files");
                 Err(FailureKind::FormTooLarge.because(detail).with_limit("max_files", max_files as u64))
             }
-            OpenedFile::Complete(_) | OpenedFile::BeingReceived | OpenedFile::Waiting | OpenedFile::Closed(_) => {
-                Err(cancelled())
-            }
+            OpenedFile::Complete(_)
+            | OpenedFile::BeingReceived
+            | OpenedFile::Waiting
+            | OpenedFile::OtherFormat
+            | OpenedFile::Closed(_) => Err(cancelled()),
         }
     }
 

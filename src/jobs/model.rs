@@ -226,6 +226,14 @@ pub struct FileFormat {
     pub with_digest: bool,
 }
 
+impl FileFormat {
+    /// True when the same bytes count the same.
+    #[must_use]
+    pub fn reads_like(&self, other: &Self) -> bool {
+        (&self.options, self.coding) == (&other.options, other.coding)
+    }
+}
+
 impl JobFile {
     /// A file whose first byte is still to come.
     #[must_use]

@@ -62,13 +62,19 @@ impl SmallDisk {
     }
 }
 
+/// A service, not started yet, with its data on a small disk. None where there cannot be one, which is said.
+fn on_small_disk(arguments: &[&str]) -> Option<(Service, SmallDisk)> {
+    let service = Service::prepare(arguments);
+    let disk = SmallDisk::new(&service.path("data"));
+    if disk.is_none() {
+        println!("skipped: no file system of our own can be had here");
+    }
+    Some((service, disk?))
+}
+
 #[test]
 fn without_room_jobs_are_deleted_and_ended_and_the_service_starts() {
-    let mut service = Service::prepare(&[]);
-    let Some(disk) = SmallDisk::new(&service.path("data")) else {
-        println!("skipped: no file system of our own can be had here");
-        return;
-    };
+    let Some((mut service, disk)) = on_small_disk(&[]) else { return };
     service.launch_in_shell(disk.prelude());
     for name in ["first", "second"] {
         service.put(&format!("/v1/jobs/{name}"), &csv(1000)).expect(201);
@@ -94,11 +100,7 @@ fn without_room_jobs_are_deleted_and_ended_and_the_service_starts() {
 /// Another program takes every byte that comes free, and still all that is asked for is deleted.
 #[test]
 fn without_room_one_job_after_the_other_is_deleted() {
-    let mut service = Service::prepare(&["--checkpoint-interval", "0s"]);
-    let Some(disk) = SmallDisk::new(&service.path("data")) else {
-        println!("skipped: no file system of our own can be had here");
-        return;
-    };
+    let Some((mut service, disk)) = on_small_disk(&["--checkpoint-interval", "0s"]) else { return };
     service.launch_in_shell(disk.prelude());
     for number in 0..12 {
         service.put(&format!("/v1/jobs/whole{number}"), &many_campaigns(3000)).expect(201);
@@ -144,11 +146,7 @@ fn without_room_one_job_after_the_other_is_deleted() {
 /// The disk is as large as what the service needs: only what jobs had can make room.
 #[test]
 fn a_disk_that_the_service_has_filled_has_room_again_when_jobs_are_deleted() {
-    let mut service = Service::prepare(&[]);
-    let Some(disk) = SmallDisk::new(&service.path("data")) else {
-        println!("skipped: no file system of our own can be had here");
-        return;
-    };
+    let Some((mut service, disk)) = on_small_disk(&[]) else { return };
     service.launch_in_shell(disk.prelude());
     for _ in 0..2 {
         let put = |number: usize| service.put(&format!("/v1/jobs/n{number}"), &many_campaigns(4000));
@@ -169,11 +167,7 @@ fn a_disk_that_the_service_has_filled_has_room_again_when_jobs_are_deleted() {
 
 #[test]
 fn stops_and_starts_on_a_full_disk_do_not_use_it_up() {
-    let mut service = Service::prepare(&[]);
-    let Some(disk) = SmallDisk::new(&service.path("data")) else {
-        println!("skipped: no file system of our own can be had here");
-        return;
-    };
+    let Some((mut service, disk)) = on_small_disk(&[]) else { return };
     service.launch_in_shell(disk.prelude());
     service.put("/v1/jobs/first", &many_campaigns(1000)).expect(201);
     for _ in 0..40 {
@@ -188,11 +182,7 @@ fn stops_and_starts_on_a_full_disk_do_not_use_it_up() {
 
 #[test]
 fn the_service_starts_again_and_again_on_a_full_disk_after_a_kill() {
-    let mut service = Service::prepare(&["--checkpoint-interval", "0s"]);
-    let Some(disk) = SmallDisk::new(&service.path("data")) else {
-        println!("skipped: no file system of our own can be had here");
-        return;
-    };
+    let Some((mut service, disk)) = on_small_disk(&["--checkpoint-interval", "0s"]) else { return };
     service.launch_in_shell(disk.prelude());
     for round in 0..5 {
         let put = |number: usize| service.put(&format!("/v1/jobs/r{round}n{number}"), &many_campaigns(8000));
@@ -219,11 +209,8 @@ fn the_service_starts_again_and_again_on_a_full_disk_after_a_kill() {
 
 #[test]
 fn without_room_the_service_starts_when_as_much_as_can_be_is_in_the_log() {
-    let (mut killed, mut service) = (Service::start(), Service::prepare(&[]));
-    let Some(disk) = SmallDisk::new(&service.path("data")) else {
-        println!("skipped: no file system of our own can be had here");
-        return;
-    };
+    let Some((mut service, disk)) = on_small_disk(&[]) else { return };
+    let mut killed = Service::start();
     killed.put("/v1/jobs/first", &csv(1000)).expect(201);
     // A mebibyte and a half: what waits to be written to the database, and a large transaction.
     let rows = "WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < 370)";
@@ -247,11 +234,7 @@ fn without_room_the_service_starts_when_as_much_as_can_be_is_in_the_log() {
 
 #[test]
 fn without_any_room_the_service_does_not_start_and_says_what_it_needs() {
-    let mut service = Service::prepare(&[]);
-    let Some(disk) = SmallDisk::new(&service.path("data")) else {
-        println!("skipped: no file system of our own can be had here");
-        return;
-    };
+    let Some((mut service, disk)) = on_small_disk(&[]) else { return };
     service.launch_in_shell(disk.prelude());
     service.put("/v1/jobs/first", &csv(1000)).expect(201);
     terminate(&mut service);
@@ -272,11 +255,7 @@ fn without_any_room_the_service_does_not_start_and_says_what_it_needs() {
 
 #[test]
 fn an_upload_whose_results_find_no_room_goes_on_when_there_is_some() {
-    let mut service = Service::prepare(&[]);
-    let Some(disk) = SmallDisk::new(&service.path("data")) else {
-        println!("skipped: no file system of our own can be had here");
-        return;
-    };
+    let Some((mut service, disk)) = on_small_disk(&[]) else { return };
     service.launch_in_shell(disk.prelude());
     // More campaigns than the database's log has room for.
     let rows = lines(40_000, |row| format!("{:08x},2025-01-01,9,3,1.50,1", row.wrapping_mul(0x9e37_79b9)));

@@ -677,6 +677,10 @@ async fn a_writer_whose_file_was_deleted_or_reopened_changes_nothing(database: &
     let waiting = in_state("a.csv", FileState::Waiting);
     assert_eq!(store.release_file(job.id, first, &waiting, None, KEEP).await.unwrap(), Some(0));
     assert_eq!(store.job(&Scope::All, job.id).await.unwrap().unwrap().state, State::Open);
+    let gzip = FileFormat { coding: Some(adtally::ingest::Coding::Gzip), ..FileFormat::default() };
+    let other = JobFile::begin("a.csv", gzip, None);
+    let opened = store.open_file(&Scope::All, job.id, &other, ChangedBy::Others, 9, KEEP).await.unwrap();
+    assert_eq!(opened, OpenedFile::OtherFormat);
     let second = open_file(&store, &job, "a.csv").await;
     assert_eq!((second.file, second.epoch), (first.file, first.epoch + 1));
     assert_eq!(store.job(&Scope::All, job.id).await.unwrap().unwrap().state, State::Receiving);

@@ -87,7 +87,6 @@ impl Store {
         let disk = spawn_blocking(move || Disk::of(database)).await.map_err(io::Error::other).flatten();
         let disk = disk.map_err(|error| StoreError::Database(error.into()))?;
         disk.make_way().await;
-        disk.check_log_index().await?;
         let opened = match Self::open_on(url, dialect, disk.clone()).await {
             Err(error) if disk.is_why(&error).await => {
                 disk.give_reserve().await;
@@ -101,6 +100,7 @@ impl Store {
     }
 
     async fn open_on(url: &str, dialect: Dialect, disk: Disk) -> Result<Self, StoreError> {
+        disk.check_log_index().await?;
         // The pool would try again and again what cannot be.
         let mut anchor = AnyConnection::connect(&dialect.connection_url(url)).await?;
         dialect.prepare_new(&mut anchor).await?;

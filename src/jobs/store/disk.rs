@@ -131,15 +131,7 @@ impl Disk {
 
     /// Checks that there is room for a transaction that adds something, beside the reserve.
     pub(super) async fn check_growth(&self) -> Result<(), StoreError> {
-        let free_bytes = |place: &Place| place.free_bytes().unwrap_or(u64::MAX);
-        let free_bytes = self.run(u64::MAX, move |place| {
-            if free_bytes(place) >= GROWTH_NEEDS_BYTES {
-                // What was given comes first.
-                place.keep_reserve_if_possible();
-            }
-            free_bytes(place)
-        });
-        let free_bytes = free_bytes.await;
+        let free_bytes = self.run(u64::MAX, |place| place.free_bytes_beside_reserve().unwrap_or(u64::MAX)).await;
         if free_bytes < GROWTH_NEEDS_BYTES { Err(StoreError::HeldBack { free_bytes }) } else { Ok(()) }
     }
 
@@ -197,6 +189,16 @@ impl Place {
         let disk = statvfs(directory)?;
         let takes_writes = !disk.f_flag.contains(StatVfsMountFlags::RDONLY);
         Ok(if takes_writes { disk.f_bavail.saturating_mul(disk.f_frsize) } else { 0 })
+    }
+
+    /// What is free. Where that is enough to add something, the reserve is put back first.
+    fn free_bytes_beside_reserve(&self) -> io::Result<u64> {
+        let free_bytes = self.free_bytes()?;
+        if free_bytes < GROWTH_NEEDS_BYTES {
+            return Ok(free_bytes);
+        }
+        self.keep_reserve_if_possible();
+        self.free_bytes()
     }
 
     fn keep_reserve_if_possible(&self) {

@@ -39,6 +39,8 @@ pub enum OpenedFile {
     BeingReceived,
     /// It exists already and waits for its sender; the caller wanted to create it.
     Waiting,
+    /// It waits for its sender, and is read in another way: that is fixed until it is complete or has failed.
+    OtherFormat,
     /// The job has as many files as it may have.
     TooManyFiles,
     /// The job takes no files at the moment.
@@ -126,6 +128,12 @@ impl Store {
             }
             Some(StoredFile { file, .. }) if file.state == FileState::Receiving => {
                 return Ok(OpenedFile::BeingReceived);
+            }
+            // The caller has looked at it earlier, when it may not have been there.
+            Some(StoredFile { file: known, .. })
+                if known.state == FileState::Waiting && !known.format.reads_like(&file.format) =>
+            {
+                return Ok(OpenedFile::OtherFormat);
             }
             Some(StoredFile { writer, .. }) => {
                 delete_blocks(&mut transaction, writer.file, 0).await?;
