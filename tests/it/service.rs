@@ -124,9 +124,20 @@ impl Service {
     /// The most bytes of memory that it has had at once.
     #[cfg(target_os = "linux")]
     pub(crate) fn peak_memory_bytes(&self) -> u64 {
+        self.memory_bytes("VmHWM:")
+    }
+
+    /// The bytes of memory that it has now.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn resident_memory_bytes(&self) -> u64 {
+        self.memory_bytes("VmRSS:")
+    }
+
+    #[cfg(target_os = "linux")]
+    fn memory_bytes(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process_id())).unwrap();
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-        peak.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+        let memory = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
+        memory.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// The command that starts this server.

@@ -14,16 +14,17 @@ const IMPURE: [&str; 9] =
     ["tokio", "axum", "tracing", "std::fs", "std::net", "std::env", "std::time", "std::thread", "std::process"];
 
 /// Crates that only one place may name.
-const CONFINED: [(&str, &str); 5] = [
+const CONFINED: [(&str, &str); 6] = [
     ("axum", "http/"),
     ("sqlx", "jobs/store"),
     ("clap", "cli/"),
+    ("libc", "main.rs"),
     ("libz_rs_sys", "ingest/inflate.rs"),
     ("tokio_rustls", "http/tls"),
 ];
 
 /// The only places for `unsafe`.
-const UNSAFE_PLACES: [&str; 2] = ["engine/scan/", "ingest/inflate.rs"];
+const UNSAFE_PLACES: [&str; 3] = ["engine/scan/", "ingest/inflate.rs", "main.rs"];
 
 const MAX_SOURCE_LINES: usize = 600;
 const MAX_TEST_LINES: usize = 1000;
@@ -36,7 +37,7 @@ fn offences(file: &str, source: &str) -> Vec<String> {
         offences.push(format!("{file} has {lines} lines, more than {MAX_SOURCE_LINES}"));
     }
     if has_word(source, "unsafe") && !UNSAFE_PLACES.iter().any(|place| file.starts_with(place)) {
-        offences.push(format!("{file} has unsafe code, which belongs in {}", UNSAFE_PLACES.join(" and ")));
+        offences.push(format!("{file} has unsafe code, which belongs in {}", UNSAFE_PLACES.join(", ")));
     }
     let layer = LAYERS.iter().position(|layer| file.starts_with(&format!("{layer}/")) || file == format!("{layer}.rs"));
     for words in named_in(source).into_iter().map(|named| named.words) {
@@ -113,6 +114,7 @@ fn what_is_against_the_rules_is_found() {
         ("engine/tally.rs", "fn f(a: &'static [u8]) { unsafe { a.get_unchecked(0) } }"),
         ("ingest/gzip.rs", "fn f() { unsafe { g() } }"),
         ("ingest/gzip.rs", "use libz_rs_sys::inflate;"),
+        ("http/server.rs", "use libc::mallopt;"),
         ("http/server.rs", "use tokio_rustls::TlsAcceptor;"),
         ("cli/mod.rs", &"\n".repeat(MAX_SOURCE_LINES + 1)),
     ] {
@@ -134,7 +136,7 @@ fn what_the_rules_allow_is_not_found() {
         ("jobs/store/sqlite.rs", "use sqlx::Row; use crate::{engine, ingest::Input};"),
         ("http/routes/jobs.rs", "use axum::Json; use crate::jobs::Service; use super::super::problem::Problem;"),
         ("cli/mod.rs", "use clap::Parser; use crate::{engine, http, ingest, jobs};"),
-        ("main.rs", "fn main() { adtally::cli::run(); }"),
+        ("main.rs", "fn main() { unsafe { libc::mallopt(-3, 1) }; adtally::cli::run(); }"),
         ("lib.rs", "pub mod cli; pub mod engine;"),
         ("lib.rs", &"\n".repeat(MAX_SOURCE_LINES)),
     ] {
