@@ -83,7 +83,6 @@ const MIN_LINGER_BYTES: u64 = 1024 * 1024;
 
 /// The whole interface.
 pub fn router(jobs: Arc<Jobs>, mut config: HttpConfig, metrics: PrometheusHandle) -> Router {
-    page::prepare();
     let layered = layers(&config);
     let gate = Gate {
         tokens: config.tokens.take(),

@@ -1,8 +1,5 @@
 //! The page for browsers. Its files are in the program, and are compressed once.
 
-use std::io::Write as _;
-use std::sync::LazyLock;
-
 use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
 use axum::http::header::{
@@ -11,10 +8,11 @@ use axum::http::header::{
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
+use flate2::{Compress, Compression, FlushCompress, Status};
 use headers::{HeaderMapExt as _, IfNoneMatch};
 use sha2::{Digest as _, Sha256};
+use tokio::sync::OnceCell;
+use tokio::task::spawn_blocking;
 
 use super::set_field;
 use crate::http::media::accepts_gzip;
@@ -31,7 +29,13 @@ macro_rules! assets {
 
 const INDEX: &str = "index.html";
 
-static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
+/// The logarithm of the largest window of deflate.
+const MAX_WINDOW_BITS: u8 = 15;
+
+/// Made by the first request for one of them: compressing takes some milliseconds and memory, which a service without browsers never needs.
+static ASSETS: OnceCell<Vec<Asset>> = OnceCell::const_new();
+
+fn make_assets() -> Vec<Asset> {
     let files: [(&str, &[u8]); 15] = assets![
         "index.html",
         "style.css",
@@ -49,15 +53,17 @@ static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| {
         "text.js",
         "upload.js",
     ];
-    files.into_iter().map(|(name, contents)| Asset::new(name, contents)).collect()
-});
+    // One for all: an encoder takes 380 KB.
+    let mut encoder = Compress::new_gzip(Compression::best(), MAX_WINDOW_BITS);
+    files.into_iter().map(|(name, contents)| Asset::new(name, contents, &mut encoder)).collect()
+}
 
 /// A file in both forms that it is sent in.
 struct Asset {
     name: &'static str,
     content_type: &'static str,
     plain: Form,
-    /// None when compression fails, which writing to memory never does.
+    /// None when it is not smaller.
     gzip: Option<Form>,
 }
 
@@ -71,7 +77,7 @@ struct Form {
 pub(in crate::http) struct TaggedAsSent;
 
 impl Asset {
-    fn new(name: &'static str, contents: &'static [u8]) -> Self {
+    fn new(name: &'static str, contents: &'static [u8], encoder: &mut Compress) -> Self {
         let content_type = match name.rsplit_once('.') {
             Some((_, "html")) => "text/html; charset=utf-8",
             Some((_, "css")) => "text/css; charset=utf-8",
@@ -79,7 +85,7 @@ impl Asset {
             _ => "text/javascript; charset=utf-8",
         };
         let plain = Form::new(Bytes::from_static(contents));
-        Self { name, content_type, plain, gzip: compress(contents).map(Form::new) }
+        Self { name, content_type, plain, gzip: compress(encoder, contents).map(Form::new) }
     }
 }
 
@@ -89,20 +95,18 @@ impl Form {
     }
 }
 
-fn compress(contents: &[u8]) -> Option<Bytes> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-    encoder.write_all(contents).ok()?;
-    encoder.finish().ok().map(Bytes::from)
-}
-
-/// Compresses the files, which takes some milliseconds that no request should wait for.
-pub(in crate::http) fn prepare() {
-    LazyLock::force(&ASSETS);
+/// The file in the format gzip, if that is smaller.
+fn compress(encoder: &mut Compress, contents: &[u8]) -> Option<Bytes> {
+    encoder.reset();
+    let mut compressed = Vec::with_capacity(contents.len());
+    let status = encoder.compress_vec(contents, &mut compressed, FlushCompress::Finish).ok()?;
+    compressed.shrink_to_fit();
+    (status == Status::StreamEnd).then(|| compressed.into())
 }
 
 /// `GET /`
 pub(in crate::http) async fn index(headers: HeaderMap) -> Result<Response, Problem> {
-    answer(INDEX, &headers)
+    answer(INDEX, &headers).await
 }
 
 /// `GET /page/{file}`
@@ -112,13 +116,15 @@ pub(in crate::http) async fn file(
     uri: Uri,
 ) -> Result<Response, Problem> {
     match name {
-        Ok(Path(name)) if name != INDEX => answer(&name, &headers),
+        Ok(Path(name)) if name != INDEX => answer(&name, &headers).await,
         _ => Err(not_found(uri.path())),
     }
 }
 
-fn answer(name: &str, headers: &HeaderMap) -> Result<Response, Problem> {
-    let asset = ASSETS.iter().find(|asset| asset.name == name).ok_or_else(|| not_found(name))?;
+async fn answer(name: &str, headers: &HeaderMap) -> Result<Response, Problem> {
+    let assets = ASSETS.get_or_try_init(|| spawn_blocking(make_assets)).await;
+    let assets = assets.map_err(|error| Problem::internal(&error))?;
+    let asset = assets.iter().find(|asset| asset.name == name).ok_or_else(|| not_found(name))?;
     let gzip = asset.gzip.as_ref().filter(|_| accepts_gzip(headers));
     let form = gzip.unwrap_or(&asset.plain);
     let is_known = form

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
+use std::iter::successors;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
@@ -215,10 +216,14 @@ impl Place {
             return Ok(());
         }
         let mut file = OpenOptions::new().create(true).append(true).open(&self.reserve)?;
-        let bytes = incompressible_bytes();
         let start = present.and_then(|length| usize::try_from(length).ok()).unwrap_or_default();
-        for piece in bytes.get(start..).unwrap_or_default().chunks(PIECE_BYTES) {
-            match file.write_all(piece) {
+        let mut bytes = incompressible_bytes().take(RESERVE_BYTES).skip(start);
+        loop {
+            let piece: Vec<u8> = bytes.by_ref().take(PIECE_BYTES).collect();
+            if piece.is_empty() {
+                break;
+            }
+            match file.write_all(&piece) {
                 // What is there is better than nothing.
                 Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
                     break;
@@ -242,15 +247,13 @@ impl Place {
 }
 
 /// Bytes that also a file system with compression needs room for (xorshift64, Marsaglia 2003).
-fn incompressible_bytes() -> Vec<u8> {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let words = (0..RESERVE_BYTES / size_of::<u64>()).flat_map(|_| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    });
-    words.collect()
+fn incompressible_bytes() -> impl Iterator<Item = u8> {
+    let next = |state: &u64| {
+        let state = state ^ (state << 13);
+        let state = state ^ (state >> 7);
+        Some(state ^ (state << 17))
+    };
+    successors(Some(0x9e37_79b9_7f4a_7c15), next).flat_map(u64::to_le_bytes)
 }
 
 #[cfg(test)]
