@@ -303,7 +303,7 @@ class Run:
             held = self.held()
             return held == (start_handles, start_gauges)
 
-        # The last look counts: another one right behind it would still see the connection on which it asked.
+        # The result of the last look is used. A new look would still see the connection on which this one asked for the gauges.
         self.settle(is_settled)
         handles, gauges = held
         if handles != start_handles:

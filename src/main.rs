@@ -10,17 +10,18 @@ fn main() -> ExitCode {
 
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 mod glibc {
-    /// An allocation of at least this size has a mapping of its own, which grows without a copy and goes back to the system when it is freed.
-    /// Tables of campaigns and windows of decompressors are larger, blocks of text are smaller.
+    /// glibc maps each allocation of at least this size by itself. Such an allocation grows without a copy, and goes back to the system when it
+    /// is freed. Large tables and windows of decompressors are above this size, blocks of text are below it.
     const MMAP_THRESHOLD_BYTES: libc::c_int = 1024 * 1024;
 
-    /// The most free memory that a thread's heap keeps at its end, for the next blocks.
+    /// A thread's heap keeps at most this much free memory at its end. The next blocks of text use it again.
     const TRIM_THRESHOLD_BYTES: libc::c_int = 8 * 1024 * 1024;
 
-    /// Fixes the two thresholds. Without that, the first large allocation that is freed raises them to its own size, up to 32 MiB. Tables
-    /// then lie between others in the heaps of threads, and most of what is freed stays there.
+    /// Fixes the two thresholds. Otherwise glibc raises them: the first one to the size of the largest allocation that was freed, up to
+    /// 32 MiB, and the second one to twice that. Tables then share the heaps of threads with other data, and most of their memory stays there
+    /// after they are freed.
     ///
-    /// See mallopt(3), `M_MMAP_THRESHOLD` and `M_TRIM_THRESHOLD`. A value that is refused leaves glibc as it is, which is correct, only larger.
+    /// See mallopt(3), `M_MMAP_THRESHOLD` and `M_TRIM_THRESHOLD`. If glibc refuses a value, the program only needs more memory.
     #[expect(unsafe_code, reason = "libc has no safe interface to the allocator")]
     pub(super) fn give_back_large_allocations() {
         // SAFETY: mallopt only sets parameters of the allocator, and may be called at any time.

@@ -1,8 +1,8 @@
 //! The threads that compute, so that those of the runtime do not.
 //!
-//! Work that takes long and cannot be divided has threads of its own. It keeps its thread to its end: on the same threads, an upload of plain
-//! text could wait that long for each of its batches, and would get less than its share. Between the two sorts of threads the operating system
-//! shares out the cores, as it can interrupt a thread at any time.
+//! Work that takes long and cannot be divided has threads of its own, because it keeps a thread until it ends. If it shared the threads of short
+//! work, an upload of plain text could wait that long for each batch, and would get less than its share. The operating system divides the cores
+//! between the two groups of threads: it can interrupt a thread at any time.
 
 use std::io;
 use std::mem::take;
@@ -32,7 +32,7 @@ const SPARE_TEXTS: usize = 2;
 pub struct Workers {
     pool: Arc<Pool>,
     account: Account,
-    /// Of the batches of the upload.
+    /// How long a batch of the upload keeps a thread.
     turn: Turn,
 }
 
@@ -232,13 +232,13 @@ impl Workers {
         Self { account: Account { upload, ..self.account.clone() }, turn, ..self.clone() }
     }
 
-    /// Puts the reading of a batch in line. It is done also when nobody waits for its outcome. There is no outcome when it panics.
+    /// Queues work that reads one batch. It also runs when the receiver is dropped. When the work panics, the receiver gets an error.
     pub(super) fn spawn<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> oneshot::Receiver<T> {
         self.line().spawn(&self.account, work)
     }
 
-    /// Has work done by a thread that has nothing to do. False when there is none: then it is not done. Other work may get the thread first,
-    /// and perhaps for long.
+    /// Queues work if a thread is idle. Returns false, and drops the work, if none is. Other work may still take that thread first, perhaps for
+    /// long.
     pub(super) fn spawn_if_idle(&self, work: impl FnOnce() + Send + 'static) -> bool {
         let one_more = |unfinished| (unfinished < self.pool.threads).then_some(unfinished + 1);
         let is_idle = self.load().unfinished.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).is_ok();
@@ -407,7 +407,7 @@ mod tests {
         let busy = occupy(&brotli);
         assert!(plain.are_idle() && !brotli.are_idle());
         waiting.block_on(plain.spawn(|| ())).unwrap();
-        // What `run` runs is in the line of long turns, for a plain upload, too.
+        // `run` queues with the long turns, even for a plain upload.
         let (done, notes) = channel();
         note(&brotli, &done, "batch");
         let mut merged = pin!(plain.run(|| ()));

@@ -227,7 +227,7 @@ pub struct FileFormat {
 }
 
 impl FileFormat {
-    /// True when the same bytes count the same.
+    /// True when both formats give the same totals for the same bytes. A digest does not change totals.
     #[must_use]
     pub fn reads_like(&self, other: &Self) -> bool {
         (&self.options, self.coding) == (&other.options, other.coding)

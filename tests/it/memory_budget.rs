@@ -189,7 +189,7 @@ fn what_never_fits_fails_with_the_name_of_the_limit() {
     assert!(peak < 160 << 20, "{peak} bytes were resident");
 }
 
-/// Once it has freed a large table, glibc would by itself keep those that follow.
+/// With glibc's own settings, memory of the second table stays with the process.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[test]
 fn tables_of_uploads_that_have_ended_go_back_to_the_system() {

@@ -29,10 +29,10 @@ macro_rules! assets {
 
 const INDEX: &str = "index.html";
 
-/// The logarithm of the largest window of deflate.
+/// The largest window of deflate: 2^15 bytes (RFC 1951).
 const MAX_WINDOW_BITS: u8 = 15;
 
-/// Made by the first request for one of them: compressing takes some milliseconds and memory, which a service without browsers never needs.
+/// Made by the first request for one of them: compressing takes some milliseconds and memory, and most clients are not browsers.
 static ASSETS: OnceCell<Vec<Asset>> = OnceCell::const_new();
 
 fn make_assets() -> Vec<Asset> {
@@ -53,7 +53,7 @@ fn make_assets() -> Vec<Asset> {
         "text.js",
         "upload.js",
     ];
-    // One for all: an encoder takes 380 KB.
+    // All files use one encoder, which takes 380 KB.
     let mut encoder = Compress::new_gzip(Compression::best(), MAX_WINDOW_BITS);
     files.into_iter().map(|(name, contents)| Asset::new(name, contents, &mut encoder)).collect()
 }
@@ -95,7 +95,7 @@ impl Form {
     }
 }
 
-/// The file in the format gzip, if that is smaller.
+/// The file compressed with gzip (RFC 1952), if that is smaller.
 fn compress(encoder: &mut Compress, contents: &[u8]) -> Option<Bytes> {
     encoder.reset();
     let mut compressed = Vec::with_capacity(contents.len());

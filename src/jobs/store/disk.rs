@@ -75,7 +75,7 @@ impl Disk {
         }
     }
 
-    /// Checks that there is room for the index of the database's log: the process would be ended when it is written to without (SIGBUS).
+    /// Checks that there is room for the index of the database's log. Without room, a write to the index ends the process (SIGBUS).
     pub(super) async fn check_log_index(&self) -> Result<(), StoreError> {
         match self.run(None, Place::missing_for_log_index).await {
             Some(free_bytes) => Err(StoreError::NoRoomToOpen { free_bytes, needed_bytes: LOG_INDEX_NEEDS_BYTES }),
@@ -176,9 +176,9 @@ impl Place {
         Ok(fallocate(file, FallocateFlags::empty(), 0, file.metadata()?.len())?)
     }
 
-    /// What is free, when that is too little for an index of the log.
+    /// Free bytes, if they are too few for an index of the log.
     fn missing_for_log_index(&self) -> Option<u64> {
-        // The first connection to a database gives back what the index of an earlier process has.
+        // An index that an earlier process left is freed when the database is opened, so its room counts as free.
         let index = beside(&self.database, "-shm").and_then(fs::metadata);
         let left_bytes = index.map_or(0, |index| index.blocks() * BLOCK_BYTES);
         let free_bytes = self.free_bytes().ok()?.saturating_add(left_bytes);
@@ -192,7 +192,7 @@ impl Place {
         Ok(if takes_writes { disk.f_bavail.saturating_mul(disk.f_frsize) } else { 0 })
     }
 
-    /// What is free. Where that is enough to add something, the reserve is put back first.
+    /// Free bytes. If they are enough to add something, the reserve is put back first.
     fn free_bytes_beside_reserve(&self) -> io::Result<u64> {
         let free_bytes = self.free_bytes()?;
         if free_bytes < GROWTH_NEEDS_BYTES {
@@ -246,7 +246,7 @@ impl Place {
     }
 }
 
-/// Bytes that also a file system with compression needs room for (xorshift64, Marsaglia 2003).
+/// An endless sequence of bytes that a file system with compression cannot shrink (xorshift64, Marsaglia 2003).
 fn incompressible_bytes() -> impl Iterator<Item = u8> {
     let next = |state: &u64| {
         let state = state ^ (state << 13);

@@ -39,7 +39,7 @@ pub enum OpenedFile {
     BeingReceived,
     /// It exists already and waits for its sender; the caller wanted to create it.
     Waiting,
-    /// It waits for its sender, and is read in another way: that is fixed until it is complete or has failed.
+    /// It waits for its sender, with another format. The format is fixed until the file is complete or has failed.
     OtherFormat,
     /// The job has as many files as it may have.
     TooManyFiles,
@@ -129,7 +129,7 @@ impl Store {
             Some(StoredFile { file, .. }) if file.state == FileState::Receiving => {
                 return Ok(OpenedFile::BeingReceived);
             }
-            // The caller has looked at it earlier, when it may not have been there.
+            // The caller chose the format before this transaction. Another request may have created the file since.
             Some(StoredFile { file: known, .. })
                 if known.state == FileState::Waiting && !known.format.reads_like(&file.format) =>
             {
